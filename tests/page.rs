@@ -41,7 +41,7 @@ impl Site {
     }
 
     #[track_caller]
-    fn ask(&self, line: &str, fields: &[&str]) -> Answer {
+    fn request(&self, line: &str, fields: &[&str]) -> Answer {
         let mut client = self.client();
         client.request(line, fields);
         if line.starts_with("HEAD ") { client.head() } else { client.answer() }
@@ -52,17 +52,17 @@ impl Site {
         self.client().post(path, &[], body.as_bytes()).answer()
     }
 
-    /// Returns a stream's path.
+    /// Creates a stream. Returns its path.
     #[track_caller]
-    fn stream(&self, wish: &str) -> String {
-        let created = self.post("/stream", wish);
+    fn stream(&self, options: &str) -> String {
+        let created = self.post("/stream", options);
         let id = created.assert(201).text().split('"').nth(3).expect("an id").to_owned();
         format!("/stream/{id}")
     }
 
-    /// Returns the responses to receiver and sender.
+    /// Transfers a body. Returns the responses to receiver and sender.
     #[track_caller]
-    fn pass(&self, path: &str, body: &[u8]) -> (Answer, Answer) {
+    fn transfer(&self, path: &str, body: &[u8]) -> (Answer, Answer) {
         let (mut receiver, mut sender) = (self.client(), self.client());
         receiver.request(&format!("GET {path}"), &[]);
         sender.request(&format!("PUT {path}"), &[&format!("Content-Length: {}", body.len())]).send(body);
@@ -73,7 +73,7 @@ impl Site {
 #[test]
 fn the_page_runs_nothing_but_itself() {
     let site = Site::start();
-    let page = site.ask("GET /", &[HTML]);
+    let page = site.request("GET /", &[HTML]);
     assert!(page.assert(200).text().starts_with("<!DOCTYPE html>"));
     let policy = page.get("content-security-policy").expect("a policy");
     assert!(policy.starts_with("default-src 'none'; script-src 'sha256-") && !policy.contains("unsafe"), "{policy}");
@@ -88,26 +88,26 @@ fn the_page_runs_nothing_but_itself() {
     ] {
         assert_eq!(page.get(name), Some(value), "{name}");
     }
-    let head = site.ask("HEAD /", &[HTML]);
+    let head = site.request("HEAD /", &[HTML]);
     assert_eq!((head.status, head.get("content-length")), (200, page.get("content-length")));
-    assert_eq!(site.ask("GET /?x=<script>alert(1)</script>", &[HTML]).text(), page.text(), "nothing is reflected");
-    assert_eq!(site.ask("POST /", &["Content-Length: 0"]).assert(405).get("allow"), Some("GET, HEAD"));
+    assert_eq!(site.request("GET /?x=<script>alert(1)</script>", &[HTML]).text(), page.text(), "nothing is reflected");
+    assert_eq!(site.request("POST /", &["Content-Length: 0"]).assert(405).get("allow"), Some("GET, HEAD"));
 }
 
 #[test]
 fn who_has_it_need_not_get_it_again() {
     let site = Site::start();
-    let page = site.ask("GET /", &[HTML]);
+    let page = site.request("GET /", &[HTML]);
     let etag = page.get("etag").expect("a tag");
     for (field, status) in [("If-Match: \"x\"".to_owned(), 412), (format!("If-Match: {etag}"), 200)] {
-        assert_eq!(site.ask("GET /", &[HTML, &field]).status, status, "{field}");
+        assert_eq!(site.request("GET /", &[HTML, &field]).status, status, "{field}");
     }
     for known in [etag.to_owned(), format!("\"x\", W/{etag}"), "*".to_owned()] {
-        let again = site.ask("GET /", &[HTML, &format!("If-None-Match: {known}")]);
+        let again = site.request("GET /", &[HTML, &format!("If-None-Match: {known}")]);
         assert_eq!((again.status, again.get("etag"), again.body.len()), (304, Some(etag), 0), "{known}");
         assert!(again.get("content-security-policy").is_some(), "a cache would take the new one");
     }
-    site.ask("GET /", &[HTML, "If-None-Match: \"x\""]).assert(200);
+    site.request("GET /", &[HTML, "If-None-Match: \"x\""]).assert(200);
 }
 
 #[test]
@@ -122,18 +122,18 @@ fn it_speaks_of_what_there_is_now() {
     let clone = page.clone();
     let site = move |req: &mut Request<'_>| clone.respond(req).unwrap_or_else(|| Response::new(404).into());
     let site = Site(Server::bind("127.0.0.1:0").expect("bound").threads(1, site).expect("started"));
-    let old = site.ask("GET /", &[HTML]);
+    let old = site.request("GET /", &[HTML]);
     assert!(old.assert(200).text().contains("data-stream=\"/old/stream\""));
     page.reconfigure(config("/new"));
     let tag = format!("If-None-Match: {}", old.get("etag").expect("a tag"));
-    assert!(site.ask("GET /", &[HTML, &tag]).assert(200).text().contains("data-stream=\"/new/stream\""));
+    assert!(site.request("GET /", &[HTML, &tag]).assert(200).text().contains("data-stream=\"/new/stream\""));
 }
 
 #[test]
 fn a_terminal_gets_lines_for_a_terminal() {
     let site = Site::start();
     for accept in ["Accept: */*", "X: no Accept"] {
-        let usage = site.ask("GET /", &[accept]);
+        let usage = site.request("GET /", &[accept]);
         assert_eq!(usage.get("content-type"), Some("text/plain; charset=utf-8"));
         assert_eq!((usage.get("vary"), usage.get("x-content-type-options")), (Some("Accept"), Some("nosniff")));
         assert!(usage.text().contains("/stream | cut") && usage.text().contains("$U/cama/session"), "{}", usage.text());
@@ -163,19 +163,19 @@ fn a_code_is_drawn_of_links_to_this_page_only() {
     let mut client = site.client();
     client.request("POST /qr", &["Transfer-Encoding: chunked"]).chunk(&[b'x'; 200]).chunk(&[b'x'; 200]);
     client.head().assert(413);
-    assert_eq!(site.ask("GET /qr?text=http://localhost/", &[]).assert(405).get("allow"), Some("POST"));
+    assert_eq!(site.request("GET /qr?text=http://localhost/", &[]).assert(405).get("allow"), Some("POST"));
 }
 
 #[test]
 fn what_else_there_is() {
     let site = Site::start();
-    assert_eq!(site.ask("GET /favicon.svg", &[]).assert(200).get("content-type"), Some("image/svg+xml"));
-    assert!(site.ask("GET /robots.txt", &[]).assert(200).text().contains("Disallow: /"));
-    assert_eq!(site.ask("GET /ping", &[]).assert(200).text(), "pong", "the rest");
-    site.ask("GET /nothing", &[]).assert(404);
+    assert_eq!(site.request("GET /favicon.svg", &[]).assert(200).get("content-type"), Some("image/svg+xml"));
+    assert!(site.request("GET /robots.txt", &[]).assert(200).text().contains("Disallow: /"));
+    assert_eq!(site.request("GET /ping", &[]).assert(200).text(), "pong", "the rest");
+    site.request("GET /nothing", &[]).assert(404);
     // Fields that claim to be the page's.
     for path in page::PATHS {
-        assert_ne!(site.ask(&format!("GET {path}"), &[]).status, 404, "{path}");
+        assert_ne!(site.request(&format!("GET {path}"), &[]).status, 404, "{path}");
     }
 }
 
@@ -184,9 +184,9 @@ fn nothing_becomes_a_service_worker() {
     let site = Site::start();
     let stream = site.stream("{\"download_headers\":{\"Content-Type\":\"text/javascript\"}}");
     for path in ["/", "/favicon.svg", "/nothing", &stream] {
-        site.ask(&format!("GET {path}"), &["Service-Worker: script"]).assert(403);
+        site.request(&format!("GET {path}"), &["Service-Worker: script"]).assert(403);
     }
-    let (download, _) = site.pass(&stream, b"x");
+    let (download, _) = site.transfer(&stream, b"x");
     assert_eq!(download.assert(200).text(), "x", "the stream is unchanged");
 }
 
@@ -197,7 +197,7 @@ fn no_creator_makes_a_page_of_a_download() {
         "Content-Security-Policy":"default-src *","X-Content-Type-Options":"x","Set-Cookie":"a=b","Refresh":"0;url=/",
         "Service-Worker-Allowed":"/","X-Accel-Redirect":"/private","Clear-Site-Data":"\"*\"","X-Own":"mine"}"#;
     let stream = site.stream(&format!("{{\"download_headers\":{hostile},\"upload_headers\":{hostile}}}"));
-    let (download, upload) = site.pass(&stream, b"<script>alert(1)</script>");
+    let (download, upload) = site.transfer(&stream, b"<script>alert(1)</script>");
     assert_eq!(download.assert(200).text(), "<script>alert(1)</script>");
     for (name, value) in [
         ("content-type", Some("application/octet-stream")),
@@ -222,7 +222,7 @@ fn no_creator_makes_a_page_of_a_download() {
 #[test]
 fn a_stream_that_asks_for_nothing_is_an_attachment_too() {
     let site = Site::start();
-    let (download, _) = site.pass(&site.stream(""), b"<!doctype html>");
+    let (download, _) = site.transfer(&site.stream(""), b"<!doctype html>");
     assert_eq!(download.assert(200).get("content-type"), Some("application/octet-stream"));
     assert_eq!(download.get("content-disposition"), Some("attachment"));
 }
@@ -232,8 +232,8 @@ fn a_link_can_be_good_for_longer_or_shorter() {
     let site = Site::start();
     let created = site.post("/stream?strict=1&ttl=1", "");
     let id = created.assert(201).text().split('"').nth(3).expect("an id").to_owned();
-    site.ask(&format!("GET /stream/{id}"), &[]).assert(504);
-    let status = site.ask(&format!("GET /stream/{id}/status"), &[]);
+    site.request(&format!("GET /stream/{id}"), &[]).assert(504);
+    let status = site.request(&format!("GET /stream/{id}/status"), &[]);
     assert!(status.text().contains("\"state\":\"TIMEOUT_NO_SRC\""), "{}", status.text());
     for bad in ["0", "-1", "x", "", "1.5"] {
         assert!(site.post(&format!("/stream?ttl={bad}"), "").assert(400).text().contains("InvalidQueryError"), "{bad}");

@@ -115,11 +115,11 @@ fn serve(args: &Args) -> Result<(), Failure> {
     let limits = file.config.server_limits(args.run.limits());
     let gateway = Gateway::new(file.config).map_err(|fault| Failure(format!("{name}: {fault}"), 1))?;
     let sock = args.sock.as_ref().or(file.sock.as_ref().filter(|_| args.port.is_none()));
-    let (listen, place) = match (&args.listen, sock) {
+    let (listen, address) = match (&args.listen, sock) {
         (Some(addr), _) => (common::listen(addr)?, addr.clone()),
         (None, Some(sock)) => {
-            let place = format!("unix:{}", sock.display());
-            (Listen::unix(sock).map_err(Failure::system(&place))?, place)
+            let address = format!("unix:{}", sock.display());
+            (Listen::unix(sock).map_err(Failure::system(&address))?, address)
         }
         (None, None) => {
             let port = args.port.unwrap_or(file.port);
@@ -132,7 +132,7 @@ fn serve(args: &Args) -> Result<(), Failure> {
             }
         }
     };
-    common::run(listen, |server| server.limits(limits), &place, &args.run, gateway)
+    common::run(listen, |server| server.limits(limits), &address, &args.run, gateway)
 }
 
 /// Binds all addresses: of both families, if the system has both.

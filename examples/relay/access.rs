@@ -8,7 +8,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{
-        Mutex, PoisonError, RwLock,
+        Mutex, RwLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, SystemTime},
@@ -17,10 +17,16 @@ use std::{
 use serde::Serialize;
 use uncork::AccessRecord;
 
-use super::{Failure, json, logs::timestamp, settings::AccessLog, values::AccessFormat};
+use super::{
+    Failure, json,
+    lock::{lock, read, write},
+    logs::timestamp,
+    settings::AccessLog,
+    values::AccessFormat,
+};
 
 /// Shortest interval between two warnings about lost lines.
-const BETWEEN: Duration = Duration::from_secs(60);
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Writes the access log. Loops write lines themselves, which on a file costs about a microsecond, and never block. A line
 /// that a full disk or a FIFO without a ready reader does not accept is lost and counted. (Standard error is shared with
@@ -68,7 +74,7 @@ impl AccessLines {
     /// Opens the file again, since it may have been renamed or the settings may have changed. If that fails, nothing changes.
     pub(crate) fn reopen(&self, settings: &AccessLog) -> Result<(), Failure> {
         let sink = Sink::open(settings)?;
-        *self.sink.write().unwrap_or_else(PoisonError::into_inner) = sink;
+        *write(&self.sink) = sink;
         Ok(())
     }
 
@@ -78,14 +84,14 @@ impl AccessLines {
     }
 
     pub(crate) fn write(&self, access: &AccessRecord<'_>) {
-        let sink = self.sink.read().unwrap_or_else(PoisonError::into_inner);
+        let sink = read(&self.sink);
         let line = match sink.format {
             AccessFormat::Off => return,
             AccessFormat::Combined => format!("{access}\n"),
             AccessFormat::Json => as_json(access) + "\n",
         };
         let written = match &sink.file {
-            Some(file) => file.lock().unwrap_or_else(PoisonError::into_inner).line(line.as_bytes(), access.ended),
+            Some(file) => lock(file).line(line.as_bytes(), access.ended),
             // One call, so that the system appends the line as a whole.
             None => io::stderr().lock().write_all(line.as_bytes()).is_ok(),
         };
@@ -128,7 +134,7 @@ impl Output {
             }
             Err(error) => {
                 let warned = self.warned.and_then(|warned| now.duration_since(warned).ok());
-                if self.failing.is_none() && warned.is_none_or(|past| past >= BETWEEN) {
+                if self.failing.is_none() && warned.is_none_or(|past| past >= WARNING_INTERVAL) {
                     log::warn!("cannot write the access log, lines are lost: {error}");
                     (self.failing, self.warned) = (Some(0), Some(now));
                 }

@@ -38,10 +38,10 @@ impl FromStr for Network {
         if text == "unix" {
             return Ok(Self::Unix);
         }
-        let wrong = || format!("invalid network {text:?}: expected 10.0.0.0/8, 192.0.2.1, 2001:db8::/32 or unix");
+        let invalid = || format!("invalid network {text:?}: expected 10.0.0.0/8, 192.0.2.1, 2001:db8::/32 or unix");
         let network = match text.parse::<IpAddr>() {
             Ok(ip) => ip.to_canonical().into(),
-            Err(_) => text.parse::<IpNet>().ok().and_then(canonical).ok_or_else(wrong)?,
+            Err(_) => text.parse::<IpNet>().ok().and_then(canonical).ok_or_else(invalid)?,
         };
         if network != network.trunc() {
             let len = network.prefix_len();
@@ -103,8 +103,8 @@ pub(crate) fn client<'a>(
     let plain = |entries: &[&[u8]]| {
         let entries = entries.iter().flat_map(|value| value.split(|&b| b == b','));
         let client = last_untrusted(entries.map(|entry| Some((address(entry)?, ()))), trusted);
-        // With several, it is unknown which proxy wrote which.
-        let https = if let [one] = values("x-forwarded-proto")[..] { is_https(one) } else { None };
+        // Of several fields, it is unknown which proxy wrote which.
+        let https = if let [value] = values("x-forwarded-proto")[..] { is_https(value) } else { None };
         Client { peer: client.map(|(peer, _)| peer), https }
     };
     let forwarded = |entries: &[&[u8]]| {
@@ -140,9 +140,9 @@ fn last_untrusted<T>(
     let mut client = None;
     for entry in entries.into_iter().rev() {
         let (peer, more) = entry?;
-        let is_ours = is_trusted(trusted, &peer);
+        let is_proxy = is_trusted(trusted, &peer);
         client = Some((peer, more));
-        if !is_ours {
+        if !is_proxy {
             break;
         }
     }

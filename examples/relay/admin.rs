@@ -9,8 +9,8 @@
 //! ```
 //! HEAD is supported wherever GET is.
 //!
-//! There is no authentication: every client that reaches the listener may do all of this. On a loopback address, the Host
-//! field must be an IP address or `localhost`, so that a web page cannot use a browser on this machine to send requests
+//! There is no authentication: every client that reaches the listener may do all of this. On a loopback address, the
+//! Host field must be an IP address or `localhost`. So a web page cannot use a browser on this machine to send requests
 //! (DNS rebinding).
 
 use std::{net::IpAddr, sync::Arc};

@@ -12,7 +12,7 @@ use super::{
     settings::{self, Setting, Settings},
 };
 
-const AFTER: &str = "\
+const AFTER_HELP: &str = "\
 Every flag is also a setting of the file: run with --print-config > relay.toml, then with --config relay.toml. Flags override
 the file. SIGHUP reads file and certificates again. SIGTERM and SIGINT finish requests in progress and stop; a second signal
 stops at once. The address, opened in a browser, shows how to use the relay.";
@@ -23,7 +23,7 @@ pub(crate) fn command() -> Command {
     let mut command = Command::new("relay")
         .about("A relay for HTTP: two clients exchange bodies through a URL")
         .version(env!("CARGO_PKG_VERSION"))
-        .after_help(AFTER)
+        .after_help(AFTER_HELP)
         .arg(
             Arg::new("config")
                 .long("config")
@@ -124,9 +124,9 @@ pub(crate) fn load(flags: &ArgMatches) -> Result<Settings, Failure> {
         settings.log.level = level.parse().map_err(|error| Failure::config(format!("variable RUST_LOG: {error}")))?;
     }
     for setting in settings::all() {
-        if let Some(words) = flags.get_many::<String>(setting.flag) {
-            let words: Vec<&str> = words.map(String::as_str).collect();
-            (setting.set)(&mut settings, &words)
+        if let Some(values) = flags.get_many::<String>(setting.flag) {
+            let values: Vec<&str> = values.map(String::as_str).collect();
+            (setting.set)(&mut settings, &values)
                 .map_err(|error| Failure::config(format!("--{}: {error}", setting.flag)))?;
         }
     }
@@ -142,7 +142,7 @@ pub(crate) fn load(flags: &ArgMatches) -> Result<Settings, Failure> {
 
 fn read(path: &Path) -> Result<Settings, Failure> {
     let from = path.to_owned();
-    let text = files::in_time(&format!("--config {}", path.display()), move || {
+    let text = files::with_timeout(&format!("--config {}", path.display()), move || {
         let text = std::fs::read_to_string(&from)?;
         // An empty file means the defaults; a pipe that was read before must not.
         match text.is_empty() && !std::fs::metadata(&from)?.is_file() {

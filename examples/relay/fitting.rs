@@ -9,7 +9,7 @@ use super::{
 /// A duration, the setting that is its maximum, and functions that read both and lower the duration.
 struct Rule {
     time: (&'static str, &'static str),
-    most: (&'static str, &'static str),
+    maximum: (&'static str, &'static str),
     values: fn(&Settings) -> (u64, u64),
     lower: fn(&mut Settings, u64),
 }
@@ -17,45 +17,45 @@ struct Rule {
 const RULES: &[Rule] = &[
     Rule {
         time: ("sessions", "ttl"),
-        most: ("sessions", "ttl-max"),
+        maximum: ("sessions", "ttl-max"),
         values: |s| (s.sessions.ttl.get(), s.sessions.ttl_max.get()),
-        lower: |s, most| s.sessions.ttl = most.try_into().unwrap_or(s.sessions.ttl),
+        lower: |s, maximum| s.sessions.ttl = maximum.try_into().unwrap_or(s.sessions.ttl),
     },
     Rule {
         time: ("sessions", "ttl"),
-        most: ("sessions", "lifetime"),
+        maximum: ("sessions", "lifetime"),
         values: |s| (s.sessions.ttl.get(), s.sessions.lifetime.get()),
-        lower: |s, most| s.sessions.ttl = most.try_into().unwrap_or(s.sessions.ttl),
+        lower: |s, maximum| s.sessions.ttl = maximum.try_into().unwrap_or(s.sessions.ttl),
     },
     Rule {
         time: ("sessions", "ttl-max"),
-        most: ("sessions", "lifetime"),
+        maximum: ("sessions", "lifetime"),
         values: |s| (s.sessions.ttl_max.get(), s.sessions.lifetime.get()),
-        lower: |s, most| s.sessions.ttl_max = most.try_into().unwrap_or(s.sessions.ttl_max),
+        lower: |s, maximum| s.sessions.ttl_max = maximum.try_into().unwrap_or(s.sessions.ttl_max),
     },
     Rule {
         time: ("sessions", "request-timeout"),
-        most: ("sessions", "request-timeout-max"),
+        maximum: ("sessions", "request-timeout-max"),
         values: |s| (s.sessions.request_timeout, s.sessions.request_timeout_max),
-        lower: |s, most| s.sessions.request_timeout = most,
+        lower: |s, maximum| s.sessions.request_timeout = maximum,
     },
     Rule {
         time: ("rendezvous", "ttl"),
-        most: ("rendezvous", "ttl-max"),
+        maximum: ("rendezvous", "ttl-max"),
         values: |s| (s.rendezvous.ttl.get(), s.rendezvous.ttl_max),
-        lower: |s, most| s.rendezvous.ttl = most.try_into().unwrap_or(s.rendezvous.ttl),
+        lower: |s, maximum| s.rendezvous.ttl = maximum.try_into().unwrap_or(s.rendezvous.ttl),
     },
     Rule {
         time: ("rendezvous", "body-timeout"),
-        most: ("rendezvous", "lifetime"),
+        maximum: ("rendezvous", "lifetime"),
         values: |s| (s.rendezvous.body_timeout.get(), s.rendezvous.lifetime.get()),
-        lower: |s, most| s.rendezvous.body_timeout = most.try_into().unwrap_or(s.rendezvous.body_timeout),
+        lower: |s, maximum| s.rendezvous.body_timeout = maximum.try_into().unwrap_or(s.rendezvous.body_timeout),
     },
     Rule {
         time: ("page", "link-ttl"),
-        most: ("rendezvous", "ttl-max"),
+        maximum: ("rendezvous", "ttl-max"),
         values: |s| (s.page.link_ttl.get(), s.rendezvous.ttl_max),
-        lower: |s, most| s.page.link_ttl = most.try_into().unwrap_or(s.page.link_ttl),
+        lower: |s, maximum| s.page.link_ttl = maximum.try_into().unwrap_or(s.page.link_ttl),
     },
 ];
 
@@ -64,9 +64,9 @@ const RULES: &[Rule] = &[
 pub(crate) fn lower_defaults(settings: &mut Settings) {
     let defaults = Settings::default();
     for rule in RULES {
-        let (time, most) = (rule.values)(settings);
-        if time > most && most > 0 && time == (rule.values)(&defaults).0 {
-            (rule.lower)(settings, most);
+        let (time, maximum) = (rule.values)(settings);
+        if time > maximum && maximum > 0 && time == (rule.values)(&defaults).0 {
+            (rule.lower)(settings, maximum);
         }
     }
 }
@@ -80,11 +80,11 @@ pub(crate) fn check(settings: &Settings) -> Result<(), Failure> {
         _ => true,
     };
     for rule in RULES {
-        let (time, most) = (rule.values)(settings);
-        if time > most && is_on(rule.time.0) {
-            let (name, most_name) = (named(rule.time), named(rule.most));
+        let (time, maximum) = (rule.values)(settings);
+        if time > maximum && is_on(rule.time.0) {
+            let (name, maximum_name) = (named(rule.time), named(rule.maximum));
             return Err(Failure::config(format!(
-                "invalid {name} {time}: must be at most {most}, the value of {most_name}"
+                "invalid {name} {time}: must be at most {maximum}, the value of {maximum_name}"
             )));
         }
     }
@@ -118,8 +118,8 @@ mod tests {
         assert!(check(&settings).is_ok());
         for rule in RULES {
             let mut settings = Settings::default();
-            let (_, most) = (rule.values)(&settings);
-            (rule.lower)(&mut settings, most + 1);
+            let (_, maximum) = (rule.values)(&settings);
+            (rule.lower)(&mut settings, maximum + 1);
             lower_defaults(&mut settings);
             let error = check(&settings).expect_err("above");
             let named = named(rule.time);

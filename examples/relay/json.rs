@@ -6,8 +6,8 @@ use serde::Serialize;
 
 /// Returns a value as one line of JSON, without the end of line.
 ///
-/// Control characters that JSON allows in strings (DEL, C1, and the separators of lines and paragraphs) are escaped, too:
-/// a terminal that shows the line must not act on text from a peer.
+/// Control characters that JSON allows in strings (DEL, C1, and the separators of lines and paragraphs) are escaped,
+/// too. A terminal that shows the line must not act on text from a peer.
 pub(crate) fn line(value: &impl Serialize) -> String {
     // Structs with named fields and plain values always serialize.
     let text = serde_json::to_string(value).unwrap_or_default();

@@ -6,7 +6,6 @@
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
-    os::fd::OwnedFd,
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -16,6 +15,7 @@ use uncork::{Listen as Socket, Server, Tls, TlsError};
 
 use super::{
     Failure, files,
+    inherited::{Inherited, Socket as InheritedSocket},
     settings::Settings,
     values::{Value, quoted},
 };
@@ -170,20 +170,20 @@ impl<'a> Address<'a> {
 
 /// Checks the syntax of an address. Whether the host or the directory of the socket exists is checked later.
 fn check_address(address: &str) -> Result<(), String> {
-    let wrong = |expected: &str| Err(format!("invalid address {address:?}: {expected}"));
+    let invalid = |expected: &str| Err(format!("invalid address {address:?}: {expected}"));
     match Address::of(address) {
         Address::Tcp(text) if text.contains("://") => {
-            wrong("expected an address and a port (127.0.0.1:8080); with a certificate it is HTTPS")
+            invalid("expected an address and a port (127.0.0.1:8080); with a certificate it is HTTPS")
         }
         Address::Tcp(text) => match text.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>())) {
             Some((host, Ok(_))) if !host.is_empty() => Ok(()),
-            _ => wrong("expected an address and a port (127.0.0.1:8080, [::1]:8080), unix:PATH or systemd"),
+            _ => invalid("expected an address and a port (127.0.0.1:8080, [::1]:8080), unix:PATH or systemd"),
         },
-        Address::Unix("") => wrong("expected the path of a socket, as unix:/run/relay.sock"),
+        Address::Unix("") => invalid("expected the path of a socket, as unix:/run/relay.sock"),
         // The length is limited: sun_path of unix(7).
         Address::Unix(path) => match std::os::unix::net::SocketAddr::from_pathname(path) {
             Ok(_) => Ok(()),
-            Err(error) => wrong(&format!("cannot use this path for a socket: {error}")),
+            Err(error) => invalid(&format!("cannot use this path for a socket: {error}")),
         },
         Address::Inherited(_) => Ok(()),
     }
@@ -192,53 +192,6 @@ fn check_address(address: &str) -> Result<(), String> {
 fn address<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let address = String::deserialize(from)?;
     check_address(&address).map(|()| address).map_err(D::Error::custom)
-}
-
-/// Sockets inherited at start by systemd's protocol, LISTEN_FDS.
-pub(crate) struct Inherited(Vec<Option<(String, OwnedFd, String)>>);
-
-impl Inherited {
-    /// Takes the sockets and removes their variables from the environment. Must be called before threads are started.
-    pub(crate) fn take() -> Result<Self, Failure> {
-        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
-        let mut names = names.split(':');
-        let mut fds = listenfd::ListenFd::from_env();
-        let mut taken = Vec::new();
-        for index in 0..fds.len() {
-            let name = names.next().unwrap_or_default().to_owned();
-            let tcp = fds.take_tcp_listener(index).ok().flatten();
-            let socket = match tcp {
-                Some(listener) => {
-                    let addr =
-                        listener.local_addr().map_err(|error| Failure::system(&"an inherited socket", &error))?;
-                    Some((name, OwnedFd::from(listener), addr.to_string()))
-                }
-                None => match fds.take_unix_listener(index) {
-                    Ok(Some(listener)) => {
-                        let path = listener.local_addr().ok().and_then(|addr| addr.as_pathname().map(PathBuf::from));
-                        let path = path.map_or_else(String::new, |path| path.display().to_string());
-                        Some((name, OwnedFd::from(listener), format!("unix:{path}")))
-                    }
-                    Ok(None) => None,
-                    Err(error) => {
-                        return Err(Failure::system(
-                            &format!("inherited socket {index} {name:?} is neither TCP nor Unix"),
-                            &error,
-                        ));
-                    }
-                },
-            };
-            taken.push(socket);
-        }
-        Ok(Self(taken))
-    }
-
-    fn named(&mut self, name: Option<&str>) -> Vec<(OwnedFd, String)> {
-        let wanted = |socket: &&mut Option<(String, OwnedFd, String)>| {
-            socket.as_ref().is_some_and(|(own, _, _)| name.is_none_or(|name| name == own))
-        };
-        self.0.iter_mut().filter(wanted).filter_map(Option::take).map(|(_, fd, addr)| (fd, addr)).collect()
-    }
 }
 
 /// An open listener.
@@ -302,7 +255,7 @@ fn check_unix(path: &Path) -> Result<(), String> {
     use std::os::unix::fs::FileTypeExt;
     if let Some(dir) = path.parent().filter(|dir| *dir != Path::new("")) {
         let is_dir = std::fs::metadata(dir).map_err(|error| format!("cannot find its directory: {error}"))?.is_dir();
-        is_dir.then_some(()).ok_or("its directory is not a directory")?;
+        is_dir.then_some(()).ok_or_else(|| format!("{} is not a directory", dir.display()))?;
     }
     match std::fs::symlink_metadata(path) {
         Ok(there) if !there.file_type().is_socket() => Err("the file exists and is not a socket".to_owned()),
@@ -318,7 +271,7 @@ pub(crate) fn load<T: Send + 'static>(
 ) -> Result<T, Failure> {
     let what = format!("certificate {} and key {}", cert.display(), key.display());
     let (cert, key) = (cert.to_owned(), key.to_owned());
-    let read = files::in_time(&what, move || read(&cert, &key)).map_err(Failure::config)?;
+    let read = files::with_timeout(&what, move || read(&cert, &key)).map_err(Failure::config)?;
     read.map_err(|error| Failure::config(error.to_string()))
 }
 
@@ -330,10 +283,10 @@ pub(crate) fn listen(
 ) -> Result<(Server, Vec<OpenListener>), Failure> {
     let mut all = OpenListeners { server: Server::new(), open: Vec::new() };
     // Sockets with a name are taken first; `systemd` takes the rest.
-    let mut sockets: Vec<Vec<(OwnedFd, String)>> = Vec::new();
+    let mut sockets: Vec<Vec<InheritedSocket>> = Vec::new();
     for (listen, _) in &checked {
         sockets.push(match listen.parsed_address() {
-            Address::Inherited(Some(name)) => inherited.named(Some(name)),
+            Address::Inherited(Some(name)) => inherited.take_named(Some(name)),
             _ => Vec::new(),
         });
     }
@@ -341,36 +294,36 @@ pub(crate) fn listen(
         let trusted = trusted.clone();
         match listen.parsed_address() {
             Address::Tcp(addr) => {
-                let one = Socket::tcp(addr).map_err(|error| match error.kind() {
+                let socket = Socket::tcp(addr).map_err(|error| match error.kind() {
                     std::io::ErrorKind::InvalidInput => Failure::config(format!("--listen {addr}: {error}")),
                     _ => Failure::system_message(error.to_string()),
                 })?;
-                let bound = one.local_addr().map_or_else(|| addr.to_owned(), |addr| addr.to_string());
-                all.add(&listen, &tls, trusted, one, &bound);
+                let bound = socket.local_addr().map_or_else(|| addr.to_owned(), |addr| addr.to_string());
+                all.add(&listen, &tls, trusted, socket, &bound);
             }
             Address::Unix(path) => {
-                let one = Socket::unix(path)
+                let socket = Socket::unix(path)
                     .map_err(|error| Failure::system(&format!("cannot listen on unix:{path}"), &error))?;
-                all.add(&listen, &tls, trusted, one, &format!("unix:{path}"));
+                all.add(&listen, &tls, trusted, socket, &format!("unix:{path}"));
             }
             Address::Inherited(name) => {
                 if name.is_none() {
-                    sockets = inherited.named(None);
+                    sockets = inherited.take_named(None);
                 }
                 if sockets.is_empty() {
                     let what = name.map_or_else(|| "no socket".to_owned(), |name| format!("no socket named {name:?}"));
                     let message = format!("--listen {listen}: {what} was inherited (LISTEN_FDS, FileDescriptorName)");
                     return Err(Failure::config(message));
                 }
-                for (fd, addr) in sockets {
-                    let one = Socket::inherited(fd)
+                for InheritedSocket { fd, addr, .. } in sockets {
+                    let socket = Socket::inherited(fd)
                         .map_err(|error| Failure::system(&format!("cannot listen on {addr}"), &error))?;
-                    all.add(&listen, &tls, trusted.clone(), one, &addr);
+                    all.add(&listen, &tls, trusted.clone(), socket, &addr);
                 }
             }
         }
     }
-    if inherited.0.iter().any(Option::is_some) {
+    if !inherited.is_empty() {
         log::warn!("some inherited sockets (LISTEN_FDS) are unused: add --listen systemd");
     }
     if all.open.is_empty() {

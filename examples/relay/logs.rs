@@ -1,17 +1,17 @@
 //! The log on standard error, as text or JSON. Its level can be changed while the program runs.
 
-use std::{
-    io::Write,
-    sync::{PoisonError, RwLock},
-    time::SystemTime,
-};
+use std::{io::Write, sync::RwLock, time::SystemTime};
 
 use env_filter::Filter;
 use jiff::Timestamp;
 use log::{Log, Metadata, Record};
 use serde::Serialize;
 
-use super::{json, values::LogFormat};
+use super::{
+    json,
+    lock::{read, write},
+    values::LogFormat,
+};
 
 struct Logger(RwLock<State>);
 
@@ -33,26 +33,25 @@ pub(crate) fn init(level: &str, format: LogFormat) -> Result<(), String> {
 pub(crate) fn change(level: &str, format: LogFormat) -> Result<(), String> {
     let filter = parse_level(level)?;
     let max_level = filter.filter();
-    *LOGGER.0.write().unwrap_or_else(PoisonError::into_inner) =
-        State { filter: Some(filter), level: level.trim().to_owned(), format };
+    *write(&LOGGER.0) = State { filter: Some(filter), level: level.trim().to_owned(), format };
     log::set_max_level(max_level);
     Ok(())
 }
 
 /// Returns the level, as it was written, and the format.
 pub(crate) fn current() -> (String, LogFormat) {
-    let state = LOGGER.0.read().unwrap_or_else(PoisonError::into_inner);
+    let state = read(&LOGGER.0);
     (state.level.clone(), state.format)
 }
 
 /// Parses a log level, as `warn` or `warn,uncork::relay=debug`.
 pub(crate) fn parse_level(level: &str) -> Result<Filter, String> {
     let level = level.trim();
-    let fine = |part: &str| {
-        let word = part.rsplit('=').next().unwrap_or_default().trim();
-        !part.trim().is_empty() && word.parse::<log::LevelFilter>().is_ok()
+    let is_valid = |part: &str| {
+        let level = part.rsplit('=').next().unwrap_or_default().trim();
+        !part.trim().is_empty() && level.parse::<log::LevelFilter>().is_ok()
     };
-    if !level.split(',').all(fine) {
+    if !level.split(',').all(is_valid) {
         return Err(format!(
             "invalid log level {level:?}: expected off, error, warn, info, debug or trace; or warn,uncork::relay=debug"
         ));
@@ -64,12 +63,12 @@ pub(crate) fn parse_level(level: &str) -> Result<Filter, String> {
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let state = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let state = read(&self.0);
         state.filter.as_ref().is_some_and(|filter| filter.enabled(metadata))
     }
 
     fn log(&self, record: &Record<'_>) {
-        let state = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let state = read(&self.0);
         if !state.filter.as_ref().is_some_and(|filter| filter.matches(record)) {
             return;
         }
@@ -130,14 +129,14 @@ mod tests {
 
     #[test]
     fn a_line_stays_a_line() {
-        let say = |format| {
-            let words = "a \"b\"\r\n\u{1b}[0m é";
-            let args = format_args!("{words}");
+        let written = |format| {
+            let text = "a \"b\"\r\n\u{1b}[0m é";
+            let args = format_args!("{text}");
             line(&Record::builder().args(args).level(Level::Warn).target("x").build(), format, SystemTime::UNIX_EPOCH)
         };
-        assert_eq!(say(LogFormat::Text), "1970-01-01T00:00:00.000Z WARN  x: a \"b\"   [0m é\n");
+        assert_eq!(written(LogFormat::Text), "1970-01-01T00:00:00.000Z WARN  x: a \"b\"   [0m é\n");
         assert_eq!(
-            say(LogFormat::Json),
+            written(LogFormat::Json),
             "{\"time\":\"1970-01-01T00:00:00.000Z\",\"level\":\"warn\",\"target\":\"x\",\
              \"message\":\"a \\\"b\\\"\\r\\n\\u001b[0m é\"}\n"
         );

@@ -13,7 +13,7 @@
 //!
 //! ```text
 //!   flags, file ──▶ config ──▶ settings ──▶ run ──▶ listen ──▶ site: services, the web page
-//!                        (values, fitting)   │
+//!                        (values, fitting)   │   (inherited)
 //!                                            ├──▶ admin: metrics, health, lists, certificates
 //!                                            └──▶ signals: stop, reload        logs, access, notify (systemd)
 //! ```
@@ -28,8 +28,10 @@ mod common;
 mod config;
 mod files;
 mod fitting;
+mod inherited;
 mod json;
 mod listen;
+mod lock;
 mod logs;
 mod metrics;
 mod notify;
@@ -84,5 +86,5 @@ fn program() -> Result<(), Failure> {
         println!("configuration OK");
         return Ok(());
     }
-    run::run(settings, flags, listen::Inherited::take()?)
+    run::run(settings, flags, inherited::Inherited::take()?)
 }

@@ -118,7 +118,7 @@ impl Page {
         self.gauge("sessions", "Sessions of the session relay", sessions.len());
         self.gauge("unused_sessions", "Sessions that no peer has ever connected to", counts.unused);
         self.counter("evicted_sessions_total", "Unused sessions that were replaced by new ones", counts.evicted);
-        self.counter("rejected_sessions_total", "Allocations of sessions rejected by a limit", counts.refused);
+        self.counter("rejected_sessions_total", "Allocations of sessions rejected by a limit", counts.rejected);
         self.gauge("session_transfers", "Messages in transit in sessions", sum(|session| session.transfers));
         self.family("session_waiting", "gauge", "Requests in sessions that wait for the other peer");
         self.sample("session_waiting", "{role=\"receiver\"}", sum(|session| session.receivers));
@@ -132,7 +132,7 @@ impl Page {
         }
         self.gauge("unused_streams", "Waiting streams to which no peer is connected", counts.unused);
         self.counter("evicted_streams_total", "Unused streams that were replaced by new ones", counts.evicted);
-        self.counter("rejected_streams_total", "Creations of streams rejected by a limit", counts.refused);
+        self.counter("rejected_streams_total", "Creations of streams rejected by a limit", counts.rejected);
     }
 
     pub(crate) fn gateway(&mut self, stats: GatewayStats) {
@@ -158,7 +158,7 @@ impl Page {
         self.counter(
             "gateway_rejected_clients_total",
             "Clients of the gateway closed for a WebSocket protocol error or limit",
-            stats.refused_clients,
+            stats.rejected_clients,
         );
         self.gauge("gateway_closing", "Close callbacks of the application in progress", stats.closing_connections);
     }
@@ -189,8 +189,8 @@ impl Page {
         };
         let began = began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         gauge("start_time_seconds", "Start of the process, in seconds since 1970", &began);
-        if let Some(most) = getrlimit(Resource::Nofile).current {
-            gauge("max_fds", "Limit of open file descriptors", &most);
+        if let Some(limit) = getrlimit(Resource::Nofile).current {
+            gauge("max_fds", "Limit of open file descriptors", &limit);
         }
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next());

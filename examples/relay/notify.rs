@@ -50,15 +50,15 @@ pub(crate) fn watch(loops: Vec<LoopHandle>) {
     let Some(interval) = watchdog() else { return };
     let watch = move || {
         loop {
-            let (turned, turns) = mpsc::channel();
-            for one in &loops {
-                let turned = turned.clone();
-                one.after(Duration::ZERO, move |_| {
-                    let _ = turned.send(());
+            let (sender, receiver) = mpsc::channel();
+            for loop_handle in &loops {
+                let sender = sender.clone();
+                loop_handle.after(Duration::ZERO, move |_| {
+                    let _ = sender.send(());
                 });
             }
-            let alive = loops.iter().all(|_| turns.recv_timeout(interval).is_ok());
-            if alive {
+            let all_run = loops.iter().all(|_| receiver.recv_timeout(interval).is_ok());
+            if all_run {
                 send("WATCHDOG=1");
             }
             std::thread::park_timeout(interval);

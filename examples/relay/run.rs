@@ -29,7 +29,8 @@ use super::{
     certificates,
     common::descriptors::{self, Needs},
     config, fitting,
-    listen::{self, Inherited, Listen, OpenListener},
+    inherited::Inherited,
+    listen::{self, Listen, OpenListener},
     logs,
     metrics::Metrics,
     notify,
@@ -43,17 +44,17 @@ use super::{
 /// Default address of the admin listener, if it is free.
 const ADMIN: &str = "127.0.0.1:9090";
 
-/// Most connections of the admin listener: operators, and the gateway's application.
+/// Maximum number of connections of the admin listener: operators, and the gateway's application.
 const ADMIN_CONNECTIONS: usize = 1024;
 
 /// Descriptors reserved for the admin listener.
 const ADMIN_RESERVE: usize = 16;
 
-/// Most connections of the gateway to its application.
+/// Maximum number of connections of the gateway to its application.
 const GATEWAY_CALLS: u64 = 4096;
 
 /// Smallest limit of a head that browsers can work with.
-const LEAST_HEAD: u64 = 1024;
+const MIN_HEAD: u64 = 1024;
 
 /// Checks everything that can be checked without listening.
 pub(crate) fn check(settings: &Settings) -> Result<(), Failure> {
@@ -77,9 +78,9 @@ pub(crate) fn check_strictly(settings: &Settings) -> Result<(), Failure> {
 /// Like [`check`], but without the access log: opening and closing a FIFO would signal an end to its reader. Returns the
 /// listeners with their certificates, since a pipe cannot be read again.
 fn check_all_but_log(settings: &Settings) -> Result<Vec<(Listen, Option<Tls>)>, Failure> {
-    if settings.limits.max_head.0 < LEAST_HEAD {
+    if settings.limits.max_head.0 < MIN_HEAD {
         return Err(Failure::config(format!(
-            "invalid [limits] max-head: expected at least {LEAST_HEAD} bytes, which browsers need"
+            "invalid [limits] max-head: expected at least {MIN_HEAD} bytes, which browsers need"
         )));
     }
     fitting::check(settings)?;
@@ -96,8 +97,8 @@ fn check_all_but_log(settings: &Settings) -> Result<Vec<(Listen, Option<Tls>)>, 
 
 /// Serves until a signal stops the program.
 pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -> Result<(), Failure> {
-    let wrong_level = |error| Failure::config(format!("--log-level: {error}"));
-    logs::init(&settings.log.level.0, settings.log.format).map_err(wrong_level)?;
+    let invalid_level = |error| Failure::config(format!("--log-level: {error}"));
+    logs::init(&settings.log.level.0, settings.log.format).map_err(invalid_level)?;
     let checked = check_all_but_log(&settings)?;
     let shared = Arc::new(Shared::new(&settings, Metrics::new(now()))?);
     let trusting = shared.clone();
@@ -127,8 +128,9 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
     let (mode, threads) = (settings.server.mode, loops(&settings));
     let lines: Vec<String> = open.iter().map(|open| format!("listening on {}", open.url)).collect();
     let admin_addr = admin.as_ref().and_then(Running::local_addr);
-    let ready = |stopper: StopHandle, loops: Vec<LoopHandle>| {
-        let mut program = Program { started: settings.clone(), settings, flags, shared, services, page, open, stopper };
+    let ready = |stop_handle: StopHandle, loops: Vec<LoopHandle>| {
+        let mut program =
+            Program { started: settings.clone(), settings, flags, shared, services, page, open, stop_handle };
         let thread = std::thread::Builder::new().name("signals".into()).spawn(move || program.handle_signals(signals));
         thread.map(drop).map_err(cannot_start)?;
         print_addresses(&lines, admin_addr);
@@ -270,7 +272,7 @@ struct Program {
     services: Services,
     page: Option<Page>,
     open: Vec<OpenListener>,
-    stopper: StopHandle,
+    stop_handle: StopHandle,
 }
 
 impl Program {
@@ -284,7 +286,7 @@ impl Program {
                 (_, None) => stopping = Some(self.stop()),
                 (_, Some(_)) => {
                     log::warn!("second signal: stopping at once");
-                    self.stopper.stop_now();
+                    self.stop_handle.stop_now();
                 }
             }
         }
@@ -297,16 +299,16 @@ impl Program {
         // /ready must return 503 before systemd is notified.
         self.shared.drain();
         notify::send("STOPPING=1");
-        let (stopper, (sender, receiver)) = (self.stopper.clone(), mpsc::channel());
+        let (stop_handle, (sender, receiver)) = (self.stop_handle.clone(), mpsc::channel());
         let stop = move || {
             let _ = receiver.recv_timeout(Duration::from_secs(delay.into()));
-            stopper.shutdown(Duration::from_secs(timeout.into()));
+            stop_handle.shutdown(Duration::from_secs(timeout.into()));
         };
         if delay == 0 {
-            self.stopper.shutdown(Duration::from_secs(timeout.into()));
+            self.stop_handle.shutdown(Duration::from_secs(timeout.into()));
         } else if let Err(error) = std::thread::Builder::new().name("drain".into()).spawn(stop) {
             log::error!("cannot start a thread for the shutdown delay: {error}");
-            self.stopper.shutdown(Duration::from_secs(timeout.into()));
+            self.stop_handle.shutdown(Duration::from_secs(timeout.into()));
         }
         sender
     }

@@ -29,15 +29,15 @@ pub(crate) struct Services {
 impl Services {
     /// Builds the services. `api` is the gateway's address for the application unless a setting overrides it.
     pub(crate) fn new(settings: &Settings, api: &str) -> Result<Self, Failure> {
-        let wrong = |section: &str, error: &dyn std::fmt::Display| Failure::config(format!("[{section}] {error}"));
+        let invalid = |section: &str, error: &dyn std::fmt::Display| Failure::config(format!("[{section}] {error}"));
         let sessions = settings.sessions.enabled.then(|| SessionRelay::new(sessions(settings)));
         let rendezvous = settings.rendezvous.enabled.then(|| Rendezvous::new(rendezvous(settings)));
         let gateway = (!settings.gateway.connect_url.0.is_empty()).then(|| Gateway::new(gateway(settings, api)));
         Ok(Self {
-            sessions: sessions.transpose().map_err(|error| wrong("sessions", &error))?,
-            rendezvous: rendezvous.transpose().map_err(|error| wrong("rendezvous", &error))?,
-            gateway: gateway.transpose().map_err(|error| wrong("gateway", &error))?,
-            tunnel: tunnel::proxy(settings).map_err(|error| wrong("tunnel", &error))?,
+            sessions: sessions.transpose().map_err(|error| invalid("sessions", &error))?,
+            rendezvous: rendezvous.transpose().map_err(|error| invalid("rendezvous", &error))?,
+            gateway: gateway.transpose().map_err(|error| invalid("gateway", &error))?,
+            tunnel: tunnel::proxy(settings).map_err(|error| invalid("tunnel", &error))?,
             gateway_is_open: settings.gateway.public_api,
         })
     }
@@ -96,12 +96,12 @@ impl Services {
 
     /// Applies checked settings to the enabled services that can change at run time.
     pub(crate) fn reconfigure(&self, settings: &Settings) -> Result<(), Failure> {
-        let wrong = |section: &str, error: &dyn std::fmt::Display| Failure::config(format!("[{section}] {error}"));
+        let invalid = |section: &str, error: &dyn std::fmt::Display| Failure::config(format!("[{section}] {error}"));
         if let Some(service) = self.sessions.as_ref().filter(|_| settings.sessions.enabled) {
-            service.reconfigure(sessions(settings)).map_err(|error| wrong("sessions", &error))?;
+            service.reconfigure(sessions(settings)).map_err(|error| invalid("sessions", &error))?;
         }
         if let Some(service) = self.rendezvous.as_ref().filter(|_| settings.rendezvous.enabled) {
-            service.reconfigure(rendezvous(settings)).map_err(|error| wrong("rendezvous", &error))?;
+            service.reconfigure(rendezvous(settings)).map_err(|error| invalid("rendezvous", &error))?;
         }
         Ok(())
     }
@@ -133,7 +133,7 @@ fn sessions(settings: &Settings) -> SessionConfig {
         allocation_burst: own.allocation_burst,
         body: settings.limits.max_body.0,
         pipe: default.pipe,
-        allow_origins: origins(settings),
+        allowed_origins: origins(settings),
         end_cleanly_if_truncated: !own.abort_if_truncated,
     }
 }
@@ -157,14 +157,14 @@ fn rendezvous(settings: &Settings) -> RendezvousConfig {
         strict: own.strict,
         list: own.public_list,
         neutral: own.neutral,
-        allow_origins: origins(settings),
+        allowed_origins: origins(settings),
         ..RendezvousConfig::default()
     }
 }
 
 fn gateway(settings: &Settings, api: &str) -> GatewayConfig {
     let own = &settings.gateway;
-    let some = |seconds: u64| (seconds > 0).then(|| Duration::from_secs(seconds));
+    let timeout = |seconds: u64| (seconds > 0).then(|| Duration::from_secs(seconds));
     let field = |field: &Field| {
         let (name, value) = field.0.split_once(':').unwrap_or((&field.0, ""));
         (name.trim().to_owned(), value.trim().to_owned())
@@ -177,10 +177,10 @@ fn gateway(settings: &Settings, api: &str) -> GatewayConfig {
             establish: own.establish_url.0.clone(),
             close: own.close_url.0.clone(),
             receive: own.receive_url.0.clone(),
-            timeout: some(own.callback_timeout),
+            timeout: timeout(own.callback_timeout),
         },
         proxy_set_header: own.set_fields.iter().map(field).collect(),
-        send_timeout: some(own.queue_timeout),
+        send_timeout: timeout(own.queue_timeout),
         send_queue_size: own.queue,
         strict_broadcast: own.strict_broadcast,
         origin_policy: match own.allowed_origins {
@@ -188,9 +188,9 @@ fn gateway(settings: &Settings, api: &str) -> GatewayConfig {
             OriginRule::SameOrigin => OriginPolicy::SameOrigin,
             OriginRule::SameHostname => OriginPolicy::SameHostname,
         },
-        idle_timeout: some(own.idle_timeout),
-        ping_interval: some(own.ping_interval),
-        message_timeout: some(own.message_timeout),
+        idle_timeout: timeout(own.idle_timeout),
+        ping_interval: timeout(own.ping_interval),
+        message_timeout: timeout(own.message_timeout),
         path: GatewayPaths {
             connect: own.connect_path.clone(),
             send: own.send_path.clone(),

@@ -1,7 +1,7 @@
 //! The table of all settings: key in the file, flag, default, and documentation for both.
 //!
-//! Each section becomes a struct that is read from the file, and a list of settings from which the flags and the printed
-//! file are generated. A setting that neither the file nor a flag sets has its default.
+//! Each section becomes a struct that is read from the file, and a list of settings. The flags and the printed file are
+//! generated from the list. A setting that neither the file nor a flag sets has its default.
 
 use std::{
     num::{NonZeroU32, NonZeroU64, NonZeroUsize},
@@ -153,7 +153,7 @@ settings! {
     /// Sizes, counts and timeouts of every connection
     "limits" limits: Limits {
         /// Connections in total. Lowered, with a warning in the log, if the system allows the process fewer open files
-        connections: NonZeroUsize = some(engine().connections), "connections" "N";
+        connections: NonZeroUsize = nonzero(engine().connections), "connections" "N";
         /// Connections from one address (of IPv6: from one /64 network; behind the PROXY protocol: the client's address).
         /// Never more than half of all, and fewer when few are free; 0 for no limit, if all clients use one proxy
         connections_per_address: usize = engine().connections_per_address, "connections-per-address" "N";
@@ -172,9 +172,9 @@ settings! {
         idle_timeout: NonZeroU32 = seconds(engine().idle_timeout), "idle-timeout" "SECONDS";
         /// Longest pause of a request's body while a receiver is ready: senders suspend their laptops.
         /// (For a source of the rendezvous: rendezvous-body-timeout)
-        body_timeout: NonZeroU32 = PAUSE, "body-timeout" "SECONDS";
+        body_timeout: NonZeroU32 = TRANSFER_TIMEOUT, "body-timeout" "SECONDS";
         /// Longest time in which a client accepts nothing of a response: users pause downloads
-        send_timeout: NonZeroU32 = PAUSE, "send-timeout" "SECONDS";
+        send_timeout: NonZeroU32 = TRANSFER_TIMEOUT, "send-timeout" "SECONDS";
         /// Slowest rate of a body in either direction, in bytes per second; 0 for no limit
         min_rate: u64 = engine().min_rate, "min-rate" "N";
     }
@@ -191,9 +191,9 @@ settings! {
         base_path: BasePath = session().base_path.as_str().into(), "base-path" "PATH";
         /// Sessions in total. Beyond that, a new session replaces one that no peer has ever connected to: the oldest of
         /// the address that has most of them
-        limit: NonZeroUsize = some(session().sessions), "sessions" "N";
+        limit: NonZeroUsize = nonzero(session().sessions), "sessions" "N";
         /// Sessions allocated by one address; in IPv6, by one /64 network. Its share shrinks once half of all are taken
-        per_address: NonZeroUsize = some(session().sessions_per_address), "sessions-per-address" "N";
+        per_address: NonZeroUsize = nonzero(session().sessions_per_address), "sessions-per-address" "N";
         /// Sessions that one address may allocate per minute in the long run; 0 for no limit
         allocations_per_minute: u32 = session().allocations_per_minute, "allocations-per-minute" "N";
         /// Sessions that one address may allocate at once
@@ -222,11 +222,11 @@ settings! {
         enabled: bool = true, "rendezvous" "BOOL";
         /// Base path of /stream and /ping; empty for the root
         base_path: BasePath = stream().base_path.as_str().into(), "rendezvous-base-path" "PATH";
-        /// Streams in total, with the status records of ended ones. Beyond that, a new stream replaces a record, or else
-        /// a stream to which no peer is connected: the oldest of the address that has most of them
-        limit: NonZeroUsize = some(stream().streams), "rendezvous-streams" "N";
+        /// Streams in total, with the status records of ended ones. Beyond that, a new stream replaces a record, or
+        /// else a stream to which no peer is connected: the oldest of the address with most of them
+        limit: NonZeroUsize = nonzero(stream().streams), "rendezvous-streams" "N";
         /// Streams created by one address; in IPv6, by one /64 network. Its share shrinks once half of all are taken
-        per_address: NonZeroUsize = some(stream().streams_per_address), "rendezvous-streams-per-address" "N";
+        per_address: NonZeroUsize = nonzero(stream().streams_per_address), "rendezvous-streams-per-address" "N";
         /// Streams that one address may create per minute in the long run; 0 for no limit
         creations_per_minute: u32 = stream().creations_per_minute, "rendezvous-creations-per-minute" "N";
         /// Streams that one address may create at once
@@ -243,8 +243,8 @@ settings! {
         lifetime: NonZeroU64 = positive(stream().lifetime.as_secs()), "rendezvous-lifetime" "SECONDS";
         /// Longest pause of a source's body while a receiver is ready
         body_timeout: NonZeroU64 = positive(stream().body_timeout.as_secs()), "rendezvous-body-timeout" "SECONDS";
-        /// Most receivers that a client can request by ?n=K
-        receivers: NonZeroUsize = some(stream().receivers), "rendezvous-receivers" "N";
+        /// Largest number of receivers that a client can request by ?n=K
+        receivers: NonZeroUsize = nonzero(stream().receivers), "rendezvous-receivers" "N";
         /// Abort the receivers' connections when the source of a stream of unknown length is lost. With false, the
         /// download ends cleanly, as in http-rendezvous. Clients choose by ?strict=1 and ?strict=0
         strict: bool = stream().strict, "rendezvous-strict" "BOOL";
@@ -308,11 +308,11 @@ settings! {
         /// beyond it, a client is closed with 1013
         max_pending: Bytes = Bytes(gate().limits.pending as u64), "gateway-max-pending" "BYTES";
         /// Concurrent calls of the application; clients of one address get at most a quarter
-        calls: NonZeroUsize = some(gate().limits.calls), "gateway-calls" "N";
+        calls: NonZeroUsize = nonzero(gate().limits.calls), "gateway-calls" "N";
         /// Clients in total
-        limit: NonZeroUsize = some(gate().limits.sessions), "gateway-clients" "N";
+        limit: NonZeroUsize = nonzero(gate().limits.sessions), "gateway-clients" "N";
         /// Clients from one address, fewer once half of the total is reached
-        per_address: NonZeroUsize = some(gate().limits.sessions_per_address), "gateway-clients-per-address" "N";
+        per_address: NonZeroUsize = nonzero(gate().limits.sessions_per_address), "gateway-clients-per-address" "N";
     }
     /// The reverse tunnel: origin servers behind NAT connect to this relay, and it forwards requests to them. They connect
     /// to any HTTPS listener
@@ -333,23 +333,23 @@ settings! {
         /// Time for an origin server to begin its response
         response_timeout: NonZeroU64 = positive(proxy().response_timeout.as_secs()), "tunnel-response-timeout" "SECONDS";
         /// Connections of origin servers in total
-        origin_servers: NonZeroUsize = some(proxy().connections), "tunnel-origin-servers" "N";
+        origin_servers: NonZeroUsize = nonzero(proxy().connections), "tunnel-origin-servers" "N";
         /// Connections of origin servers with one token
-        origin_servers_per_token: NonZeroUsize = some(proxy().connections_per_credential), "tunnel-origin-servers-per-token" "N";
+        origin_servers_per_token: NonZeroUsize = nonzero(proxy().connections_per_credential), "tunnel-origin-servers-per-token" "N";
         /// Connections by ALPN that have not authenticated yet; one more replaces the oldest of the network with the most
-        handshakes: NonZeroUsize = some(proxy().handshakes), "tunnel-handshakes" "N";
+        handshakes: NonZeroUsize = nonzero(proxy().handshakes), "tunnel-handshakes" "N";
         /// Failed handshakes of one network per minute (wrong token, or timeout); the next one is rejected unread; 0 for no
         /// limit
         failures_per_minute: u32 = proxy().failures_per_minute, "tunnel-failures-per-minute" "N";
         /// Concurrent requests on one connection of an origin server
-        requests_per_origin_server: NonZeroUsize = some(proxy().streams_per_connection), "tunnel-requests-per-origin-server" "N";
+        requests_per_origin_server: NonZeroUsize = nonzero(proxy().streams_per_connection), "tunnel-requests-per-origin-server" "N";
         /// Concurrent requests of one client address, over all tunnels; one more gets 429
-        requests_per_address: NonZeroUsize = some(proxy().streams_per_address), "tunnel-requests-per-address" "N";
+        requests_per_address: NonZeroUsize = nonzero(proxy().streams_per_address), "tunnel-requests-per-address" "N";
         /// Concurrent requests of one host, over all its origin servers; one more gets 503
-        requests_per_host: NonZeroUsize = some(proxy().streams_per_host), "tunnel-requests-per-host" "N";
-        /// Share of one client address in the requests that a connection of an origin server takes, in percent of those
-        /// that are free there; one more gets 503. With 100, one address alone can have half of them, four can have a fifth
-        /// each, sixteen a seventeenth each, and as much stays free for others
+        requests_per_host: NonZeroUsize = nonzero(proxy().streams_per_host), "tunnel-requests-per-host" "N";
+        /// Share of one client address in the requests of a connection of an origin server, in percent of those that
+        /// are free there; one more gets 503. With 100, one address alone can have half of them, four a fifth each,
+        /// sixteen a seventeenth each; as much stays free for others
         share_per_address: NonZeroU32 = percent(proxy().share_per_address), "tunnel-share-per-address" "PERCENT";
         /// Share of one host, where an origin server has several, in the same way: with 400 it can have four fifths
         share_per_host: NonZeroU32 = percent(proxy().share_per_name), "tunnel-share-per-host" "PERCENT";
@@ -386,7 +386,7 @@ settings! {
 
 /// Ten times the engine's default, which is meant for programs; users pause. (Sources of the rendezvous have the six hours
 /// of http-rendezvous: an idle stream holds no buffer, and the number of streams is limited.)
-const PAUSE: NonZeroU32 = NonZeroU32::new(300).expect("not 0");
+const TRANSFER_TIMEOUT: NonZeroU32 = NonZeroU32::new(300).expect("not 0");
 
 fn percent(n: u32) -> NonZeroU32 {
     NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN)
@@ -400,6 +400,6 @@ fn positive(n: u64) -> NonZeroU64 {
     NonZeroU64::new(n).unwrap_or(NonZeroU64::MIN)
 }
 
-fn some(n: usize) -> NonZeroUsize {
+fn nonzero(n: usize) -> NonZeroUsize {
     NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN)
 }

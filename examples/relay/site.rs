@@ -1,7 +1,7 @@
 //! The handler of the public listeners: the enabled services and the web page.
 
 use std::sync::{
-    Arc, PoisonError, RwLock,
+    Arc, RwLock,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -11,6 +11,7 @@ use super::{
     Failure,
     access::AccessLines,
     addresses::{self, Network},
+    lock::{read, write},
     metrics::Metrics,
     page::Page,
     services::Services,
@@ -50,18 +51,18 @@ impl Shared {
     }
 
     pub(crate) fn set_trusted(&self, proxies: &Proxies) {
-        *self.trust.write().unwrap_or_else(PoisonError::into_inner) = Trust::new(proxies);
+        *write(&self.trust) = Trust::new(proxies);
     }
 
     /// Returns `true` if the peer may send a header of the PROXY protocol.
     pub(crate) fn is_proxy(&self, peer: &PeerAddr) -> bool {
-        let trust = self.trust.read().unwrap_or_else(PoisonError::into_inner);
+        let trust = read(&self.trust);
         addresses::is_trusted(&trust.networks, peer)
     }
 
     /// Returns what a trusted proxy states about its client.
     fn client(&self, req: &Request<'_>) -> addresses::Client {
-        let trust = self.trust.read().unwrap_or_else(PoisonError::into_inner);
+        let trust = read(&self.trust);
         let headers = req.headers();
         addresses::client(req.peer(), |name| headers.get_all(name).collect(), &trust.networks, trust.field)
     }

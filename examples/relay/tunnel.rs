@@ -43,31 +43,31 @@ pub(crate) fn proxy(settings: &Settings) -> Result<Option<Proxy>, String> {
 
 /// Parses `NAME SHA256 HOST…`, with optional `body=BYTES` and `rate=BYTES` among the hosts.
 pub(crate) fn credential(text: &str) -> Result<Credential, String> {
-    let wrong = |error: ConfigError| format!("invalid token {text:?}: {error}");
+    let invalid = |error: ConfigError| format!("invalid token {text:?}: {error}");
     let mut words = text.split_whitespace();
     let (Some(name), Some(hash)) = (words.next(), words.next()) else {
         return Err(format!("invalid token {text:?}: expected \"NAME SHA256 HOST…\" (printf %s TOKEN | sha256sum)"));
     };
-    let mut one = if let Some(sources) = hash.strip_prefix("allow-legacy-unauthenticated:") {
+    let mut credential = if let Some(sources) = hash.strip_prefix("allow-legacy-unauthenticated:") {
         legacy(name, sources).map_err(|error| format!("invalid token {text:?}: {error}"))?
     } else if let Some(hash) = hash.strip_prefix("cert:") {
-        Credential::certificate(name, hash).map_err(wrong)?
+        Credential::certificate(name, hash).map_err(invalid)?
     } else {
-        Credential::token(name, hash).map_err(wrong)?
+        Credential::token(name, hash).map_err(invalid)?
     };
     for word in words {
-        one = match word.split_once('=') {
-            Some(("body", bytes)) => one.body(common::bytes(bytes)?),
-            Some(("rate", bytes)) => one.rate(common::bytes(bytes)?),
+        credential = match word.split_once('=') {
+            Some(("body", bytes)) => credential.body(common::bytes(bytes)?),
+            Some(("rate", bytes)) => credential.rate(common::bytes(bytes)?),
             Some(_) => {
                 return Err(format!(
                     "invalid token {text:?}: expected HOST, body=BYTES or rate=BYTES instead of {word:?}"
                 ));
             }
-            None => one.host(word).map_err(wrong)?,
+            None => credential.host(word).map_err(invalid)?,
         };
     }
-    Ok(one)
+    Ok(credential)
 }
 
 /// Parses the comma-separated networks of origin servers that use spdy-proxy, which has no authentication.
@@ -147,17 +147,17 @@ struct Entry<'a> {
 
 /// Returns the list of connected origin servers, as JSON.
 pub(crate) fn list(connections: &[ConnectionInfo]) -> String {
-    json::list(connections.iter().map(|one| Entry {
-        token: &one.credential,
-        hosts: &one.hosts,
-        peer: one.peer.to_string(),
-        since: one.since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(),
-        active: one.active,
-        requests: one.requests,
-        bytes_up: one.bytes_up,
-        bytes_down: one.bytes_down,
-        round_trip_seconds: one.round_trip.map(|time| json::rounded(time, 6)),
-        leaving: one.leaving,
+    json::list(connections.iter().map(|connection| Entry {
+        token: &connection.credential,
+        hosts: &connection.hosts,
+        peer: connection.peer.to_string(),
+        since: connection.since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(),
+        active: connection.active,
+        requests: connection.requests,
+        bytes_up: connection.bytes_up,
+        bytes_down: connection.bytes_down,
+        round_trip_seconds: connection.round_trip.map(|time| json::rounded(time, 6)),
+        leaving: connection.leaving,
     }))
 }
 
@@ -168,14 +168,14 @@ mod tests {
     #[test]
     fn a_token_is_a_name_a_hash_and_hosts() {
         let hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
-        for fine in [
+        for good in [
             format!("app {hash} app.example"),
             format!("app {hash} app.example *.dev.example/api body=1G rate=10M"),
             format!("app cert:{hash} *"),
         ] {
-            assert!(credential(&fine).is_ok(), "{fine}");
+            assert!(credential(&good).is_ok(), "{good}");
         }
-        for wrong in [
+        for bad in [
             String::new(),
             "app".into(),
             format!("app {} a.example", &hash[1..]),
@@ -183,7 +183,7 @@ mod tests {
             format!("app {hash} a.example speed=1"),
             format!("app {hash} a.example body=much"),
         ] {
-            assert!(credential(&wrong).is_err(), "{wrong}");
+            assert!(credential(&bad).is_err(), "{bad}");
         }
     }
 

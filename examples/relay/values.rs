@@ -151,7 +151,7 @@ text! {
 text! {
     /// An origin of web pages.
     Origin, |text| {
-        let config = RendezvousConfig { allow_origins: vec![text.to_owned()], ..RendezvousConfig::default() };
+        let config = RendezvousConfig { allowed_origins: vec![text.to_owned()], ..RendezvousConfig::default() };
         Rendezvous::new(config).map_err(|error| format!("{text:?}: {error}"))
     }
 }
@@ -261,49 +261,49 @@ impl<'de> Deserialize<'de> for Bytes {
     }
 }
 
-/// One of a few words.
-macro_rules! words {
-    ($(#[doc = $about:literal])* $name:ident { $($(#[doc = $doc:literal])* $word:ident = $text:literal),* } $(alone $alone:literal)?) => {
+/// One of a few values.
+macro_rules! choices {
+    ($(#[doc = $about:literal])* $name:ident { $($(#[doc = $doc:literal])* $choice:ident = $text:literal),* } $(alone $alone:literal)?) => {
         $(#[doc = $about])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-        pub(crate) enum $name { $($(#[doc = $doc])* #[serde(rename = $text)] $word),* }
+        pub(crate) enum $name { $($(#[doc = $doc])* #[serde(rename = $text)] $choice),* }
 
         impl Value for $name {
             $(const ALONE: Option<&'static str> = Some($alone);)?
             fn from_args(args: &[&str]) -> Result<Self, String> {
                 match last(args) {
-                    $($text => Ok(Self::$word),)*
+                    $($text => Ok(Self::$choice),)*
                     _ => Err(format!("expected one of: {}", [$($text),*].join(", "))),
                 }
             }
             fn toml(&self) -> String {
-                quoted(match self { $(Self::$word => $text),* })
+                quoted(match self { $(Self::$choice => $text),* })
             }
         }
     };
 }
-words! {
+choices! {
     /// Type of event loop.
     Mode { Threads = "threads", External = "external", ThreadPerConnection = "thread-per-connection" }
 }
-words! {
+choices! {
     /// Format of log lines.
     LogFormat { Text = "text", Json = "json" }
 }
-words! {
+choices! {
     /// Format of the access log.
     AccessFormat { Off = "off", Combined = "combined", Json = "json" } alone "combined"
 }
-words! {
+choices! {
     /// The field in which a trusted proxy names the client.
     ForwardedField { Any = "any", XForwardedFor = "x-forwarded-for", Forwarded = "forwarded", None = "none" }
 }
 
-words! {
+choices! {
     /// Origins whose pages may connect to the gateway.
     OriginRule { All = "all", SameOrigin = "same-origin", SameHostname = "same-hostname" }
 }
-words! {
+choices! {
     /// Which of several origin servers gets a request.
     BalanceRule { RoundRobin = "round-robin", LeastBusy = "least-busy" }
 }

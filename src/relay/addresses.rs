@@ -48,7 +48,7 @@ struct Entry {
 
 /// The reason why one more slot is rejected, and when to retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(super) enum Rejected {
     TooMany,
     TooFast(Duration),
     /// The table is full of other addresses.
@@ -65,12 +65,12 @@ impl Addresses {
             tolerance: Duration::ZERO,
             swept: None,
         };
-        addresses.allow(allowance);
+        addresses.set_allowance(allowance);
         addresses
     }
 
     /// Changes the limits. Slots that are taken stay taken, even if they exceed the new limits.
-    pub(super) fn allow(&mut self, allowance: Allowance) {
+    pub(super) fn set_allowance(&mut self, allowance: Allowance) {
         self.interval = match allowance.per_minute {
             0 => Duration::ZERO,
             n => Duration::from_secs(60) / n,
@@ -81,22 +81,22 @@ impl Addresses {
     }
 
     /// Takes one slot for this address. The caller must [release](Self::release) it.
-    pub(super) fn admit(&mut self, ip: IpAddr, now: Instant) -> Result<(), Refused> {
+    pub(super) fn admit(&mut self, ip: IpAddr, now: Instant) -> Result<(), Rejected> {
         let ip = PeerAddr::network_of(ip);
         if self.table.len() >= self.room && !self.table.contains_key(&ip) {
             self.sweep(now);
             if self.table.len() >= self.room {
-                return Err(Refused::Crowded);
+                return Err(Rejected::Crowded);
             }
         }
         let entry = self.table.entry(ip).or_insert(Entry { slots: 0, full_at: now });
         if entry.slots >= self.per_address {
-            return Err(Refused::TooMany);
+            return Err(Rejected::TooMany);
         }
         let debt = entry.full_at.saturating_duration_since(now);
         // Each loop of a server has a time of its own: without a rate, a loop that lags behind must not be too fast.
         if debt > self.tolerance && !self.interval.is_zero() {
-            return Err(Refused::TooFast(debt - self.tolerance));
+            return Err(Rejected::TooFast(debt - self.tolerance));
         }
         entry.full_at = now + debt + self.interval;
         entry.slots += 1;
@@ -160,11 +160,11 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(table.admit(a, t0), Ok(()));
         }
-        assert_eq!(table.admit(a, t0), Err(Refused::TooFast(Duration::from_secs(1))));
+        assert_eq!(table.admit(a, t0), Err(Rejected::TooFast(Duration::from_secs(1))));
         assert_eq!(table.admit(ip("192.0.2.2"), t0), Ok(()), "no other address is held back");
         let t1 = t0 + Duration::from_secs(1);
         assert_eq!(table.admit(a, t1), Ok(()));
-        assert_eq!(table.admit(a, t1), Err(Refused::TooFast(Duration::from_secs(1))));
+        assert_eq!(table.admit(a, t1), Err(Rejected::TooFast(Duration::from_secs(1))));
     }
 
     #[test]
@@ -172,7 +172,7 @@ mod tests {
         let mut table = table(|c| (c.per_address, c.per_minute) = (1, 0));
         let (now, a) = (Instant::now(), ip("2001:db8::1"));
         assert_eq!(table.admit(a, now), Ok(()));
-        assert_eq!(table.admit(ip("2001:db8::ffff:2"), now), Err(Refused::TooMany), "the same /64");
+        assert_eq!(table.admit(ip("2001:db8::ffff:2"), now), Err(Rejected::TooMany), "the same /64");
         assert_eq!(table.admit(ip("2001:db8:0:1::1"), now), Ok(()), "another one");
         table.release(a);
         assert_eq!(table.admit(a, now), Ok(()));
@@ -184,10 +184,10 @@ mod tests {
         let (now, a) = (Instant::now(), ip("192.0.2.1"));
         let mut table = Addresses::new(allowance(2));
         assert_eq!([table.admit(a, now), table.admit(a, now)], [Ok(()), Ok(())]);
-        table.allow(allowance(1));
+        table.set_allowance(allowance(1));
         table.release(a);
-        assert_eq!(table.admit(a, now), Err(Refused::TooMany));
-        table.allow(allowance(3));
+        assert_eq!(table.admit(a, now), Err(Rejected::TooMany));
+        table.set_allowance(allowance(3));
         assert_eq!(table.admit(a, now), Ok(()));
     }
 
@@ -196,7 +196,7 @@ mod tests {
         let mut table = table(|c| c.per_address = 1);
         let now = Instant::now();
         assert_eq!(table.admit(ip("192.0.2.1"), now), Ok(()));
-        assert_eq!(table.admit(ip("::ffff:192.0.2.1"), now), Err(Refused::TooMany));
+        assert_eq!(table.admit(ip("::ffff:192.0.2.1"), now), Err(Rejected::TooMany));
     }
 
     #[test]
@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(table.admit(ip("192.0.2.1"), now), Ok(()));
         assert_eq!(table.admit(ip("192.0.2.2"), now), Ok(()));
         table.release(ip("192.0.2.2"));
-        assert_eq!(table.admit(ip("192.0.2.3"), now), Err(Refused::Crowded), "both buckets are still filling");
+        assert_eq!(table.admit(ip("192.0.2.3"), now), Err(Rejected::Crowded), "both buckets are still filling");
         let later = now + Duration::from_secs(1);
         assert_eq!(table.admit(ip("192.0.2.3"), later), Ok(()));
         assert_eq!(table.table.len(), 2);

@@ -72,10 +72,10 @@ pub(super) fn server(name: &str) -> Result<(), ConfigError> {
 
 /// Checks origins whose pages may use a service, and spells them as browsers do (RFC 6454 §6.2).
 pub(super) fn origins(origins: &mut [String]) -> Result<(), ConfigError> {
-    const WRONG: ConfigError =
+    const INVALID: ConfigError =
         ConfigError::new("invalid origin: must be \"*\" or look like https://example.org, in ASCII and without a path");
-    for one in origins.iter_mut().filter(|one| *one != "*") {
-        *one = origin(one).ok_or(WRONG)?;
+    for given in origins.iter_mut().filter(|given| *given != "*") {
+        *given = origin(given).ok_or(INVALID)?;
     }
     Ok(())
 }
@@ -136,10 +136,10 @@ fn name_as_sent(host: &str) -> Option<String> {
 }
 
 /// Limits durations to a century: adding one to a clock must not overflow.
-pub(super) fn times<'a>(times: impl IntoIterator<Item = &'a mut Duration>) {
+pub(super) fn times<'a>(durations: impl IntoIterator<Item = &'a mut Duration>) {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-    for time in times {
-        *time = CENTURY.min(*time);
+    for duration in durations {
+        *duration = CENTURY.min(*duration);
     }
 }
 

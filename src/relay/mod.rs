@@ -12,7 +12,7 @@
 //!                       └──────────────────────────────────────────────┘
 //! ```
 //!
-//! The [`Rendezvous`] is simpler, and needs no cookie: one client PUTs a body to `/stream/<id>`, and one or several
+//! The [`Rendezvous`] is simpler, and needs no cookie. One client PUTs a body to `/stream/<id>`, and one or several
 //! others GET it from there at the same time.
 //!
 //! A `Gateway` (feature `gateway`) gives an application that has only HTTP clients that stay connected, by WebSocket.

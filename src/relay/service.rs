@@ -2,61 +2,65 @@
 
 use std::{
     fmt::Debug,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, RwLock},
 };
 
 use uncork::{Action, Request};
 
 use super::{
     config::ConfigError,
+    lock::{lock, read, write},
     wire::{CorsHeaders, CorsPolicy},
 };
 
-/// The configuration of a service, and the state that a service with this configuration has.
+/// The configuration of a service.
 pub(super) trait ServiceConfig: CorsPolicy + Debug + Sized {
-    type State;
-
     /// Checks the values, and brings each into its one spelling.
     fn checked(self) -> Result<Self, ConfigError>;
 
     /// The path that the service lives under: empty, or a slash in front and none behind.
     fn base_path(&self) -> &str;
+}
+
+/// The state of a service.
+pub(super) trait ServiceState {
+    type Config: ServiceConfig;
 
     /// Creates the state of a new service.
-    fn state(&self) -> Self::State;
+    fn new(config: &Self::Config) -> Self;
 
-    /// Gives the limits of this configuration to a state that exists.
-    fn update(&self, state: &mut Self::State);
+    /// Applies the limits of a new configuration.
+    fn reconfigure(&mut self, config: &Self::Config);
 }
 
 /// The part that all clones of a service share.
 ///
-/// A request keeps the configuration that it began with, also if another one is set meanwhile.
-pub(super) struct Service<C: ServiceConfig> {
-    config: RwLock<Arc<C>>,
-    state: Mutex<C::State>,
+/// A request keeps the configuration that it began with, even if another one is set before it ends.
+pub(super) struct Service<S: ServiceState> {
+    config: RwLock<Arc<S::Config>>,
+    state: Mutex<S>,
 }
 
-impl<C: ServiceConfig> Service<C> {
+impl<S: ServiceState> Service<S> {
     /// Creates a service without sessions or streams, from a configuration that was checked.
-    pub(super) fn new(config: C) -> Arc<Self> {
-        let state = Mutex::new(config.state());
+    pub(super) fn new(config: S::Config) -> Arc<Self> {
+        let state = Mutex::new(S::new(&config));
         Arc::new(Self { config: RwLock::new(Arc::new(config)), state })
     }
 
-    pub(super) fn config(&self) -> Arc<C> {
-        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(super) fn config(&self) -> Arc<S::Config> {
+        read(&self.config).clone()
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, C::State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock(&self) -> MutexGuard<'_, S> {
+        lock(&self.state)
     }
 
     /// Checks a configuration, and replaces the current one by it.
-    pub(super) fn reconfigure(&self, config: C) -> Result<(), ConfigError> {
+    pub(super) fn reconfigure(&self, config: S::Config) -> Result<(), ConfigError> {
         let config = config.checked()?;
-        config.update(&mut self.lock());
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        self.lock().reconfigure(&config);
+        *write(&self.config) = Arc::new(config);
         Ok(())
     }
 

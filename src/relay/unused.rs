@@ -1,5 +1,5 @@
 //! Sessions and streams that no peer has connected to. When the table is full, one of them is removed: the oldest of
-//! the address that has the most, and only for an address that has fewer entries than those.
+//! the address that has the most. This happens only for an address that has fewer entries.
 //!
 //! So an address that fills a table without using it loses its entries to others. Finding the entry takes O(log n).
 
@@ -29,7 +29,7 @@ pub(super) struct Unused<K> {
 type Rank = (usize, Option<Reverse<Instant>>, Option<IpAddr>);
 
 fn rank<K: Ord>(network: Option<IpAddr>, entries: &BTreeSet<(Instant, K)>) -> Rank {
-    (entries.len(), entries.first().map(|(made, _)| Reverse(*made)), network)
+    (entries.len(), entries.first().map(|(created, _)| Reverse(*created)), network)
 }
 
 /// A request for one more entry, and the state of the table.
@@ -59,20 +59,20 @@ impl<K: Copy + Ord> Unused<K> {
     }
 
     /// Adds an entry that counts for this address and was created at this time.
-    pub(super) fn add(&mut self, owner: Option<IpAddr>, made: Instant, key: K) {
+    pub(super) fn add(&mut self, owner: Option<IpAddr>, created: Instant, key: K) {
         let network = owner.map(PeerAddr::network_of);
         let entries = self.networks.entry(network).or_default();
         self.ranks.remove(&rank(network, entries));
-        entries.insert((made, key));
+        entries.insert((created, key));
         self.ranks.insert(rank(network, entries));
     }
 
     /// Removes an entry, because a peer has connected to it, or because it was removed from the table.
-    pub(super) fn remove(&mut self, owner: Option<IpAddr>, made: Instant, key: K) {
+    pub(super) fn remove(&mut self, owner: Option<IpAddr>, created: Instant, key: K) {
         let network = owner.map(PeerAddr::network_of);
         let Some(entries) = self.networks.get_mut(&network) else { return };
         self.ranks.remove(&rank(network, entries));
-        entries.remove(&(made, key));
+        entries.remove(&(created, key));
         match entries.is_empty() {
             true => drop(self.networks.remove(&network)),
             false => _ = self.ranks.insert(rank(network, entries)),
@@ -92,8 +92,8 @@ impl<K: Copy + Ord> Unused<K> {
             Some(_) => owned,
             None => self.networks.get(&None).map_or(0, BTreeSet::len),
         };
-        let most = self.ranks.last().filter(|(count, ..)| *count > owned);
-        match most.and_then(|(.., network)| self.networks.get(network)?.first()) {
+        let largest = self.ranks.last().filter(|(count, ..)| *count > owned);
+        match largest.and_then(|(.., network)| self.networks.get(network)?.first()) {
             Some((_, oldest)) => Ok(Some(*oldest)),
             None => Err(NoRoom::Full),
         }
@@ -134,8 +134,8 @@ mod tests {
         let (mut unused, t0) = (Unused::new(), Instant::now());
         assert_eq!(unused.make_room(&full(ip(9), 0)), Err(NoRoom::Full));
         let at = |n: u64| t0 + Duration::from_secs(n);
-        for (owner, made, key) in [(1, 5, 'a'), (2, 3, 'c'), (2, 2, 'b'), (2, 9, 'd'), (3, 1, 'e')] {
-            unused.add(ip(owner), at(made), key);
+        for (owner, created, key) in [(1, 5, 'a'), (2, 3, 'c'), (2, 2, 'b'), (2, 9, 'd'), (3, 1, 'e')] {
+            unused.add(ip(owner), at(created), key);
         }
         assert_eq!(unused.make_room(&full(ip(9), 0)), Ok(Some('b')));
         assert_eq!(unused.make_room(&full(ip(9), 2)), Ok(Some('b')));
@@ -144,8 +144,8 @@ mod tests {
         unused.remove(ip(2), at(2), 'b');
         unused.remove(ip(2), at(2), 'b');
         assert_eq!(unused.make_room(&full(ip(9), 1)), Ok(Some('c')));
-        for (made, key) in [(3, 'c'), (9, 'd')] {
-            unused.remove(ip(2), at(made), key);
+        for (created, key) in [(3, 'c'), (9, 'd')] {
+            unused.remove(ip(2), at(created), key);
         }
         // Now two have one each.
         assert_eq!(unused.make_room(&full(ip(9), 1)), Err(NoRoom::Full));

@@ -5,7 +5,7 @@
 //!   client ─────────▶ "one" ───────────────────▶ "two" ────────────────────────▶ "one"
 //! ```
 //! The tunnel's proxy is an intermediary, and so is a program that forwards the requests of a tunnel. The other
-//! services (gateway, session relay, rendezvous) are not: each is the origin server of its own resources, and its calls
+//! services (gateway, session relay, rendezvous) are not. Each is the origin server of its own resources, and its calls
 //! of an application are new requests.
 
 use std::{

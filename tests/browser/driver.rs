@@ -14,8 +14,8 @@ use std::{
 use serde_json::{Value, json};
 use uncork::client::{Client, Request};
 
-/// The limit for every step. A loaded machine starts a browser in seconds.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+/// Timeout of every step. A loaded machine starts a browser in seconds.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(90);
 
 /// A directory, removed at the end.
 pub(crate) struct Dir(pub(crate) PathBuf);
@@ -47,7 +47,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// The driver's program, the browser's possible names, and the text before the port in the driver's first output.
+    /// Returns the driver's program, the browser's possible names, and the text before the port in the driver's first output.
     fn names(self) -> (&'static str, &'static [&'static str], &'static str) {
         match self {
             Self::Chromium => {
@@ -57,8 +57,8 @@ impl Kind {
         }
     }
 
-    /// Capabilities of an empty browser that puts its downloads there.
-    fn wish(self, profile: &str, downloads: &str) -> Value {
+    /// Returns the capabilities of an empty browser with this directory for downloads.
+    fn capabilities(self, profile: &str, downloads: &str) -> Value {
         match self {
             Self::Chromium => {
                 let args = [
@@ -115,12 +115,12 @@ impl Driver {
     /// Starts an empty browser.
     pub(crate) fn browser(&self) -> Browser {
         let (profile, downloads) = (Dir::new(), Dir::new());
-        let mut wish = self.0.wish(profile.path(), downloads.path());
-        // Pages that ask before they are left are left.
-        wish["unhandledPromptBehavior"] = json!("accept");
-        let wish = json!({"capabilities": {"alwaysMatch": wish}});
+        let mut capabilities = self.0.capabilities(profile.path(), downloads.path());
+        // A page that asks before it is closed is closed.
+        capabilities["unhandledPromptBehavior"] = json!("accept");
+        let request = json!({"capabilities": {"alwaysMatch": capabilities}});
         let server = Server::start(self.0);
-        let session = server.call("POST", "/session", Some(&wish)).expect("a browser");
+        let session = server.call("POST", "/session", Some(&request)).expect("a browser");
         let path = format!("/session/{}", session["sessionId"].as_str().expect("a session"));
         let pid =
             ["goog:processID", "moz:processID"].into_iter().find_map(|name| session["capabilities"][name].as_u64());
@@ -148,13 +148,13 @@ impl Server {
     }
 
     fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
-        let mut call = Request::new(method, &format!("{}{path}", self.url)).timeout(PATIENCE).head_timeout(PATIENCE);
+        let mut call = Request::new(method, &format!("{}{path}", self.url)).timeout(TIMEOUT).head_timeout(TIMEOUT);
         if let Some(body) = body {
             call = call.header("Content-Type", "application/json").body(body.to_string());
         }
-        let answer = self.client.call_blocking(call).map_err(|error| format!("{method} {path}: {error}"))?;
-        let mut value: Value = serde_json::from_slice(&answer.body).map_err(|error| error.to_string())?;
-        match answer.status {
+        let response = self.client.call_blocking(call).map_err(|error| format!("{method} {path}: {error}"))?;
+        let mut value: Value = serde_json::from_slice(&response.body).map_err(|error| error.to_string())?;
+        match response.status {
             200 => Ok(value["value"].take()),
             status => Err(format!("{method} {path}: {status} {}", value["value"]["message"])),
         }
@@ -172,7 +172,7 @@ pub(crate) struct Browser {
     kind: Kind,
     server: Server,
     path: String,
-    /// Returns the process that is parent of the others.
+    /// The process that is the parent of the others.
     pid: Option<u64>,
     pub(crate) downloads: Dir,
     _profile: Dir,
@@ -243,9 +243,9 @@ impl Browser {
         self.run("return document.body.innerText", &[]).as_str().unwrap_or_default().to_owned()
     }
 
-    /// Waits until this text can be read.
+    /// Waits until the page shows this text.
     #[track_caller]
-    pub(crate) fn reads(&self, what: &str) {
+    pub(crate) fn shows(&self, what: &str) {
         until(what, || self.text().contains(what).then_some(()));
     }
 
@@ -278,9 +278,9 @@ impl Browser {
         self.run(script, &[])
     }
 
-    /// Returns the browser's complaints since the last call, if it reports them.
+    /// Returns the browser's warnings and errors since the last call, if it reports them.
     #[track_caller]
-    pub(crate) fn complaints(&self) -> Vec<String> {
+    pub(crate) fn warnings(&self) -> Vec<String> {
         if self.kind == Kind::Firefox {
             return Vec::new();
         }
@@ -307,13 +307,13 @@ impl Drop for Browser {
 
 /// Polls until there is a result.
 #[track_caller]
-pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
+pub(crate) fn until<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + TIMEOUT;
     loop {
-        if let Some(found) = look() {
+        if let Some(found) = poll() {
             return found;
         }
-        assert!(Instant::now() < end, "in vain: {what}");
+        assert!(Instant::now() < end, "timed out: {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }

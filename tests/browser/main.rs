@@ -7,7 +7,7 @@
 //!     UNCORK_BROWSER=no cargo test                  everything else
 //!
 //! It does not use the test harness, since it must report that it was skipped.
-#![expect(clippy::disallowed_methods, reason = "a browser takes its time")]
+#![expect(clippy::disallowed_methods, reason = "a browser has no events to wait for")]
 
 use std::{process::ExitCode, time::Instant};
 
@@ -24,7 +24,7 @@ use driver::{Driver, Kind};
 type Case = fn(&Driver);
 
 macro_rules! cases {
-    ($($room:ident::$case:ident),* $(,)?) => { &[$((stringify!($case), $room::$case)),*] };
+    ($($module:ident::$case:ident),* $(,)?) => { &[$((stringify!($case), $module::$case)),*] };
 }
 
 const CASES: &[(&str, Case)] = cases![
@@ -48,15 +48,15 @@ const CASES: &[(&str, Case)] = cases![
 
 fn main() -> ExitCode {
     let wanted = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
-    let asked = std::env::var("UNCORK_BROWSER").unwrap_or_default();
-    if asked == "no" || std::env::args().any(|arg| arg == "--list") {
-        println!("browser: SKIPPED, as asked for");
+    let setting = std::env::var("UNCORK_BROWSER").unwrap_or_default();
+    if setting == "no" || std::env::args().any(|arg| arg == "--list") {
+        println!("browser: SKIPPED, as UNCORK_BROWSER or --list says");
         return ExitCode::SUCCESS;
     }
-    let kind = if asked == "firefox" { Kind::Firefox } else { Kind::Chromium };
+    let kind = if setting == "firefox" { Kind::Firefox } else { Kind::Chromium };
     let Some(driver) = Driver::find(kind) else {
-        println!("browser: SKIPPED, for want of the browser and its driver (Debian: chromium, chromium-driver)");
-        return if asked.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        println!("browser: SKIPPED: the browser or its driver is missing (Debian: chromium, chromium-driver)");
+        return if setting.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     };
     let (mut passes, mut failed) = (0, 0);
     for (name, case) in CASES.iter().filter(|(name, _)| name.contains(&wanted)) {

@@ -13,7 +13,7 @@ use uncork::{
 };
 
 use crate::{
-    driver::{Browser, PATIENCE, until},
+    driver::{Browser, TIMEOUT, until},
     page::{Page, PageConfig},
 };
 
@@ -42,32 +42,32 @@ impl Site {
     }
 
     /// Sends a request, and the given part of its body.
-    pub(crate) fn ask(&self, line: &str, fields: &str, body: &[u8]) -> TcpStream {
-        Self::say(TcpStream::connect(self.addr()).expect("connected"), line, fields, body)
+    pub(crate) fn request(&self, line: &str, fields: &str, body: &[u8]) -> TcpStream {
+        Self::send(TcpStream::connect(self.addr()).expect("connected"), line, fields, body)
     }
 
-    /// Like this, but from a socket with a small buffer: some systems let buffers grow to 32 MiB.
-    pub(crate) fn ask_narrowly(&self, line: &str, fields: &str) -> TcpStream {
+    /// Like [`request`](Self::request), but from a socket with a small buffer: some systems let buffers grow to 32 MiB.
+    pub(crate) fn request_narrow(&self, line: &str, fields: &str) -> TcpStream {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("made");
         socket.set_recv_buffer_size(256 * 1024).expect("set");
         socket.connect(&self.addr().into()).expect("connected");
-        Self::say(socket.into(), line, fields, b"")
+        Self::send(socket.into(), line, fields, b"")
     }
 
-    fn say(mut peer: TcpStream, line: &str, fields: &str, body: &[u8]) -> TcpStream {
-        peer.set_read_timeout(Some(PATIENCE)).expect("set");
+    fn send(mut peer: TcpStream, line: &str, fields: &str, body: &[u8]) -> TcpStream {
+        peer.set_read_timeout(Some(TIMEOUT)).expect("set");
         peer.write_all(format!("{line} HTTP/1.1\r\nHost: x\r\n{fields}\r\n").as_bytes()).expect("sent");
         peer.write_all(body).expect("sent");
         peer
     }
 
-    /// Returns a new stream's id.
-    pub(crate) fn stream(&self, wish: &Value) -> String {
-        let wish = wish.to_string();
-        let fields = format!("Content-Length: {}\r\nConnection: close\r\n", wish.len());
-        let mut answer = String::new();
-        self.ask("POST /stream", &fields, wish.as_bytes()).read_to_string(&mut answer).expect("answered");
-        let (_, id) = answer.rsplit_once(":\"").expect(&answer);
+    /// Creates a stream. Returns its id.
+    pub(crate) fn stream(&self, options: &Value) -> String {
+        let options = options.to_string();
+        let fields = format!("Content-Length: {}\r\nConnection: close\r\n", options.len());
+        let mut response = String::new();
+        self.request("POST /stream", &fields, options.as_bytes()).read_to_string(&mut response).expect("a response");
+        let (_, id) = response.rsplit_once(":\"").expect(&response);
         id.trim_end_matches("\"}").to_owned()
     }
 }
@@ -97,8 +97,8 @@ pub(crate) fn sum(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Returns bytes without a pattern, the same in every call.
-pub(crate) fn noise(n: usize) -> Vec<u8> {
+/// Returns pseudo-random bytes, the same in every call.
+pub(crate) fn random_bytes(n: usize) -> Vec<u8> {
     let mut x = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = || {
         x ^= x << 13;

@@ -1,4 +1,4 @@
-//! What users do, when it works.
+//! Transfers that succeed.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::{
     driver::{Browser, Dir, Driver, until},
-    site::{Site, bar, choose, code, id, link, noise, sum, write},
+    site::{Site, bar, choose, code, id, link, random_bytes, sum, write},
 };
 
 const ENTER: char = '\u{e007}';
@@ -21,22 +21,22 @@ pub(crate) fn a_file_of_50_mb(driver: &Driver) {
     let (sender, receiver) = (driver.browser(), driver.browser());
     // A name that needs every escaping rule.
     let name = "Größe 100% \u{1f377} 'a' (1); b.bin";
-    let bytes = noise(50_000_000);
+    let bytes = random_bytes(50_000_000);
     let file = dir.0.join(name);
     fs::write(&file, &bytes).expect("written");
     let link = choose(&sender, &site, file.to_str().expect("text"));
     assert!(link.starts_with(&format!("{}#file=", site.url())), "{link}");
     assert_eq!(code(&sender), link, "what a camera sees");
     receiver.open(&link);
-    receiver.reads(name);
-    receiver.reads("50 MB");
+    receiver.shows(name);
+    receiver.shows("50 MB");
     // By keyboard: the most likely control has the focus.
     receiver.press(ENTER);
-    receiver.reads("Received");
-    sender.reads("Sent");
+    receiver.shows("Received");
+    sender.shows("Sent");
     let got = fs::read(receiver.downloaded(name)).expect("read");
     assert_eq!((got.len(), sum(&got)), (bytes.len(), sum(&bytes)));
-    assert_eq!((sender.complaints(), receiver.complaints()), (vec![], vec![]));
+    assert_eq!((sender.warnings(), receiver.warnings()), (vec![], vec![]));
     assert_eq!((sender.third_parties(), receiver.third_parties()), (json!([]), json!([])));
 }
 
@@ -50,13 +50,13 @@ pub(crate) fn a_file_is_never_in_memory(driver: &Driver) {
     let Some(before) = sender.memory() else { return };
     sender.fill("#file", file.to_str().expect("text"));
     let link = link(&sender);
-    let mut receiver = site.ask(&format!("GET /stream/{}", id(&link)), "Connection: close\r\n", b"");
-    let (mut block, mut got, mut most) = (vec![0; 1 << 20], 0, before);
+    let mut receiver = site.request(&format!("GET /stream/{}", id(&link)), "Connection: close\r\n", b"");
+    let (mut block, mut got, mut peak) = (vec![0; 1 << 20], 0, before);
     loop {
         let n = receiver.read(&mut block).expect("received") as u64;
         // At a quarter, at a half and at three quarters.
         if n == 0 || (got + n) / (SIZE / 4) > got / (SIZE / 4) {
-            most = most.max(sender.memory().expect("told before"));
+            peak = peak.max(sender.memory().expect("reported before"));
         }
         if n == 0 {
             break;
@@ -64,8 +64,8 @@ pub(crate) fn a_file_is_never_in_memory(driver: &Driver) {
         got += n;
     }
     assert!(got > SIZE, "all of it, and a head");
-    sender.reads("Sent");
-    assert!(most - before < SIZE / 4, "{} MiB for {} MiB", (most - before) >> 20, SIZE >> 20);
+    sender.shows("Sent");
+    assert!(peak - before < SIZE / 4, "{} MiB for {} MiB", (peak - before) >> 20, SIZE >> 20);
 }
 
 pub(crate) fn a_text_stays_a_text(driver: &Driver) {
@@ -73,14 +73,14 @@ pub(crate) fn a_text_stays_a_text(driver: &Driver) {
     let (sender, receiver) = (driver.browser(), driver.browser());
     let text = "Größe: <b>100 %</b>\n<img src=x onerror=alert(1)>\n\n&amp; <script>document.title = 'run'</script>";
     receiver.open(&write(&sender, &site, text));
-    receiver.reads("Receive a text");
+    receiver.shows("Receive a text");
     receiver.click("#show");
-    receiver.reads("Here is the text");
+    receiver.shows("Here is the text");
     let shown =
         receiver.run("const it = document.getElementById('text'); return [it.textContent, it.children.length]", &[]);
     assert_eq!(shown, json!([text, 0]));
-    sender.reads("Sent");
-    assert_eq!((sender.complaints(), receiver.complaints()), (vec![], vec![]));
+    sender.shows("Sent");
+    assert_eq!((sender.warnings(), receiver.warnings()), (vec![], vec![]));
 }
 
 pub(crate) fn a_text_that_is_a_link_can_be_followed(driver: &Driver) {
@@ -93,11 +93,11 @@ pub(crate) fn a_text_that_is_a_link_can_be_followed(driver: &Driver) {
         ("https://example.org/ and more", false, "#"),
     ] {
         receiver.open(&write(&sender, &site, text));
-        receiver.reads("Receive a text");
+        receiver.shows("Receive a text");
         receiver.click("#show");
-        receiver.reads("Here is the text");
+        receiver.shows("Here is the text");
         assert_eq!(receiver.run(visit, &[]), json!([shown, href, "noopener noreferrer"]), "{text}");
-        sender.reads("Sent");
+        sender.shows("Sent");
     }
 }
 
@@ -126,7 +126,7 @@ pub(crate) fn a_keyboard_is_enough(driver: &Driver) {
     receiver.press(ENTER);
     has(&receiver, "Here is the text");
     has(&sender, "over-title");
-    sender.reads("Sent");
+    sender.shows("Sent");
     sender.press(TAB);
     has(&sender, "fresh");
     sender.press(ENTER);
@@ -143,10 +143,10 @@ pub(crate) fn an_empty_file(driver: &Driver) {
     let file = dir.0.join("nothing");
     fs::write(&file, b"").expect("written");
     receiver.open(&choose(&sender, &site, file.to_str().expect("text")));
-    receiver.reads("0 bytes");
+    receiver.shows("0 bytes");
     receiver.click("#download");
-    receiver.reads("Received");
-    sender.reads("Sent");
+    receiver.shows("Received");
+    sender.shows("Sent");
     assert_eq!(fs::read(receiver.downloaded("nothing")).expect("read"), b"");
 }
 
@@ -157,16 +157,16 @@ pub(crate) fn the_sender_sees_how_far_it_is(driver: &Driver) {
     fs::write(&file, vec![b'x'; SIZE]).expect("written");
     let link = choose(&sender, &site, file.to_str().expect("text"));
     let id = id(&link);
-    let mut receiver = site.ask_narrowly(&format!("GET /stream/{id}"), "Connection: close\r\n");
+    let mut receiver = site.request_narrow(&format!("GET /stream/{id}"), "Connection: close\r\n");
     let mut half = vec![0; SIZE / 2];
     receiver.read_exact(&mut half).expect("the half");
     // It takes no more, so the bar stands: beyond the half, since buffers are full, and not at the end.
     let share = until("half a bar", || bar(&sender).filter(|share| *share >= 0.49));
     assert!(share < 0.95, "{share}");
-    sender.reads("of 64 MB");
+    sender.shows("of 64 MB");
     let mut rest = Vec::new();
     receiver.read_to_end(&mut rest).expect("the rest");
-    sender.reads("Sent");
+    sender.shows("Sent");
     assert!(rest.len() >= SIZE / 2 && rest.ends_with(b"xxxx"));
 }
 
@@ -176,15 +176,15 @@ pub(crate) fn the_receiver_sees_how_far_it_is(driver: &Driver) {
     let disposition = "attachment; filename=\"b.bin\"";
     let id = site.stream(&json!({"download_headers":
         {"Content-Length": SIZE.to_string(), "Content-Disposition": disposition}}));
-    let mut sender = site.ask(&format!("PUT /stream/{id}"), &format!("Content-Length: {SIZE}\r\n"), b"");
+    let mut sender = site.request(&format!("PUT /stream/{id}"), &format!("Content-Length: {SIZE}\r\n"), b"");
     receiver.open(&format!("{}#file={id}", site.url()));
-    receiver.reads("8 MB");
+    receiver.shows("8 MB");
     receiver.click("#download");
     sender.write_all(&vec![b'x'; SIZE / 4]).expect("sent");
     let share = until("a quarter", || bar(&receiver).filter(|share| *share > 0.2));
     assert!(share < 0.3, "{share}");
     sender.write_all(&vec![b'x'; SIZE - SIZE / 4]).expect("sent");
-    receiver.reads("Received");
+    receiver.shows("Received");
     assert_eq!(fs::metadata(receiver.downloaded("b.bin")).expect("there").len(), SIZE as u64);
 }
 
@@ -200,14 +200,14 @@ pub(crate) fn what_is_dropped_is_sent(driver: &Driver) {
     };
     sender.open(&site.url());
     drop(&["a.txt", "b.txt"]);
-    sender.reads("One file at a time");
+    sender.shows("One file at a time");
     drop(&["a\u{202e}txt.exe"]);
-    sender.reads("atxt.exe");
+    sender.shows("atxt.exe");
     let link = link(&sender);
     let id = id(&link);
     let mut answer = String::new();
-    let mut receiver = site.ask(&format!("GET /stream/{id}"), "", b"");
+    let mut receiver = site.request(&format!("GET /stream/{id}"), "", b"");
     receiver.read_to_string(&mut answer).expect("received");
     assert!(answer.ends_with("\r\n\r\ndropped") && answer.contains("; filename=\"atxt.exe\";"), "{answer}");
-    sender.reads("Sent");
+    sender.shows("Sent");
 }

@@ -14,7 +14,7 @@ use crate::wire::PATIENCE;
 
 /// A call that the application received.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Heard {
+pub(crate) struct Call {
     pub(crate) method: String,
     pub(crate) path: String,
     pub(crate) query: Option<String>,
@@ -22,7 +22,7 @@ pub(crate) struct Heard {
     pub(crate) body: Vec<u8>,
 }
 
-impl Heard {
+impl Call {
     /// Returns all values of that name, joined by bars.
     pub(crate) fn get(&self, name: &str) -> Option<String> {
         let values = self.fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str());
@@ -39,15 +39,15 @@ impl Heard {
     }
 }
 
-impl fmt::Debug for Heard {
+impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {:?} {:?}", self.method, self.path, self.fields, self.body.escape_ascii().to_string())
     }
 }
 
 /// The application's reaction to a call.
-pub(crate) enum Say {
-    Answer(u16, Vec<(&'static str, String)>, Vec<u8>),
+pub(crate) enum Reaction {
+    Respond(u16, Vec<(&'static str, String)>, Vec<u8>),
     /// The body comes from a pipe, whose other end the test has.
     Stream(Vec<(&'static str, String)>, PipeOut),
     /// Nothing, until [`App::release`].
@@ -56,44 +56,44 @@ pub(crate) enum Say {
     Abort,
 }
 
-impl Say {
+impl Reaction {
     pub(crate) fn status(status: u16) -> Self {
-        Self::Answer(status, vec![], vec![])
+        Self::Respond(status, vec![], vec![])
     }
 
     /// Accepts the client under this key, with this greeting.
-    pub(crate) fn welcome(key: &str, hello: &str) -> Self {
-        Self::Answer(200, vec![("X-Kuiperbelt-Session", key.to_owned())], hello.into())
+    pub(crate) fn accept(key: &str, greeting: &str) -> Self {
+        Self::Respond(200, vec![("X-Kuiperbelt-Session", key.to_owned())], greeting.into())
     }
 
-    fn action(self, ticket: impl FnOnce()) -> Action {
-        let dress = |response: Response, fields: Vec<(&str, String)>| {
+    fn action(self, suspend: impl FnOnce()) -> Action {
+        let with_fields = |response: Response, fields: Vec<(&str, String)>| {
             fields.into_iter().fold(response, |response, (name, value)| response.header(name, value))
         };
         match self {
-            Self::Answer(status, fields, body) => dress(Response::new(status), fields).body(body).into(),
-            Self::Stream(fields, pipe) => dress(Response::stream(pipe), fields).into(),
+            Self::Respond(status, fields, body) => with_fields(Response::new(status), fields).body(body).into(),
+            Self::Stream(fields, pipe) => with_fields(Response::stream(pipe), fields).into(),
             Self::Abort => Action::Abort,
             Self::Hang => {
-                ticket();
+                suspend();
                 Action::Suspend
             }
         }
     }
 }
 
-/// The key is the client's query behind `key=`; without one, the client is rejected.
-pub(crate) fn polite(heard: &Heard) -> Say {
-    match heard.path.as_str() {
-        "/connect" => match heard.query.as_deref().and_then(|query| query.strip_prefix("key=")) {
-            Some(key) => Say::welcome(key, ""),
-            None => Say::status(403),
+/// Accepts a client under the key in its query, `key=`, and rejects one without it. Agrees to all other calls.
+pub(crate) fn agrees(call: &Call) -> Reaction {
+    match call.path.as_str() {
+        "/connect" => match call.query.as_deref().and_then(|query| query.strip_prefix("key=")) {
+            Some(key) => Reaction::accept(key, ""),
+            None => Reaction::status(403),
         },
-        _ => Say::status(200),
+        _ => Reaction::status(200),
     }
 }
 
-type Script = Box<dyn FnMut(&Heard) -> Say + Send>;
+type Script = Box<dyn FnMut(&Call) -> Reaction + Send>;
 
 #[derive(Default)]
 struct Shared {
@@ -104,7 +104,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     script: Option<Script>,
-    heard: Vec<Heard>,
+    calls: Vec<Call>,
     hanging: Vec<Ticket>,
 }
 
@@ -113,15 +113,15 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hear(&self, heard: Heard, ticket: Ticket) -> Action {
-        // The reaction may cause the test to look here.
+    fn handle(&self, call: Call, ticket: Ticket) -> Action {
+        // Not under the lock: the script may use the test's own state.
         let script = self.state().script.take();
         let Some(mut script) = script else { return Response::new(500).into() };
-        let say = script(&heard);
+        let reaction = script(&call);
         let mut state = self.state();
         state.script = Some(script);
-        state.heard.push(heard);
-        let action = say.action(|| state.hanging.push(ticket));
+        state.calls.push(call);
+        let action = reaction.action(|| state.hanging.push(ticket));
         self.changed.notify_all();
         action
     }
@@ -135,11 +135,11 @@ pub(crate) struct App {
 
 impl App {
     /// On one loop, so that calls are recorded in order of arrival.
-    pub(crate) fn start(script: impl FnMut(&Heard) -> Say + Send + 'static) -> Self {
+    pub(crate) fn start(script: impl FnMut(&Call) -> Reaction + Send + 'static) -> Self {
         let shared = Arc::new(Shared::default());
         shared.state().script = Some(Box::new(script));
-        let listener = Listener(shared.clone());
-        let running = Server::bind("127.0.0.1:0").expect("bound").threads(1, listener).expect("running");
+        let recorder = Recorder(shared.clone());
+        let running = Server::bind("127.0.0.1:0").expect("bound").threads(1, recorder).expect("running");
         Self { addr: running.local_addr().expect("an address"), running: Some(running), shared }
     }
 
@@ -148,37 +148,37 @@ impl App {
     }
 
     /// Returns every call of that path so far.
-    pub(crate) fn heard(&self, path: &str) -> Vec<Heard> {
-        self.shared.state().heard.iter().filter(|heard| heard.path == path).cloned().collect()
+    pub(crate) fn calls(&self, path: &str) -> Vec<Call> {
+        self.shared.state().calls.iter().filter(|call| call.path == path).cloned().collect()
     }
 
     /// Returns the calls of that path, when there are this many.
     #[track_caller]
-    pub(crate) fn hears(&self, path: &str, count: usize) -> Vec<Heard> {
-        let of_path = |state: &State| state.heard.iter().filter(|heard| heard.path == path).count();
+    pub(crate) fn wait_for_calls(&self, path: &str, count: usize) -> Vec<Call> {
+        let of_path = |state: &State| state.calls.iter().filter(|call| call.path == path).count();
         let state = self.shared.state();
         let waited = self.shared.changed.wait_timeout_while(state, PATIENCE, |state| of_path(state) < count);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        let heard: Vec<Heard> = state.heard.iter().filter(|heard| heard.path == path).cloned().collect();
-        assert!(heard.len() >= count, "{path}: only {} calls of {count}: {heard:?}", heard.len());
-        heard
+        let calls: Vec<Call> = state.calls.iter().filter(|call| call.path == path).cloned().collect();
+        assert!(calls.len() >= count, "{path}: only {} calls of {count}: {calls:?}", calls.len());
+        calls
     }
 
     /// Responds to the hanging calls, when there are this many, the oldest first.
     #[track_caller]
     pub(crate) fn release(&self, count: usize, status: u16) {
-        self.release_with(count, || Say::status(status));
+        self.release_with(count, || Reaction::status(status));
     }
 
     #[track_caller]
-    pub(crate) fn release_with(&self, count: usize, say: impl Fn() -> Say) {
+    pub(crate) fn release_with(&self, count: usize, reaction: impl Fn() -> Reaction) {
         let state = self.shared.state();
         let waited = self.shared.changed.wait_timeout_while(state, PATIENCE, |state| state.hanging.len() < count);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         assert!(state.hanging.len() >= count, "only {} hang", state.hanging.len());
         for ticket in state.hanging.drain(..count) {
             // The gateway may have given up this call.
-            let _ = ticket.respond(say().action(|| ()));
+            let _ = ticket.respond(reaction().action(|| ()));
         }
     }
 }
@@ -193,12 +193,12 @@ impl Drop for App {
 }
 
 #[derive(Clone)]
-struct Listener(Arc<Shared>);
+struct Recorder(Arc<Shared>);
 
-impl Handler for Listener {
+impl Handler for Recorder {
     fn request(&mut self, req: &mut Request<'_>) -> Action {
         let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
-        let heard = Heard {
+        let call = Call {
             method: req.method().into(),
             path: req.path().into(),
             query: req.query().map(Into::into),
@@ -207,31 +207,31 @@ impl Handler for Listener {
         };
         let ticket = req.ticket();
         match req.has_body() {
-            true => Action::Receive(Box::new(Body { shared: self.0.clone(), heard, ticket })),
-            false => self.0.hear(heard, ticket),
+            true => Action::Receive(Box::new(Body { shared: self.0.clone(), call, ticket })),
+            false => self.0.handle(call, ticket),
         }
     }
 }
 
 struct Body {
     shared: Arc<Shared>,
-    heard: Heard,
+    call: Call,
     ticket: Ticket,
 }
 
 impl Upload for Body {
     fn data(&mut self, chunk: &[u8]) -> Consumed {
-        self.heard.body.extend_from_slice(chunk);
+        self.call.body.extend_from_slice(chunk);
         Consumed::All
     }
 
     fn end(self: Box<Self>, _trailers: &Headers) -> Action {
-        self.shared.hear(self.heard, self.ticket)
+        self.shared.handle(self.call, self.ticket)
     }
 }
 
 /// Starts a server that sends these bytes for every call, valid or not, and closes. Returns its URL.
-pub(crate) fn raw(answer: &'static [u8]) -> String {
+pub(crate) fn raw(response: &'static [u8]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let addr = listener.local_addr().expect("an address");
     // It ends with the test's process.
@@ -247,7 +247,7 @@ pub(crate) fn raw(answer: &'static [u8]) -> String {
                         _ => return,
                     }
                 }
-                let _ = stream.write_all(answer);
+                let _ = stream.write_all(response);
             });
         }
     });

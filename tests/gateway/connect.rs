@@ -8,15 +8,15 @@ use std::{
 use uncork::{pipe, relay::OriginPolicy};
 
 use crate::{
-    app::{Say, nowhere, polite, raw},
+    app::{Reaction, agrees, nowhere, raw},
     gate::{Gate, MOMENT, is, start, start_with},
-    socket::{BINARY, Socket, TEXT, ask},
+    socket::{BINARY, Socket, TEXT, send_handshake},
     world::World,
 };
 
 worlds! {
     the_application_is_asked_with_the_clients_request, fields_are_set_and_left_out, a_greeting_comes_first,
-    a_refusal_is_passed_on, who_cannot_be_asked_lets_nobody_in, redirects_are_followed,
+    a_rejection_is_passed_on, who_cannot_be_asked_lets_nobody_in, redirects_are_followed,
     no_handshake_is_not_asked_about, a_body_is_passed_on, pages_of_other_origins_stay_out,
     a_client_that_leaves_while_it_waits, there_is_not_a_place_for_everybody,
     sub_protocols_are_the_applications_choice;
@@ -30,9 +30,9 @@ fn the_application_is_asked_with_the_clients_request(world: &World) {
             config.callback.connect = app.url("/connect?of=the+application");
             config.origin_policy = OriginPolicy::None;
         },
-        |heard| match heard.path.as_str() {
-            "/connect" => Say::welcome("me", ""),
-            _ => Say::status(200),
+        |call| match call.path.as_str() {
+            "/connect" => Reaction::accept("me", ""),
+            _ => Reaction::status(200),
         },
     );
     let fields = [
@@ -54,11 +54,8 @@ fn the_application_is_asked_with_the_clients_request(world: &World) {
         "User-Agent: test/1",
     ];
     let _client = Socket::connect(&gate.host, "/connect?a=1&b=%20;|", &fields);
-    let heard = &gate.app.hears("/connect", 1)[0];
-    assert_eq!(
-        (heard.method.as_str(), heard.query.as_deref(), heard.text().as_str()),
-        ("GET", Some("a=1&b=%20;|"), "")
-    );
+    let call = &gate.app.wait_for_calls("/connect", 1)[0];
+    assert_eq!((call.method.as_str(), call.query.as_deref(), call.text().as_str()), ("GET", Some("a=1&b=%20;|"), ""));
     for (name, want) in [
         ("cookie", Some("a=b")),
         ("x-twice", Some("1|2")),
@@ -76,11 +73,11 @@ fn the_application_is_asked_with_the_clients_request(world: &World) {
         ("content-length", None),
         ("transfer-encoding", None),
     ] {
-        assert_eq!(heard.get(name).as_deref(), want, "{name}");
+        assert_eq!(call.get(name).as_deref(), want, "{name}");
     }
-    assert!(heard.fields.iter().all(|(name, value)| value != "evil" && !name.contains('_')), "{heard:?}");
+    assert!(call.fields.iter().all(|(name, value)| value != "evil" && !name.contains('_')), "{call:?}");
     let _second = Socket::connect(&gate.host, "/connect", &[]);
-    assert_eq!(gate.app.hears("/connect", 2)[1].query, None, "the client's query, not the URL's own");
+    assert_eq!(gate.app.wait_for_calls("/connect", 2)[1].query, None, "the client's query, not the URL's own");
 }
 
 fn fields_are_set_and_left_out(world: &World) {
@@ -90,34 +87,34 @@ fn fields_are_set_and_left_out(world: &World) {
             config.proxy_set_header =
                 vec![("X-Set".into(), "yes".into()), ("cookie".into(), String::new()), ("X-Twice".into(), "1".into())];
         },
-        polite,
+        agrees,
     );
     let fields = ["Cookie: a=b", "Cookie: c=d", "X-Twice: 2", "X-Twice: 3", "X_Set: no", "x_twice: no", "COOKIE: e=f"];
     let mut client = Socket::connect(&gate.host, "/connect?key=k", &fields);
-    gate.app.hears("/establish", 1);
+    gate.app.wait_for_calls("/establish", 1);
     client.text("hi");
-    gate.app.hears("/receive", 1);
-    client.leave();
+    gate.app.wait_for_calls("/receive", 1);
+    client.close();
     for (path, set) in [("/connect", true), ("/establish", true), ("/receive", false), ("/close", true)] {
-        let heard = &gate.app.hears(path, 1)[0];
-        assert_eq!(heard.get("x-set").as_deref(), set.then_some("yes"), "{path}");
-        assert_eq!(heard.get("x-twice").as_deref(), set.then_some("1"), "{path}");
-        assert_eq!(heard.get("cookie"), None, "{path}");
-        assert!(heard.fields.iter().all(|(name, _)| !name.contains('_')), "{heard:?}");
+        let call = &gate.app.wait_for_calls(path, 1)[0];
+        assert_eq!(call.get("x-set").as_deref(), set.then_some("yes"), "{path}");
+        assert_eq!(call.get("x-twice").as_deref(), set.then_some("1"), "{path}");
+        assert_eq!(call.get("cookie"), None, "{path}");
+        assert!(call.fields.iter().all(|(name, _)| !name.contains('_')), "{call:?}");
     }
 }
 
 fn a_greeting_comes_first(world: &World) {
     let greeting = Arc::new(Mutex::new((None, Vec::new())));
-    let said = greeting.clone();
+    let current = greeting.clone();
     let gate = start_with(
         world,
         |_, _| {},
-        move |heard| {
-            let (kind, body): (Option<&'static str>, Vec<u8>) = said.lock().expect("no panic").clone();
+        move |call| {
+            let (kind, body): (Option<&'static str>, Vec<u8>) = current.lock().expect("no panic").clone();
             let mut fields = vec![("X-Kuiperbelt-Session", "k".to_owned())];
             fields.extend(kind.map(|kind| ("Content-Type", kind.to_owned())));
-            if heard.path == "/connect" { Say::Answer(200, fields, body) } else { Say::status(200) }
+            if call.path == "/connect" { Reaction::Respond(200, fields, body) } else { Reaction::status(200) }
         },
     );
     for (kind, body, op) in [
@@ -131,7 +128,7 @@ fn a_greeting_comes_first(world: &World) {
         *greeting.lock().expect("no panic") = (kind, body.to_vec());
         let mut client = Socket::connect(&gate.host, "/connect", &[]);
         assert_eq!(client.next(), (op, body.to_vec()), "{kind:?}");
-        client.leave();
+        client.close();
     }
     gate.stats("a greeting is a message", |stats| stats.total_messages == 6 && stats.connections == 0);
 
@@ -143,37 +140,37 @@ fn a_greeting_comes_first(world: &World) {
 
     // A greeting that a client cannot accept is the application's fault.
     *greeting.lock().expect("no panic") = (Some("text/plain"), b"\xff".to_vec());
-    is(&Socket::refused(&gate.host, "/connect", &[]), 502, "Bad Gateway\n");
+    is(&Socket::rejected(&gate.host, "/connect", &[]), 502, "Bad Gateway\n");
 }
 
-fn a_refusal_is_passed_on(world: &World) {
+fn a_rejection_is_passed_on(world: &World) {
     let gate = start_with(
         world,
         |_, _| {},
-        |heard| {
-            let status = heard.query.as_deref().and_then(|query| query.parse().ok()).unwrap_or(200);
+        |call| {
+            let status = call.query.as_deref().and_then(|query| query.parse().ok()).unwrap_or(200);
             let fields = vec![("Content-Type", "x/y; z".into()), ("X-More", "1".into()), ("Set-Cookie", "a=b".into())];
-            Say::Answer(status, fields, b"because".to_vec())
+            Reaction::Respond(status, fields, b"because".to_vec())
         },
     );
     for (n, status) in [201, 204, 302, 401, 404, 418, 500, 503].into_iter().enumerate() {
-        let answer = Socket::refused(&gate.host, &format!("/connect?{status}"), &[]);
+        let answer = Socket::rejected(&gate.host, &format!("/connect?{status}"), &[]);
         is(&answer, status, if status == 204 { "" } else { "because" });
         assert_eq!(answer.get("content-type"), Some("x/y; z"));
         assert_eq!((answer.get("x-more"), answer.get("set-cookie")), (None, None));
-        gate.stats("refusals", |stats| (stats.connect_errors, stats.connections) == (n as u64 + 1, 0));
+        gate.stats("rejections", |stats| (stats.connect_errors, stats.connections) == (n as u64 + 1, 0));
     }
     // A failed authorization is not an error.
-    is(&Socket::refused(&gate.host, "/connect?403", &[]), 403, "because");
+    is(&Socket::rejected(&gate.host, "/connect?403", &[]), 403, "because");
     let stats = gate.stats("403", |stats| (stats.connect_errors, stats.connections) == (8, 0));
     assert_eq!((stats.total_connections, stats.total_messages), (9, 0));
 
     // 200 without a key.
-    let answer = Socket::refused(&gate.host, "/connect?200", &[]);
+    let answer = Socket::rejected(&gate.host, "/connect?200", &[]);
     is(&answer, 400, "Bad Request\n");
     assert_eq!(answer.get("content-type"), Some("text/plain; charset=utf-8"));
     gate.stats("no key", |stats| (stats.connect_errors, stats.connections) == (9, 0));
-    assert!(gate.app.heard("/establish").is_empty() && gate.app.heard("/close").is_empty());
+    assert!(gate.app.calls("/establish").is_empty() && gate.app.calls("/close").is_empty());
 }
 
 fn who_cannot_be_asked_lets_nobody_in(world: &World) {
@@ -189,8 +186,8 @@ fn who_cannot_be_asked_lets_nobody_in(world: &World) {
         ("http://user@host/".into(), 500, "Internal Server Error\n"),
         (String::new(), 500, "Internal Server Error\n"),
     ] {
-        let gate = start_with(world, |config, _| config.callback.connect = url.clone(), polite);
-        let answer = Socket::refused(&gate.host, "/connect?key=k", &[]);
+        let gate = start_with(world, |config, _| config.callback.connect = url.clone(), agrees);
+        let answer = Socket::rejected(&gate.host, "/connect?key=k", &[]);
         is(&answer, status, body);
         assert_eq!(answer.get("content-type"), Some("text/plain; charset=utf-8"));
         let stats = gate.stats(&url, |stats| stats.connections == 0);
@@ -203,14 +200,14 @@ fn redirects_are_followed(world: &World) {
     let gate = start_with(
         world,
         |_, _| {},
-        |heard| match heard.path.as_str() {
-            "/connect" => Say::Answer(302, vec![("Location", "/elsewhere?key=k".into())], vec![]),
-            "/elsewhere" => Say::welcome("k", "hello"),
-            _ => Say::status(200),
+        |call| match call.path.as_str() {
+            "/connect" => Reaction::Respond(302, vec![("Location", "/elsewhere?key=k".into())], vec![]),
+            "/elsewhere" => Reaction::accept("k", "hello"),
+            _ => Reaction::status(200),
         },
     );
-    Socket::connect(&gate.host, "/connect", &["X-Field: f"]).says("hello");
-    assert_eq!(gate.app.heard("/elsewhere")[0].get("x-field").as_deref(), Some("f"));
+    Socket::connect(&gate.host, "/connect", &["X-Field: f"]).receives("hello");
+    assert_eq!(gate.app.calls("/elsewhere")[0].get("x-field").as_deref(), Some("f"));
 }
 
 fn no_handshake_is_not_asked_about(world: &World) {
@@ -235,7 +232,7 @@ fn no_handshake_is_not_asked_about(world: &World) {
         assert_eq!(answer.get("sec-websocket-version"), Some("13"));
         gate.stats("no handshake", |stats| (stats.connect_errors, stats.connections) == (n as u64 + 1, 0));
     }
-    assert!(gate.app.heard("/connect").is_empty());
+    assert!(gate.app.calls("/connect").is_empty());
     is(&gate.get("/connectx"), 404, "404 page not found\n");
     is(&gate.get("/"), 404, "404 page not found\n");
 }
@@ -244,23 +241,23 @@ fn a_body_is_passed_on(world: &World) {
     let gate = start(world);
     for (body, sent) in [("Content-Length: 5", "hello"), ("Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n")] {
         let mut wire = gate.host.connect();
-        ask(&mut wire, "/connect?key=k", &[body]);
+        send_handshake(&mut wire, "/connect?key=k", &[body]);
         wire.send(sent).head().is(101);
-        Socket { wire }.leave();
+        Socket { wire }.close();
     }
-    for heard in gate.app.heard("/connect") {
-        assert_eq!((heard.method.as_str(), heard.text().as_str()), ("GET", "hello"));
+    for call in gate.app.calls("/connect") {
+        assert_eq!((call.method.as_str(), call.text().as_str()), ("GET", "hello"));
     }
     let mut wire = gate.host.connect();
-    ask(&mut wire, "/connect?key=k", &["Transfer-Encoding: chunked"]);
+    send_handshake(&mut wire, "/connect?key=k", &["Transfer-Encoding: chunked"]);
     wire.chunk(&[b'x'; 60_000]).chunk(&[b'x'; 60_000]);
     wire.answer().is(413);
-    assert_eq!(gate.app.heard("/connect").len(), 2);
+    assert_eq!(gate.app.calls("/connect").len(), 2);
     gate.stats("too large", |stats| (stats.connect_errors, stats.connections) == (1, 0));
 }
 
 fn pages_of_other_origins_stay_out(world: &World) {
-    // Over HTTP there may be a proxy in front that speaks HTTPS. Over HTTPS, an attacker on the network may have
+    // Over HTTP there may be a proxy in front that uses HTTPS. Over HTTPS, an attacker on the network may have
     // written a page that was loaded over HTTP.
     let (by_http, port) = (!world.tls, "https://localhost:1");
     for (policy, origins) in [
@@ -272,23 +269,23 @@ fn pages_of_other_origins_stay_out(world: &World) {
         ),
         (OriginPolicy::None, [("http://localhost", true), ("null", true), ("http://evil", true)]),
     ] {
-        let gate = start_with(world, |config, _| config.origin_policy = policy, polite);
-        for (origin, may) in origins {
+        let gate = start_with(world, |config, _| config.origin_policy = policy, agrees);
+        for (origin, is_allowed) in origins {
             let field = format!("Origin: {origin}");
-            let before = gate.app.heard("/connect").len();
-            if may {
-                Socket::connect(&gate.host, "/connect?key=k", &[&field]).leave();
+            let before = gate.app.calls("/connect").len();
+            if is_allowed {
+                Socket::connect(&gate.host, "/connect?key=k", &[&field]).close();
             } else {
-                is(&Socket::refused(&gate.host, "/connect?key=k", &[&field]), 403, "Forbidden\n");
-                assert_eq!(gate.app.heard("/connect").len(), before, "the application was not asked");
+                is(&Socket::rejected(&gate.host, "/connect?key=k", &[&field]), 403, "Forbidden\n");
+                assert_eq!(gate.app.calls("/connect").len(), before, "the application was not asked");
             }
         }
         gate.stats("403 is no error", |stats| (stats.connect_errors, stats.connections) == (0, 0));
-        let nobody = policy != OriginPolicy::SameHostname;
-        if nobody {
-            Socket::connect(&gate.host, "/connect?key=k", &[]).leave();
+        let may_lack_origin = policy != OriginPolicy::SameHostname;
+        if may_lack_origin {
+            Socket::connect(&gate.host, "/connect?key=k", &[]).close();
         } else {
-            is(&Socket::refused(&gate.host, "/connect?key=k", &[]), 403, "Forbidden\n");
+            is(&Socket::rejected(&gate.host, "/connect?key=k", &[]), 403, "Forbidden\n");
         }
     }
 }
@@ -302,75 +299,76 @@ fn an_answer_has_a_time_limit_as_a_whole(world: &World) {
     let gate = start_with(
         world,
         |config, _| config.callback.timeout = Some(Duration::from_millis(1500)),
-        move |heard| match (heard.path.as_str(), heard.query.as_deref()) {
-            ("/connect", Some("hang")) => Say::Hang,
+        move |call| match (call.path.as_str(), call.query.as_deref()) {
+            ("/connect", Some("hang")) => Reaction::Hang,
             ("/connect", _) => {
-                Say::Stream(vec![("X-Kuiperbelt-Session", "k".into())], bodies.pop().expect("asked twice at the most"))
+                Reaction::Stream(vec![("X-Kuiperbelt-Session", "k".into())], bodies.pop().expect("at most two calls"))
             }
-            _ => Say::status(200),
+            _ => Reaction::status(200),
         },
     );
-    is(&Socket::refused(&gate.host, "/connect?hang", &[]), 502, "Bad Gateway\n");
-    is(&Socket::refused(&gate.host, "/connect", &[]), 502, "Bad Gateway\n");
+    is(&Socket::rejected(&gate.host, "/connect?hang", &[]), 502, "Bad Gateway\n");
+    is(&Socket::rejected(&gate.host, "/connect", &[]), 502, "Bad Gateway\n");
     gate.stats("timed out", |stats| (stats.connect_errors, stats.connections) == (2, 0));
     drop(inlet);
 
     // A greeting that arrives a little later than its head is a greeting.
     let mut wire = gate.host.connect();
-    ask(&mut wire, "/connect", &[]);
-    gate.app.hears("/connect", 3);
+    send_handshake(&mut wire, "/connect", &[]);
+    gate.app.wait_for_calls("/connect", 3);
     assert!(wire.is_silent(MOMENT));
     assert_eq!(late.write(b"lo"), 2);
     late.finish(None);
     wire.head().is(101);
-    Socket { wire }.says("hello");
+    Socket { wire }.receives("hello");
 }
 
 fn a_client_that_leaves_while_it_waits(world: &World) {
     let gate = start_with(
         world,
         |_, _| {},
-        |heard| match heard.path.as_str() {
-            "/connect" => Say::Hang,
-            _ => Say::status(200),
+        |call| match call.path.as_str() {
+            "/connect" => Reaction::Hang,
+            _ => Reaction::status(200),
         },
     );
     let mut wire = gate.host.connect();
-    ask(&mut wire, "/connect?key=k", &[]);
-    gate.app.hears("/connect", 1);
+    send_handshake(&mut wire, "/connect?key=k", &[]);
+    gate.app.wait_for_calls("/connect", 1);
     assert_eq!(gate.gateway.stats().connections, 1, "counted from the first byte");
     drop(wire);
     gate.stats("the client has left", |stats| stats.connections == 0);
     // The application accepts too late: it learns that the client has left.
-    gate.app.release_with(1, || Say::welcome("k", "hello"));
-    assert_eq!(gate.app.hears("/close", 1)[0].key(), "k");
+    gate.app.release_with(1, || Reaction::accept("k", "hello"));
+    assert_eq!(gate.app.wait_for_calls("/close", 1)[0].key(), "k");
     let stats = gate.stats("the connection is over", |stats| stats.closing_connections == 0);
     assert_eq!((stats.connect_errors, stats.total_messages), (1, 0));
-    assert!(gate.app.heard("/establish").is_empty());
+    assert!(gate.app.calls("/establish").is_empty());
     assert!(gate.send(&["k"], "x").text().contains("kuiperbelt: session is not found"));
 }
 
-/// Offers these sub-protocols to an application that selects that one. Returns the response and the number of calls.
+/// Offers these sub-protocols to an application that selects that one. Returns the response, and the sub-protocols that
+/// the application got.
 fn offering(world: &World, offered: &[&str], chosen: &'static [&'static str]) -> (crate::wire::Answer, Option<String>) {
     let gate = start_with(
         world,
         |_, _| {},
-        move |heard| match heard.path.as_str() {
+        move |call| match call.path.as_str() {
             "/connect" => {
                 let names = chosen.iter().map(|name| ("Sec-WebSocket-Protocol", (*name).to_owned()));
                 let key = [("X-Kuiperbelt-Session", "k".to_owned())];
-                Say::Answer(200, key.into_iter().chain(names).collect(), vec![])
+                Reaction::Respond(200, key.into_iter().chain(names).collect(), vec![])
             }
-            _ => Say::status(200),
+            _ => Reaction::status(200),
         },
     );
     let offered: Vec<String> = offered.iter().map(|names| format!("Sec-WebSocket-Protocol: {names}")).collect();
     let mut wire = gate.host.connect();
-    ask(&mut wire, "/connect", &offered.iter().map(String::as_str).collect::<Vec<_>>());
+    send_handshake(&mut wire, "/connect", &offered.iter().map(String::as_str).collect::<Vec<_>>());
     let answer = wire.head();
     let errors = u64::from(answer.status != 101);
     gate.stats("an error of the application's", |stats| stats.connect_errors == errors);
-    (answer, gate.app.hears("/connect", 1)[0].get("sec-websocket-protocol"))
+    (answer, gate.app.wait_for_calls("/connect", 1)[0].get("sec-websocket-protocol"))
 }
 
 fn sub_protocols_are_the_applications_choice(world: &World) {
@@ -383,39 +381,39 @@ fn sub_protocols_are_the_applications_choice(world: &World) {
         (&[], &[], None),
     ];
     for (offered, chosen, answered) in rows {
-        let (answer, asked) = offering(world, offered, chosen);
+        let (answer, passed) = offering(world, offered, chosen);
         assert_eq!((answer.status, answer.get("sec-websocket-protocol")), (101, *answered), "{offered:?}");
-        assert_eq!(asked, (!offered.is_empty()).then(|| offered.join("|")));
+        assert_eq!(passed, (!offered.is_empty()).then(|| offered.join("|")));
     }
     // A selection that the client would have to reject is the application's error.
-    let wrong: &[Row] = &[
+    let invalid: &[Row] = &[
         (&["chat"], &["other"], None),
         (&["chat"], &["Chat"], None),
         (&["chat, other"], &["chat, other"], None),
         (&["chat, other"], &["chat", "other"], None),
         (&[], &["chat"], None),
     ];
-    for (offered, chosen, _) in wrong {
+    for (offered, chosen, _) in invalid {
         assert_eq!(offering(world, offered, chosen).0.status, 502, "{offered:?}: {chosen:?}");
     }
 }
 
 fn there_is_not_a_place_for_everybody(world: &World) {
-    let crowded = |change: fn(&mut uncork::relay::GatewayLimits)| -> Gate {
-        start_with(world, |config, _| change(&mut config.limits), polite)
+    let limited = |change: fn(&mut uncork::relay::GatewayLimits)| -> Gate {
+        start_with(world, |config, _| change(&mut config.limits), agrees)
     };
-    for (gate, status, words) in [
-        (crowded(|limits| limits.sessions = 2), 503, "Service Unavailable\n"),
-        (crowded(|limits| limits.sessions_per_address = 2), 429, "Too Many Requests\n"),
+    for (gate, status, text) in [
+        (limited(|limits| limits.sessions = 2), 503, "Service Unavailable\n"),
+        (limited(|limits| limits.sessions_per_address = 2), 429, "Too Many Requests\n"),
     ] {
         let (mut a, mut b) = (gate.client("a"), gate.client("b"));
-        is(&Socket::refused(&gate.host, "/connect?key=c", &[]), status, words);
-        assert_eq!(gate.app.heard("/connect").len(), 2, "the application was not asked");
+        is(&Socket::rejected(&gate.host, "/connect?key=c", &[]), status, text);
+        assert_eq!(gate.app.calls("/connect").len(), 2, "the application was not asked");
         // Established clients do not notice, and the application can still send.
         is(&gate.send(&["b"], "still there"), 200, r#"{"result":"OK"}"#);
-        b.says("still there");
-        a.leave();
+        b.receives("still there");
+        a.close();
         gate.stats("one client has left", |stats| stats.connections == 1);
-        gate.client("c").leave();
+        gate.client("c").close();
     }
 }

@@ -3,9 +3,9 @@
 use std::sync::{Mutex, Once};
 
 use crate::{
-    app::{Say, polite},
+    app::{Reaction, agrees},
     gate::{is, start, start_with},
-    socket::{Socket, ask},
+    socket::{Socket, send_handshake},
     world::World,
 };
 
@@ -81,36 +81,36 @@ fn right_after_all_of_it(world: &World) {
     let gate = start_with(
         world,
         |_, _| {},
-        |heard| match (heard.path.as_str(), heard.query.as_deref()) {
-            ("/connect", Some("greeted")) => Say::welcome("greeted", "hello"),
-            ("/connect", Some("broken")) => Say::status(500),
-            ("/establish", _) if heard.key() == "unwanted" => Say::status(500),
-            _ => polite(heard),
+        |call| match (call.path.as_str(), call.query.as_deref()) {
+            ("/connect", Some("greeted")) => Reaction::accept("greeted", "hello"),
+            ("/connect", Some("broken")) => Reaction::status(500),
+            ("/establish", _) if call.key() == "unwanted" => Reaction::status(500),
+            _ => agrees(call),
         },
     );
     // 1: greeted and stays. 2: leaves. 3: 403. 4: 500. 5: not confirmed. 6: no handshake. 7: closed. 8: replaced by
     // 9.
     let mut greeted = Socket::connect(&gate.host, "/connect?greeted", &[]);
-    greeted.says("hello");
-    gate.client("leaves").leave();
-    Socket::refused(&gate.host, "/connect?nobody", &[]).is(403);
-    Socket::refused(&gate.host, "/connect?broken", &[]).is(500);
-    gate.client("unwanted").just_ends();
+    greeted.receives("hello");
+    gate.client("leaves").close();
+    Socket::rejected(&gate.host, "/connect?nobody", &[]).is(403);
+    Socket::rejected(&gate.host, "/connect?broken", &[]).is(500);
+    gate.client("unwanted").ends();
     gate.get("/connect").is(400);
     let mut closed = gate.client("closed");
     gate.post("/close", &["closed", "nobody"], &[], b"bye").is(200);
-    closed.says("bye").is_closed(1000);
+    closed.receives("bye").is_closed(1000);
     let mut replaced = gate.client("twice");
     let _stays = gate.client("twice");
     replaced.is_closed(4000);
     gate.send(&["greeted", "nobody", "twice", "twice"], "to all").is(200);
-    greeted.says("to all");
+    greeted.receives("to all");
 
     let want = "{\"connections\":2,\"total_connections\":9,\"total_messages\":5,\"connect_errors\":3,\
                 \"message_errors\":0,\"closing_connections\":0}";
     gate.stats("all of it", |stats| stats.to_string() == want);
     is(&gate.get("/stats"), 200, &format!("{want}\n"));
-    assert_eq!(gate.app.hears("/close", 1).len(), 1);
+    assert_eq!(gate.app.wait_for_calls("/close", 1).len(), 1);
 }
 
 fn paths_of_ones_own(world: &World) {
@@ -121,15 +121,15 @@ fn paths_of_ones_own(world: &World) {
             (path.connect, path.send, path.close) = ("/ws".into(), "/api/say".into(), "/api/end".into());
             (path.stats, path.ping) = ("/api/stats".into(), "/".into());
         },
-        polite,
+        agrees,
     );
     let mut wire = gate.host.connect();
-    ask(&mut wire, "/ws?key=k", &[]);
+    send_handshake(&mut wire, "/ws?key=k", &[]);
     wire.head().is(101);
     let mut client = Socket { wire };
     is(&gate.post("/api/say", &["k"], &[], b"hello"), 200, r#"{"result":"OK"}"#);
     is(&gate.post("/api/end", &["k"], &[], b"bye"), 200, r#"{"result":"OK"}"#);
-    client.says("hello").says("bye").is_closed(1000);
+    client.receives("hello").receives("bye").is_closed(1000);
     is(&gate.get("/"), 200, r#"{"result":"OK"}"#);
     gate.get("/api/stats").is(200);
     for path in ["/connect", "/send", "/close", "/stats", "/ping"] {
@@ -169,7 +169,7 @@ fn requests_are_logged(world: &World) {
         lines.iter().filter(|line| line.contains(&name) && line.starts_with("access ")).cloned().collect()
     };
     let gate = start(world);
-    gate.client("k").leave();
+    gate.client("k").close();
     gate.post(&format!("/send?{name}"), &["nobody"], &[], b"x").is(200);
     gate.post(&format!("/close?{name}"), &[], &[], b"x").is(400);
     gate.get(&format!("/ping?{name}")).is(200);
@@ -186,7 +186,7 @@ fn requests_are_logged(world: &World) {
         ]
     );
 
-    let quiet = start_with(world, |config, _| config.suppress_access_log = true, polite);
+    let quiet = start_with(world, |config, _| config.suppress_access_log = true, agrees);
     quiet.get(&format!("/ping?{name}")).is(200);
     assert_eq!(lines().len(), 4);
 }

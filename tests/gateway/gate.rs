@@ -11,7 +11,7 @@ use uncork::{
 };
 
 use crate::{
-    app::{App, Heard, Say, polite},
+    app::{App, Call, Reaction, agrees},
     socket::Socket,
     wire::{Answer, PATIENCE, Wire},
     world::{Host, World},
@@ -27,15 +27,15 @@ pub(crate) struct Gate {
     pub(crate) app: App,
 }
 
-/// With a polite application that has all callbacks.
+/// Starts a gateway whose application has all callbacks, and [agrees](agrees).
 pub(crate) fn start(world: &World) -> Gate {
-    start_with(world, |_, _| {}, polite)
+    start_with(world, |_, _| {}, agrees)
 }
 
 pub(crate) fn start_with(
     world: &World,
     change: impl FnOnce(&mut GatewayConfig, &App),
-    script: impl FnMut(&Heard) -> Say + Send + 'static,
+    script: impl FnMut(&Call) -> Reaction + Send + 'static,
 ) -> Gate {
     let app = App::start(script);
     let mut config = GatewayConfig { endpoint: "gate.test:9180".into(), ..GatewayConfig::default() };
@@ -54,10 +54,10 @@ impl Gate {
     /// Connects a client under that key, which the application has confirmed.
     #[track_caller]
     pub(crate) fn client(&self, key: &str) -> Socket {
-        let before = self.app.heard("/establish").len();
+        let before = self.app.calls("/establish").len();
         let socket = Socket::connect(&self.host, &format!("/connect?key={key}"), &[]);
         if !self.gateway.config().callback.establish.is_empty() {
-            self.app.hears("/establish", before + 1);
+            self.app.wait_for_calls("/establish", before + 1);
         }
         // The session is established when messages reach it, which is after the response to `establish`.
         socket
@@ -66,12 +66,12 @@ impl Gate {
     #[track_caller]
     pub(crate) fn post(&self, path: &str, keys: &[&str], fields: &[&str], body: &[u8]) -> Answer {
         let mut wire = self.host.connect();
-        self.ask(&mut wire, path, keys, fields, body);
+        self.send_post(&mut wire, path, keys, fields, body);
         wire.answer()
     }
 
-    /// Like this, but does not wait for the response.
-    pub(crate) fn ask(&self, wire: &mut Wire, path: &str, keys: &[&str], fields: &[&str], body: &[u8]) {
+    /// Like [`post`](Self::post), but does not wait for the response.
+    pub(crate) fn send_post(&self, wire: &mut Wire, path: &str, keys: &[&str], fields: &[&str], body: &[u8]) {
         let keys: Vec<String> = keys.iter().map(|key| format!("X-Kuiperbelt-Session: {key}")).collect();
         let fields: Vec<&str> = fields.iter().copied().chain(keys.iter().map(String::as_str)).collect();
         wire.post(path, &fields, body);

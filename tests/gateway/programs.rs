@@ -10,9 +10,9 @@ use std::{
 };
 
 use crate::{
-    app::{App, polite},
+    app::{App, agrees},
     program::{Example, PLAIN, Setup, output, program},
-    socket::{CLOSE, PING, PONG, Socket, ask},
+    socket::{CLOSE, PING, PONG, Socket, send_handshake},
     wire::Wire,
 };
 
@@ -81,10 +81,10 @@ fn the_gateway_says_what_it_is() {
 
 #[test]
 fn the_gateway_says_what_is_wrong() {
-    let (said, code) = fails(&["-port", "1234", "-sock", "/tmp/x"]);
-    assert_eq!((said.as_str(), code), ("error: port and sock option is duplicate.\n", Some(1)));
-    let (said, code) = fails(&["-config", "/nowhere/at.all"]);
-    assert!(said.starts_with("error: /nowhere/at.all: ") && code == Some(1), "{said}");
+    let (stderr, code) = fails(&["-port", "1234", "-sock", "/tmp/x"]);
+    assert_eq!((stderr.as_str(), code), ("error: port and sock option is duplicate.\n", Some(1)));
+    let (stderr, code) = fails(&["-config", "/nowhere/at.all"]);
+    assert!(stderr.starts_with("error: /nowhere/at.all: ") && code == Some(1), "{stderr}");
 
     for (text, line, what) in [
         ("port: x\n", ":1:", "invalid port \"x\": must be a number"),
@@ -97,9 +97,9 @@ fn the_gateway_says_what_is_wrong() {
         ("port: {{ must_env \"NOT_SET_ANYWHERE\" }}", ":1:", "environment variable NOT_SET_ANYWHERE is not defined"),
     ] {
         let config = Config::new(text);
-        let (said, code) = fails(&[&format!("-config={}", config.path())]);
-        assert!(said.starts_with(&format!("error: {}{line} ", config.path())), "{said}");
-        assert!(said.contains(what) && code == Some(1), "{said}");
+        let (stderr, code) = fails(&[&format!("-config={}", config.path())]);
+        assert!(stderr.starts_with(&format!("error: {}{line} ", config.path())), "{stderr}");
+        assert!(stderr.contains(what) && code == Some(1), "{stderr}");
     }
     for args in [&["-port", "x"][..], &["-log-level", "loud"], &["-no-such-flag"], &["word"]] {
         assert_eq!(fails(args).1, Some(2), "{args:?}");
@@ -108,7 +108,7 @@ fn the_gateway_says_what_is_wrong() {
 
 #[test]
 fn the_gateway_serves() {
-    let app = App::start(polite);
+    let app = App::start(agrees);
     let config =
         Config::new("callback:\n  connect: {{ env \"APP_URL\" \"\" }}\n  close: {{ env \"APP_CLOSE\" \"\" }}\n");
     let setups = [PLAIN, Setup { tls: true, mode: "external" }, Setup { tls: false, mode: "thread-per-connection" }];
@@ -120,13 +120,13 @@ fn the_gateway_serves() {
         let mut sender = wire(&gateway);
         sender.post("/send", &["X-Kuiperbelt-Session: k"], b"hello");
         assert_eq!(sender.answer().is(200).text(), r#"{"result":"OK"}"#);
-        client.says("hello");
+        client.receives("hello");
         // The client closes in order, and the application learns of it.
         gateway.terminate();
-        client.closes(1001);
-        client.frame(CLOSE, &1001_u16.to_be_bytes()).just_ends();
+        client.receives_close(1001);
+        client.frame(CLOSE, &1001_u16.to_be_bytes()).ends();
         gateway.ends();
-        assert_eq!(app.hears("/close", n + 1)[n].key(), "k");
+        assert_eq!(app.wait_for_calls("/close", n + 1)[n].key(), "k");
     }
 }
 
@@ -148,15 +148,15 @@ fn the_gateway_listens_on_a_unix_socket_and_warns() {
     assert!(answer.ends_with("\r\n\r\n{\"result\":\"OK\"}"), "{answer}");
 
     let _ = child.kill();
-    let said = child.wait_with_output().expect("ended").stderr;
-    let said = String::from_utf8_lossy(&said);
+    let stderr = child.wait_with_output().expect("ended").stderr;
+    let stderr = String::from_utf8_lossy(&stderr);
     for what in [
         &format!("{}:1: unknown key prot: ignored", config.path()),
         "callback.connect is not set: no client can connect",
         "--gops-addr has no effect",
         "access method=GET url=/ping status=200 size=15",
     ] {
-        assert!(said.contains(what), "{what}: {said}");
+        assert!(stderr.contains(what), "{what}: {stderr}");
     }
     let _ = fs::remove_file(sock);
 }
@@ -164,7 +164,7 @@ fn the_gateway_listens_on_a_unix_socket_and_warns() {
 /// The sample: it listens on this machine only, accepts pages of its own origin, and logs once what it drops.
 #[test]
 fn the_sample_is_for_this_machine_and_its_own_pages() {
-    let app = App::start(polite);
+    let app = App::start(agrees);
     let log = Config::new("");
     let mut command = Command::new(program("gateway"));
     command.args(["-config", concat!(env!("CARGO_MANIFEST_DIR"), "/examples/gateway/config.yml")]);
@@ -173,17 +173,17 @@ fn the_sample_is_for_this_machine_and_its_own_pages() {
     let gateway = Example::run(command, None);
     assert!(gateway.addr.ip().is_loopback());
     let (mut own, mut evil) = (wire(&gateway), wire(&gateway));
-    ask(&mut evil, "/connect?key=evil", &["Origin: https://evil.example"]);
+    send_handshake(&mut evil, "/connect?key=evil", &["Origin: https://evil.example"]);
     evil.answer().is(403);
-    ask(&mut own, "/connect?key=k", &["Origin: https://localhost"]);
+    send_handshake(&mut own, "/connect?key=k", &["Origin: https://localhost"]);
     own.head().is(101);
     let mut own = Socket { wire: own };
-    own.text("one").text("two").text("three").frame(PING, b"heard?");
-    assert_eq!(own.next(), (PONG, b"heard?".to_vec()));
-    own.leave();
+    own.text("one").text("two").text("three").frame(PING, b"still there?");
+    assert_eq!(own.next(), (PONG, b"still there?".to_vec()));
+    own.close();
     gateway.stop();
-    let said = fs::read_to_string(log.path()).expect("text");
-    assert_eq!(said.matches("messages of clients are dropped").count(), 1, "{said}");
+    let stderr = fs::read_to_string(log.path()).expect("text");
+    assert_eq!(stderr.matches("messages of clients are dropped").count(), 1, "{stderr}");
 }
 
 #[test]
@@ -192,30 +192,30 @@ fn two_people_chat() {
         let chat = Example::start("chat", setup, &[]);
         let origin = format!("Origin: {}://localhost", chat.scheme);
         let enter = |name: &str| Socket::over(wire(&chat), &format!("/connect?{name}"), &[&origin]);
-        let refused = |name: &str, origin: &str| {
+        let rejected = |name: &str, origin: &str| {
             let mut wire = wire(&chat);
-            ask(&mut wire, &format!("/connect?{name}"), &[origin]);
+            send_handshake(&mut wire, &format!("/connect?{name}"), &[origin]);
             wire.answer()
         };
 
         let mut ann = enter("Ann");
-        ann.says("* welcome, Ann; with you: nobody else").says("* Ann is here");
+        ann.receives("* welcome, Ann; with you: nobody else").receives("* Ann is here");
         // Gr&uuml;n, as a browser encodes it.
         let mut bob = enter("Gr%C3%BCn");
-        bob.says("* welcome, Gr\u{fc}n; with you: Ann").says("* Gr\u{fc}n is here");
-        ann.says("* Gr\u{fc}n is here");
+        bob.receives("* welcome, Gr\u{fc}n; with you: Ann").receives("* Gr\u{fc}n is here");
+        ann.receives("* Gr\u{fc}n is here");
         for n in 0..20 {
             let (one, other) = if n % 2 == 0 { (&mut ann, &mut bob) } else { (&mut bob, &mut ann) };
             one.text(&format!("words {n} <b>&amp;"));
             let line = format!("{}: words {n} <b>&amp;", if n % 2 == 0 { "Ann" } else { "Gr\u{fc}n" });
-            one.says(&line);
-            other.says(&line);
+            one.receives(&line);
+            other.receives(&line);
         }
-        refused("Ann", &origin).is(409);
+        rejected("Ann", &origin).is(409);
         for name in ["", "%20", "a:b", "*x", &"x".repeat(25), "a%0Ab"] {
-            refused(name, &origin).is(403);
+            rejected(name, &origin).is(403);
         }
-        refused("Eve", "Origin: http://evil.example").is(403);
+        rejected("Eve", "Origin: http://evil.example").is(403);
 
         // The application's own requests to the gateway are not public.
         let mut public = wire(&chat);
@@ -225,11 +225,11 @@ fn two_people_chat() {
         page.request("GET /", &[]);
         assert!(page.answer().is(200).text().contains("<title>Chat</title>"));
 
-        bob.leave();
-        ann.says("* Gr\u{fc}n has left");
+        bob.close();
+        ann.receives("* Gr\u{fc}n has left");
         chat.terminate();
-        ann.closes(1001);
-        ann.frame(CLOSE, &1001_u16.to_be_bytes()).just_ends();
+        ann.receives_close(1001);
+        ann.frame(CLOSE, &1001_u16.to_be_bytes()).ends();
         chat.ends();
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    app::{Heard, Say, nowhere, polite, raw},
+    app::{Call, Reaction, agrees, nowhere, raw},
     gate::{Gate, MOMENT, is, pause, start, start_with},
     socket::{BINARY, CLOSE, PING, PONG, Socket, TEXT, frame},
     wire::{Finish, Wire},
@@ -15,7 +15,7 @@ worlds! {
     an_application_that_hangs_is_given_up, an_application_that_cannot_be_reached, pings_are_answered, a_close_is_answered,
     broken_frames_cost_only_who_sends_them, messages_have_a_limit, text_is_utf8,
     messages_the_application_has_not_answered_for_have_a_limit, what_is_said_behind_the_last_word_is_dropped,
-    calls_for_one_address_leave_some_to_others, a_message_that_does_not_go_on_is_refused,
+    calls_for_one_address_leave_some_to_others, a_message_that_does_not_go_on_is_rejected,
 }
 
 fn messages_are_posted(world: &World) {
@@ -25,7 +25,7 @@ fn messages_are_posted(world: &World) {
     client.text("hello").frame(BINARY, b"\x00\xff").text("").frame(BINARY, &long);
     // In fragments, with a ping between them.
     client.raw(&frame(TEXT, b"three ")).raw(&frame(0x80 | PING, b"p")).raw(&frame(0, b"in ")).raw(&frame(0x80, b"one"));
-    let heard = gate.app.hears("/receive", 5);
+    let calls = gate.app.wait_for_calls("/receive", 5);
     let want: [(&str, &[u8]); 5] = [
         ("text/plain", b"hello"),
         ("application/octet-stream", b"\x00\xff"),
@@ -33,43 +33,43 @@ fn messages_are_posted(world: &World) {
         ("application/octet-stream", &long),
         ("text/plain", b"three in one"),
     ];
-    for (heard, (kind, body)) in heard.iter().zip(want) {
-        assert_eq!((heard.method.as_str(), heard.get("content-type").as_deref()), ("POST", Some(kind)));
-        assert_eq!(heard.body, body);
+    for (call, (kind, body)) in calls.iter().zip(want) {
+        assert_eq!((call.method.as_str(), call.get("content-type").as_deref()), ("POST", Some(kind)));
+        assert_eq!(call.body, body);
         // It has a length, for servers that support no other framing.
         let length = body.len().to_string();
-        assert_eq!((heard.get("transfer-encoding"), heard.get("content-length")), (None, Some(length)));
-        assert_eq!(heard.key(), "k");
-        assert_eq!(heard.get("x-kuiperbelt-endpoint").as_deref(), Some("gate.test:9180"));
+        assert_eq!((call.get("transfer-encoding"), call.get("content-length")), (None, Some(length)));
+        assert_eq!(call.key(), "k");
+        assert_eq!(call.get("x-kuiperbelt-endpoint").as_deref(), Some("gate.test:9180"));
     }
     assert_eq!(client.next(), (PONG, b"p".to_vec()));
     assert_eq!(gate.gateway.stats().total_messages, 0, "those are to clients");
 }
 
 fn one_at_a_time(world: &World) {
-    let gate = start_with(world, |_, _| {}, |heard| if heard.path == "/receive" { Say::Hang } else { polite(heard) });
+    let gate = start_with(world, |_, _| {}, |call| if call.path == "/receive" { Reaction::Hang } else { agrees(call) });
     let (mut a, mut b) = (gate.client("a"), gate.client("b"));
     a.text("a1").text("a2").text("a3");
     b.text("b1");
-    let texts = |n: usize| gate.app.hears("/receive", n).iter().map(Heard::text).collect::<Vec<_>>();
+    let texts = |n: usize| gate.app.wait_for_calls("/receive", n).iter().map(Call::text).collect::<Vec<_>>();
     // The other client does not delay it.
     let mut first = texts(2);
     first.sort();
     assert_eq!(first, ["a1", "b1"]);
     pause(MOMENT);
-    assert_eq!(gate.app.heard("/receive").len(), 2);
+    assert_eq!(gate.app.calls("/receive").len(), 2);
     gate.app.release(2, 200);
     assert_eq!(texts(3)[2], "a2");
     // Messages to it do not wait.
     is(&gate.send(&["a"], "hello"), 200, r#"{"result":"OK"}"#);
-    a.says("hello");
+    a.receives("hello");
     gate.app.release(1, 200);
     assert_eq!(texts(4)[3], "a3");
     gate.app.release(1, 200);
 }
 
 fn without_a_receiver_they_are_dropped(world: &World) {
-    let gate = start_with(world, |config, _| config.callback.receive = String::new(), polite);
+    let gate = start_with(world, |config, _| config.callback.receive = String::new(), agrees);
     let mut client = gate.client("k");
     client.text("one").text("two").frame(PING, b"still there?");
     assert_eq!(client.next(), (PONG, b"still there?".to_vec()));
@@ -80,17 +80,17 @@ fn a_message_the_application_does_not_take(world: &World) {
     let gate = start_with(
         world,
         |_, _| {},
-        move |heard| {
-            if heard.path != "/receive" {
-                return polite(heard);
+        move |call| {
+            if call.path != "/receive" {
+                return agrees(call);
             }
             n += 1;
             match n {
-                1 => Say::status(500),
-                2 => Say::status(404),
-                3 => Say::Abort,
-                4 => Say::Answer(200, vec![], vec![b'z'; 3_000_000]),
-                _ => Say::status(200),
+                1 => Reaction::status(500),
+                2 => Reaction::status(404),
+                3 => Reaction::Abort,
+                4 => Reaction::Respond(200, vec![], vec![b'z'; 3_000_000]),
+                _ => Reaction::status(200),
             }
         },
     );
@@ -99,9 +99,9 @@ fn a_message_the_application_does_not_take(world: &World) {
         client.text(&format!("message {n}"));
     }
     // Each is lost on its own, none is sent twice, and the connection stays.
-    let heard: Vec<String> = gate.app.hears("/receive", 6).iter().map(Heard::text).collect();
-    assert_eq!(heard, (1..=6).map(|n| format!("message {n}")).collect::<Vec<_>>());
-    client.leave();
+    let texts: Vec<String> = gate.app.wait_for_calls("/receive", 6).iter().map(Call::text).collect();
+    assert_eq!(texts, (1..=6).map(|n| format!("message {n}")).collect::<Vec<_>>());
+    client.close();
     // The body of a 200 does not matter.
     gate.stats("three were not taken", |stats| (stats.lost_messages, stats.connections) == (3, 0));
 }
@@ -110,18 +110,18 @@ fn an_application_that_hangs_is_given_up(world: &World) {
     let gate = start_with(
         world,
         |config, _| config.callback.timeout = Some(Duration::from_millis(300)),
-        |heard| match (heard.path.as_str(), heard.text().as_str()) {
-            ("/receive", "hang") => Say::Hang,
-            _ => polite(heard),
+        |call| match (call.path.as_str(), call.text().as_str()) {
+            ("/receive", "hang") => Reaction::Hang,
+            _ => agrees(call),
         },
     );
     let (mut a, mut b) = (gate.client("a"), gate.client("b"));
     a.text("hang").text("after it");
     b.text("meanwhile");
-    let heard: Vec<String> = gate.app.hears("/receive", 3).iter().map(Heard::text).collect();
-    assert!(heard.contains(&"meanwhile".into()) && heard[2] == "after it", "{heard:?}");
+    let texts: Vec<String> = gate.app.wait_for_calls("/receive", 3).iter().map(Call::text).collect();
+    assert!(texts.contains(&"meanwhile".into()) && texts[2] == "after it", "{texts:?}");
     assert_eq!(gate.gateway.stats().lost_messages, 1);
-    a.leave();
+    a.close();
 }
 
 fn an_application_that_cannot_be_reached(world: &World) {
@@ -133,14 +133,14 @@ fn an_application_that_cannot_be_reached(world: &World) {
                 config.callback.close = url.clone();
                 config.callback.establish = String::new();
             },
-            polite,
+            agrees,
         );
         let mut client = gate.client("k");
         client.text("one").text("two");
         is(&gate.send(&["k"], "still there"), 200, r#"{"result":"OK"}"#);
-        client.says("still there").frame(PING, b"p");
+        client.receives("still there").frame(PING, b"p");
         assert_eq!(client.next(), (PONG, b"p".to_vec()));
-        client.leave();
+        client.close();
         gate.stats(&url, |stats| (stats.lost_messages, stats.close_errors) == (2, 1));
         gate.stats(&url, |stats| (stats.connections, stats.closing_connections, stats.connect_errors) == (0, 0, 0));
     }
@@ -154,7 +154,7 @@ fn pings_are_answered(world: &World) {
         assert_eq!(client.next(), (PONG, payload.to_vec()));
     }
     client.frame(PONG, b"never asked for").text("x");
-    gate.app.hears("/receive", 1);
+    gate.app.wait_for_calls("/receive", 1);
 }
 
 fn a_close_is_answered(world: &World) {
@@ -164,37 +164,37 @@ fn a_close_is_answered(world: &World) {
     {
         let mut client = gate.client("k");
         client.frame(CLOSE, payload);
-        assert_eq!(client.closes(code), "");
+        assert_eq!(client.receives_close(code), "");
         client.wire.ends(Finish::Clean);
-        gate.app.hears("/close", n + 1);
+        gate.app.wait_for_calls("/close", n + 1);
     }
     let mut client = gate.client("k");
     client.frame(CLOSE, b"");
     assert_eq!(client.next(), (CLOSE, vec![]));
     client.wire.ends(Finish::Clean);
-    let heard = gate.app.hears("/close", 4);
-    assert!(heard.iter().all(|heard| (heard.key().as_str(), heard.text().as_str()) == ("k", "")));
-    assert!(heard.iter().all(|heard| heard.method == "POST" && heard.get("x-kuiperbelt-endpoint").is_none()));
+    let calls = gate.app.wait_for_calls("/close", 4);
+    assert!(calls.iter().all(|call| (call.key().as_str(), call.text().as_str()) == ("k", "")));
+    assert!(calls.iter().all(|call| call.method == "POST" && call.get("x-kuiperbelt-endpoint").is_none()));
     gate.stats("gone", |stats| (stats.connections, stats.closing_connections, stats.message_errors) == (0, 0, 0));
 }
 
 /// A client sends this and gets its error; another client does not notice.
 #[track_caller]
 fn is_wrong(gate: &Gate, bytes: &[u8], code: u16) -> String {
-    let before = gate.app.heard("/close").len();
+    let before = gate.app.calls("/close").len();
     let mut witness = gate.client("witness");
     let mut client = gate.client("wrong");
     client.raw(bytes);
-    let reason = client.closes(code);
+    let reason = client.receives_close(code);
     client.wire.ends(Finish::Clean);
-    assert!(gate.app.hears("/close", before + 1)[before].key() == "wrong");
+    assert!(gate.app.wait_for_calls("/close", before + 1)[before].key() == "wrong");
     is(
         &gate.send(&["witness", "wrong"], "x"),
         200,
         "{\"errors\":[{\"error\":\"kuiperbelt: session is not found\",\"session\":\"wrong\"}],\"result\":\"OK\"}\n",
     );
-    witness.says("x").leave();
-    gate.app.hears("/close", before + 2);
+    witness.receives("x").close();
+    gate.app.wait_for_calls("/close", before + 2);
     reason
 }
 
@@ -216,25 +216,25 @@ fn broken_frames_cost_only_who_sends_them(world: &World) {
         is_wrong(&gate, &bytes, 1002);
     }
     let stats = gate.stats("all sessions have ended", |stats| stats.connections == 0);
-    assert_eq!((stats.refused_clients, stats.connect_errors, stats.message_errors), (10, 0, 0));
+    assert_eq!((stats.rejected_clients, stats.connect_errors, stats.message_errors), (10, 0, 0));
 }
 
 fn messages_have_a_limit(world: &World) {
-    let gate = start_with(world, |config, _| config.limits.message = 1000, polite);
+    let gate = start_with(world, |config, _| config.limits.message = 1000, agrees);
     let mut client = gate.client("k");
     client.frame(BINARY, &[1; 1000]);
-    assert_eq!(gate.app.hears("/receive", 1)[0].body.len(), 1000);
-    client.leave();
-    gate.app.hears("/close", 1);
+    assert_eq!(gate.app.wait_for_calls("/receive", 1)[0].body.len(), 1000);
+    client.close();
+    gate.app.wait_for_calls("/close", 1);
     is_wrong(&gate, &frame(0x80 | BINARY, [1; 1001])[..20], 1009);
     is_wrong(&gate, &[frame(TEXT, [b'a'; 600]), frame(0x80, [b'a'; 600])].concat(), 1009);
     // A length of 2^62 is rejected by its head.
     is_wrong(&gate, &[&[0x82, 0xff, 0x40][..], &[0; 11]].concat(), 1009);
-    assert_eq!(gate.app.heard("/receive").len(), 1);
+    assert_eq!(gate.app.calls("/receive").len(), 1);
 }
 
-fn hangs(heard: &Heard) -> Say {
-    if heard.text().starts_with("hang") { Say::Hang } else { polite(heard) }
+fn hangs(call: &Call) -> Reaction {
+    if call.text().starts_with("hang") { Reaction::Hang } else { agrees(call) }
 }
 
 fn messages_the_application_has_not_answered_for_have_a_limit(world: &World) {
@@ -242,25 +242,25 @@ fn messages_the_application_has_not_answered_for_have_a_limit(world: &World) {
     let gate = start_with(world, |config, _| config.limits.pending = 4000, hangs);
     let (mut a, mut b, mut c) = (gate.client("a"), gate.client("b"), gate.client("c"));
     a.text(&format!("hang{:600}", ""));
-    gate.app.hears("/receive", 1);
+    gate.app.wait_for_calls("/receive", 1);
     b.text(&format!("one too many{:600}", "")).text("and another one");
     assert_eq!(b.is_closed(1013), "too many messages wait for the application");
-    assert_eq!(gate.app.hears("/close", 1)[0].key(), "b", "the application gets it");
-    gate.stats("counted", |stats| stats.refused_clients == 1);
+    assert_eq!(gate.app.wait_for_calls("/close", 1)[0].key(), "b", "the application gets it");
+    gate.stats("counted", |stats| stats.rejected_clients == 1);
     // Smaller messages are passed on, and so is a large one when there is space again.
     c.text("small");
-    assert_eq!(gate.app.hears("/receive", 2)[1].text(), "small");
+    assert_eq!(gate.app.wait_for_calls("/receive", 2)[1].text(), "small");
     gate.app.release(1, 200);
     gate.stats("a has got on", |stats| stats.connections == 2);
     a.text("hang again");
-    gate.app.hears("/receive", 3);
+    gate.app.wait_for_calls("/receive", 3);
     c.text(&format!("large{:800}", ""));
-    gate.app.hears("/receive", 4);
+    gate.app.wait_for_calls("/receive", 4);
     gate.app.release(1, 200);
 }
 
 /// The limit holds although the client responds to pings.
-fn a_message_that_does_not_go_on_is_refused(world: &World) {
+fn a_message_that_does_not_go_on_is_rejected(world: &World) {
     let gate = start_with(
         world,
         |config, _| {
@@ -268,7 +268,7 @@ fn a_message_that_does_not_go_on_is_refused(world: &World) {
             config.message_timeout = Some(Duration::from_millis(1500));
             config.ping_interval = Some(Duration::from_millis(500));
         },
-        polite,
+        agrees,
     );
     let mut client = gate.client("k");
     client.raw(&frame(TEXT, b"never to be ended"));
@@ -281,9 +281,9 @@ fn a_message_that_does_not_go_on_is_refused(world: &World) {
     };
     assert_eq!(payload, [&1008_u16.to_be_bytes()[..], b"message too slow"].concat());
     client.wire.ends(Finish::Clean);
-    assert_eq!(gate.app.hears("/close", 1)[0].key(), "k");
-    gate.stats("counted", |stats| (stats.refused_clients, stats.connections) == (1, 0));
-    assert!(gate.app.heard("/receive").is_empty());
+    assert_eq!(gate.app.wait_for_calls("/close", 1)[0].key(), "k");
+    gate.stats("counted", |stats| (stats.rejected_clients, stats.connections) == (1, 0));
+    assert!(gate.app.calls("/receive").is_empty());
 }
 
 /// The application has closed it: messages behind that, before the client's Close, are dropped.
@@ -291,11 +291,11 @@ fn what_is_said_behind_the_last_word_is_dropped(world: &World) {
     let gate = start(world);
     let mut client = gate.client("k");
     is(&gate.post("/close", &["k"], &[], b"bye"), 200, r#"{"result":"OK"}"#);
-    client.says("bye");
+    client.receives("bye");
     client.text("but").text("wait");
     client.is_closed(1000);
     gate.stats("gone", |stats| stats.connections == 0);
-    assert!(gate.app.heard("/receive").is_empty() && gate.app.heard("/close").is_empty());
+    assert!(gate.app.calls("/receive").is_empty() && gate.app.calls("/close").is_empty());
 }
 
 /// Connects a client from another address of this machine, without TLS.
@@ -321,19 +321,19 @@ fn calls_for_one_address_leave_some_to_others(world: &World) {
         client.text("hang");
     }
     // A quarter of them are for one address.
-    gate.app.hears("/receive", 2);
+    gate.app.wait_for_calls("/receive", 2);
     pause(MOMENT);
-    assert_eq!(gate.app.heard("/receive").len(), 2);
+    assert_eq!(gate.app.calls("/receive").len(), 2);
     let mut other = client_from(&gate, [127, 0, 0, 2], "other");
     other.text("passes by");
-    assert_eq!(gate.app.hears("/receive", 3)[2].text(), "passes by");
+    assert_eq!(gate.app.wait_for_calls("/receive", 3)[2].text(), "passes by");
     // As they end, the others have their turn.
     for n in 3..7 {
         gate.app.release(1, 200);
-        gate.app.hears("/receive", n + 1);
+        gate.app.wait_for_calls("/receive", n + 1);
     }
     gate.app.release(2, 200);
-    other.leave();
+    other.close();
 }
 
 fn text_is_utf8(world: &World) {
@@ -344,5 +344,5 @@ fn text_is_utf8(world: &World) {
     is_wrong(&gate, &frame(TEXT, b"\xc0"), 1007);
     let mut client = gate.client("k");
     client.raw(&frame(TEXT, b"cut \xe2\x82")).raw(&frame(0x80, b"\xac, but whole"));
-    assert_eq!(gate.app.hears("/receive", 1)[0].text(), "cut \u{20ac}, but whole");
+    assert_eq!(gate.app.wait_for_calls("/receive", 1)[0].text(), "cut \u{20ac}, but whole");
 }

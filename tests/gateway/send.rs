@@ -5,7 +5,7 @@ use std::time::Duration;
 use uncork::relay::GatewayConfig;
 
 use crate::{
-    app::polite,
+    app::agrees,
     gate::{Gate, MOMENT, is, now, pause, start, start_with},
     socket::{BINARY, Socket, TEXT},
     world::World,
@@ -35,7 +35,7 @@ fn errors(error: &str, keys: &[&str], result: &str) -> String {
 /// queue.
 fn stalled(gate: &Gate, key: &str) -> Socket {
     let socket = Socket::over(gate.host.connect_narrow(), &format!("/connect?key={key}"), &[]);
-    gate.app.hears("/establish", 1);
+    gate.app.wait_for_calls("/establish", 1);
     socket
 }
 
@@ -57,13 +57,13 @@ fn everybody_named_gets_it(world: &World) {
     let answer = gate.send(&["a", "c"], "hello");
     is(&answer, 200, OK);
     assert_eq!(answer.get("content-type"), Some("application/json; charset=utf-8"));
-    a.says("hello");
-    c.says("hello");
+    a.receives("hello");
+    c.receives("hello");
     assert!(b.is_silent(MOMENT));
     // Each key counts, also a repeated one.
     is(&gate.send(&["b", "a", "b"], "again"), 200, OK);
-    b.says("again").says("again");
-    a.says("again");
+    b.receives("again").receives("again");
+    a.receives("again");
     assert!(a.is_silent(MOMENT));
     assert_eq!(gate.gateway.stats().total_messages, 5);
 }
@@ -92,7 +92,7 @@ fn who_is_not_there_does_not_matter(world: &World) {
     let answer = gate.send(&["bob", "a", "carl"], "hello");
     is(&answer, 200, &not_found(&["bob", "carl"], "OK"));
     assert_eq!(answer.get("content-type"), Some("application/json; charset=utf-8"));
-    a.says("hello");
+    a.receives("hello");
     is(&gate.send(&["bob"], "hello"), 200, &not_found(&["bob"], "OK"));
     // A list is one unusual key; an empty one is a key as well.
     is(&gate.send(&["a, a", ""], "hello"), 200, &not_found(&["a, a", ""], "OK"));
@@ -103,7 +103,7 @@ fn who_is_not_there_does_not_matter(world: &World) {
 }
 
 fn unless_it_is_strict(world: &World) {
-    let gate = start_with(world, |config, _| config.strict_broadcast = true, polite);
+    let gate = start_with(world, |config, _| config.strict_broadcast = true, agrees);
     let mut a = gate.client("a");
     for path in ["/send", "/close"] {
         let answer = gate.post(path, &["a", "bob"], &[], b"hello");
@@ -113,7 +113,7 @@ fn unless_it_is_strict(world: &World) {
     assert!(a.is_silent(MOMENT));
     assert_eq!(gate.gateway.stats().total_messages, 0);
     is(&gate.send(&["a", "a"], "hello"), 200, OK);
-    a.says("hello").says("hello");
+    a.receives("hello").receives("hello");
 }
 
 fn kinds_of_messages(world: &World) {
@@ -138,7 +138,7 @@ fn kinds_of_messages(world: &World) {
     let answer = gate.post("/send", &["a"], &[], b"\xff");
     is(&answer, 400, r#"{"errors":[{"error":"message is not valid UTF-8"}],"result":"NG"}"#);
     is(&gate.send(&["a"], "still there"), 200, OK);
-    a.says("still there");
+    a.receives("still there");
 }
 
 fn a_message_to_a_thousand(world: &World) {
@@ -152,7 +152,7 @@ fn a_message_to_a_thousand(world: &World) {
     is(&gate.send(&keys, "hello"), 200, &not_found(&["nobody"], "OK"));
     for (n, client) in clients.iter_mut().enumerate() {
         for _ in 0..(1500 + 7 - n) / 8 {
-            client.says("hello");
+            client.receives("hello");
         }
         assert!(client.is_silent(Duration::from_millis(5)));
     }
@@ -160,7 +160,7 @@ fn a_message_to_a_thousand(world: &World) {
 }
 
 fn bodies_have_a_limit(world: &World) {
-    let gate = start_with(world, |config, _| config.limits.send = 1000, polite);
+    let gate = start_with(world, |config, _| config.limits.send = 1000, agrees);
     let mut a = gate.client("a");
     let large = r#"{"errors":[{"error":"message is too large"}],"result":"NG"}"#;
     is(&gate.send(&["a"], &"x".repeat(1000)), 200, OK);
@@ -171,7 +171,7 @@ fn bodies_have_a_limit(world: &World) {
         wire.chunk(&vec![b'x'; 500]).chunk(&vec![b'x'; size - 500]).chunk(b"");
         wire.answer().is(status);
     }
-    a.says(&"x".repeat(1000)).says(&"x".repeat(1000));
+    a.receives(&"x".repeat(1000)).receives(&"x".repeat(1000));
     assert!(a.is_silent(MOMENT));
 }
 
@@ -188,22 +188,22 @@ fn a_body_that_does_not_come_whole(world: &World) {
     drop(wire);
     assert!(a.is_silent(MOMENT));
     is(&gate.send(&["a"], "whole"), 200, OK);
-    a.says("whole");
+    a.receives("whole");
 }
 
 fn a_session_header_of_ones_own(world: &World) {
     let gate = start_with(
         world,
         |config, _| config.session_header = "x-who".into(),
-        |heard| match heard.path.as_str() {
-            "/connect" => crate::app::Say::Answer(200, vec![("X-WHO", "me".into())], vec![]),
-            _ => crate::app::Say::status(200),
+        |call| match call.path.as_str() {
+            "/connect" => crate::app::Reaction::Respond(200, vec![("X-WHO", "me".into())], vec![]),
+            _ => crate::app::Reaction::status(200),
         },
     );
     let mut client = Socket::connect(&gate.host, "/connect", &[]);
-    assert_eq!(gate.app.hears("/establish", 1)[0].get("x-who").as_deref(), Some("me"));
+    assert_eq!(gate.app.wait_for_calls("/establish", 1)[0].get("x-who").as_deref(), Some("me"));
     is(&gate.post("/send", &[], &["X-Who: me"], b"hello"), 200, OK);
-    client.says("hello");
+    client.receives("hello");
     is(&gate.send(&["me"], "hello"), 400, r#"{"errors":[{"error":"session header is missing"}],"result":"NG"}"#);
 }
 
@@ -212,11 +212,11 @@ fn long() -> String {
     "x".repeat(512 * 1024)
 }
 
-/// How long a sender waits for a client that does not read.
-const PATIENT: Duration = Duration::from_millis(600);
+/// Timeout of a sender whose client does not read.
+const SEND_TIMEOUT: Duration = Duration::from_millis(600);
 
-fn impatient(config: &mut GatewayConfig) {
-    config.send_timeout = Some(PATIENT);
+fn limit_send_time(config: &mut GatewayConfig) {
+    config.send_timeout = Some(SEND_TIMEOUT);
 }
 
 fn who_does_not_read_is_waited_for(world: &World) {
@@ -226,7 +226,7 @@ fn who_does_not_read_is_waited_for(world: &World) {
     let mut waiting = Vec::new();
     for n in 0..200 {
         let mut wire = gate.host.connect();
-        gate.ask(&mut wire, "/send", &["slow"], &[], format!("{n} {}", long()).as_bytes());
+        gate.send_post(&mut wire, "/send", &["slow"], &[], format!("{n} {}", long()).as_bytes());
         if wire.is_silent(Duration::from_millis(500)) {
             waiting.push(wire);
             if waiting.len() == 3 {
@@ -251,33 +251,33 @@ fn so_long_and_no_longer(world: &World) {
         let gate = start_with(
             world,
             |config, _| {
-                impatient(config);
+                limit_send_time(config);
                 config.strict_broadcast = strict;
             },
-            polite,
+            agrees,
         );
         let (mut slow, mut quick) = (stalled(&gate, "slow"), gate.client("quick"));
         let queued = fill(&gate, "slow", &long());
         let answer = gate.send(&["slow", "quick", "slow"], "hello");
         is(&answer, status, &errors("context deadline exceeded", &["slow", "slow"], result));
         assert_eq!(answer.get("content-type"), Some("application/json; charset=utf-8"));
-        quick.says("hello");
+        quick.receives("hello");
         // Queued messages arrive, abandoned ones do not.
         for _ in 0..queued {
             assert_eq!(slow.next().1.len(), long().len());
         }
         is(&gate.send(&["slow"], "the next"), 200, OK);
-        slow.says("the next");
+        slow.receives("the next");
         assert_eq!(gate.gateway.stats().total_messages, queued as u64 + 5, "also the abandoned ones");
         assert_eq!(gate.gateway.stats().message_errors, 0);
     }
 }
 
 fn the_others_get_it_at_once(world: &World) {
-    let gate = start_with(world, |config, _| config.send_timeout = Some(Duration::from_secs(2)), polite);
+    let gate = start_with(world, |config, _| config.send_timeout = Some(Duration::from_secs(2)), agrees);
     let mut slow: Vec<Socket> =
         (0..4).map(|n| Socket::over(gate.host.connect_narrow(), &format!("/connect?key=slow{n}"), &[])).collect();
-    gate.app.hears("/establish", 4);
+    gate.app.wait_for_calls("/establish", 4);
     let mut quick = gate.client("quick");
     let keys = ["slow0", "slow1", "slow2", "slow3", "quick"];
     let start = loop {
@@ -294,15 +294,15 @@ fn the_others_get_it_at_once(world: &World) {
 }
 
 fn a_sender_that_leaves_does_not_send(world: &World) {
-    let gate = start_with(world, |config, _| impatient(config), polite);
+    let gate = start_with(world, |config, _| limit_send_time(config), agrees);
     let mut slow = stalled(&gate, "slow");
     let queued = fill(&gate, "slow", &long());
     let mut wire = gate.host.connect();
-    gate.ask(&mut wire, "/send", &["slow"], &[], b"never mind");
+    gate.send_post(&mut wire, "/send", &["slow"], &[], b"never mind");
     gate.stats("it waits", |stats| stats.total_messages == queued as u64 + 2);
     drop(wire);
     // Independent of the order of its end and of the free space: nothing of it remains.
-    pause(PATIENT + PATIENT / 4);
+    pause(SEND_TIMEOUT + SEND_TIMEOUT / 4);
     for _ in 0..queued {
         assert_eq!(slow.next().1.len(), long().len());
     }
@@ -314,14 +314,14 @@ fn nobody_waits_behind_the_end(world: &World) {
     let slow = stalled(&gate, "slow");
     let mut waiting = loop {
         let mut wire = gate.host.connect();
-        gate.ask(&mut wire, "/send", &["slow"], &[], long().as_bytes());
+        gate.send_post(&mut wire, "/send", &["slow"], &[], long().as_bytes());
         if wire.is_silent(Duration::from_millis(500)) {
             break wire;
         }
     };
     drop(slow);
     is(&waiting.answer(), 200, &errors("kuiperbelt: session is closed", &["slow"], "OK"));
-    assert_eq!(gate.app.hears("/close", 1)[0].key(), "slow");
+    assert_eq!(gate.app.wait_for_calls("/close", 1)[0].key(), "slow");
     // One message was being written when the connection broke.
     let stats =
         gate.stats("the connection has ended", |stats| (stats.connections, stats.closing_connections) == (0, 0));
@@ -333,8 +333,8 @@ fn the_last_word(world: &World) {
     let (mut a, mut b, mut c) = (gate.client("a"), gate.client("b"), gate.client("c"));
     let answer = gate.post("/close", &["a", "nobody", "b"], &["Content-Type: text/plain"], b"bye");
     is(&answer, 200, &not_found(&["nobody"], "OK"));
-    a.says("bye").is_closed(1000);
-    b.says("bye").is_closed(1000);
+    a.receives("bye").is_closed(1000);
+    b.receives("bye").is_closed(1000);
     assert!(c.is_silent(MOMENT));
     let stats = gate.stats("the clients are gone", |stats| stats.connections == 1);
     assert_eq!((stats.total_messages, stats.message_errors, stats.connect_errors), (2, 0, 0));
@@ -343,31 +343,31 @@ fn the_last_word(world: &World) {
     assert_eq!(c.next(), (BINARY, vec![0xff]));
     assert_eq!(c.is_closed(1000), "");
     gate.stats("all requests have ended", |stats| stats.connections == 0);
-    assert!(gate.app.heard("/close").is_empty(), "the application knows");
+    assert!(gate.app.calls("/close").is_empty(), "the application knows");
 }
 
 fn the_last_word_may_be_empty(world: &World) {
     let gate = start(world);
     let mut a = gate.client("a");
     is(&gate.post("/close", &["a"], &[], b""), 200, OK);
-    a.says("").is_closed(1000);
+    a.receives("").is_closed(1000);
     // Without any body.
     let mut b = gate.client("b");
     let mut wire = gate.host.connect();
     wire.request("POST /close", &["X-Kuiperbelt-Session: b"]);
     is(&wire.answer(), 200, OK);
-    b.says("").is_closed(1000);
+    b.receives("").is_closed(1000);
 }
 
 fn the_last_word_to_somebody_who_does_not_read(world: &World) {
     let gate = start_with(
         world,
         |config, _| {
-            impatient(config);
+            limit_send_time(config);
             config.send_queue_size = 500;
             config.limits.queue = 1 << 30;
         },
-        polite,
+        agrees,
     );
     let mut slow = stalled(&gate, "slow");
     for _ in 0..40 {
@@ -378,7 +378,7 @@ fn the_last_word_to_somebody_who_does_not_read(world: &World) {
     for _ in 0..40 {
         assert_eq!(slow.next().1.len(), long().len());
     }
-    slow.says("bye").is_closed(1000);
+    slow.receives("bye").is_closed(1000);
     gate.stats("the connection has ended", |stats| stats.connections == 0);
-    assert!(gate.app.heard("/close").is_empty());
+    assert!(gate.app.calls("/close").is_empty());
 }

@@ -19,8 +19,8 @@ pub(crate) struct Socket {
     pub(crate) wire: Wire,
 }
 
-/// Returns the request for a WebSocket, on a connection.
-pub(crate) fn ask(wire: &mut Wire, target: &str, fields: &[&str]) {
+/// Sends the request for a WebSocket.
+pub(crate) fn send_handshake(wire: &mut Wire, target: &str, fields: &[&str]) {
     let fields: Vec<&str> = HANDSHAKE.iter().chain(fields).copied().collect();
     wire.request(&format!("GET {target}"), &fields);
 }
@@ -34,7 +34,7 @@ impl Socket {
 
     #[track_caller]
     pub(crate) fn over(mut wire: Wire, target: &str, fields: &[&str]) -> Self {
-        ask(&mut wire, target, fields);
+        send_handshake(&mut wire, target, fields);
         let answer = wire.head();
         answer.is(101);
         assert_eq!(answer.get("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
@@ -44,9 +44,9 @@ impl Socket {
 
     /// Sends the request, and receives a complete response other than 101.
     #[track_caller]
-    pub(crate) fn refused(host: &Host, target: &str, fields: &[&str]) -> Answer {
+    pub(crate) fn rejected(host: &Host, target: &str, fields: &[&str]) -> Answer {
         let mut wire = host.connect();
-        ask(&mut wire, target, fields);
+        send_handshake(&mut wire, target, fields);
         let answer = wire.answer();
         assert_ne!(answer.status, 101);
         answer
@@ -57,7 +57,7 @@ impl Socket {
         self.frame(TEXT, text.as_bytes())
     }
 
-    /// Returns a complete frame.
+    /// Sends a complete frame.
     #[track_caller]
     pub(crate) fn frame(&mut self, op: u8, payload: &[u8]) -> &mut Self {
         self.raw(&frame(0x80 | op, payload))
@@ -78,7 +78,7 @@ impl Socket {
     }
 
     #[track_caller]
-    pub(crate) fn says(&mut self, text: &str) -> &mut Self {
+    pub(crate) fn receives(&mut self, text: &str) -> &mut Self {
         let (op, payload) = self.next();
         assert_eq!((op, payload.escape_ascii().to_string()), (TEXT, text.as_bytes().escape_ascii().to_string()));
         self
@@ -86,17 +86,17 @@ impl Socket {
 
     /// Receives a Close with this code, and then the end.
     #[track_caller]
-    pub(crate) fn closes(&mut self, code: u16) -> String {
+    pub(crate) fn receives_close(&mut self, code: u16) -> String {
         let (op, payload) = self.next();
-        let said = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
-        assert_eq!((op, said), (CLOSE, Some(code)), "{}", payload.escape_ascii());
+        let received = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
+        assert_eq!((op, received), (CLOSE, Some(code)), "{}", payload.escape_ascii());
         String::from_utf8(payload[2..].to_vec()).expect("a reason in UTF-8")
     }
 
     /// Responds to a Close of the gateway with the same code, and expects the end of the stream.
     #[track_caller]
     pub(crate) fn is_closed(&mut self, code: u16) -> String {
-        let reason = self.closes(code);
+        let reason = self.receives_close(code);
         self.frame(CLOSE, &code.to_be_bytes());
         self.wire.ends(Finish::Clean);
         reason
@@ -104,15 +104,15 @@ impl Socket {
 
     /// Closes in order.
     #[track_caller]
-    pub(crate) fn leave(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.frame(CLOSE, &1000_u16.to_be_bytes());
-        self.closes(1000);
+        self.receives_close(1000);
         self.wire.ends(Finish::Clean);
     }
 
     /// Expects the end of the stream, without a Close or anything else.
     #[track_caller]
-    pub(crate) fn just_ends(&mut self) {
+    pub(crate) fn ends(&mut self) {
         self.wire.ends(Finish::Clean);
     }
 

@@ -10,29 +10,29 @@ fn operators_see_what_the_public_does_not() {
     let relay = Relay::start(&["--gateway-connect-url", "http://127.0.0.1:1/connect"]);
     let stream = stream(&relay);
     let id = stream.rsplit('/').next().expect("an id");
-    let session = relay.ask("PUT /cama/session", &["Content-Length: 0"]);
+    let session = relay.request("PUT /cama/session", &["Content-Length: 0"]);
     let session =
         session.assert(201).get("location").and_then(|path| path.rsplit('/').next()).expect("an id").to_owned();
 
-    let streams = relay.ask_admin("GET /stream", &[]);
+    let streams = relay.request_admin("GET /stream", &[]);
     assert_eq!(streams.assert(200).get("content-type"), Some("application/json"));
     assert!(streams.text().contains(id));
-    let sessions = relay.ask_admin("GET /sessions", &[]);
+    let sessions = relay.request_admin("GET /sessions", &[]);
     assert!(sessions.assert(200).text().contains(&format!("\"session\":\"{}\"", &session[..8])));
-    assert!(!sessions.text().contains(&session), "its address is a secret");
+    assert!(!sessions.text().contains(&session), "its id is a secret");
     for path in ["/health", "/ready", "/metrics", "/stats", "/ping", "/log-level", "/"] {
-        relay.ask_admin(&format!("GET {path}"), &[]).assert(200);
+        relay.request_admin(&format!("GET {path}"), &[]).assert(200);
     }
-    relay.ask_admin("POST /send", &["Content-Length: 0"]).assert(400);
-    relay.ask_admin("POST /health", &["Content-Length: 0"]).assert(405);
-    relay.ask_admin("GET /nothing", &[]).assert(404);
+    relay.request_admin("POST /send", &["Content-Length: 0"]).assert(400);
+    relay.request_admin("POST /health", &["Content-Length: 0"]).assert(405);
+    relay.request_admin("GET /nothing", &[]).assert(404);
 
     for path in ["/health", "/ready", "/metrics", "/sessions", "/stats", "/log-level", "/stream"] {
-        relay.ask(&format!("GET {path}"), &[]).assert(404);
+        relay.request(&format!("GET {path}"), &[]).assert(404);
     }
-    relay.ask("POST /send", &["Content-Length: 0"]).assert(404);
-    assert_eq!(relay.ask("GET /ping", &[]).assert(200).text(), "pong", "the rendezvous'");
-    relay.ask("GET /connect", &[]).assert(400);
+    relay.request("POST /send", &["Content-Length: 0"]).assert(404);
+    assert_eq!(relay.request("GET /ping", &[]).assert(200).text(), "pong", "the rendezvous'");
+    relay.request("GET /connect", &[]).assert(400);
     relay.stop();
 }
 
@@ -44,10 +44,10 @@ fn the_public_sees_more_if_it_is_said_so() {
         "--rendezvous-public-list",
         "--session-relay=false",
     ]);
-    relay.ask("GET /stream", &[]).assert(200);
-    relay.ask("POST /send", &["Content-Length: 0"]).assert(400);
-    relay.ask("PUT /cama/session", &["Content-Length: 0"]).assert(404);
-    relay.ask_admin("GET /sessions", &[]).assert(404);
+    relay.request("GET /stream", &[]).assert(200);
+    relay.request("POST /send", &["Content-Length: 0"]).assert(400);
+    relay.request("PUT /cama/session", &["Content-Length: 0"]).assert(404);
+    relay.request_admin("GET /sessions", &[]).assert(404);
     relay.stop();
 }
 
@@ -73,7 +73,7 @@ fn head_is_answered_wherever_get_is() {
         assert!(head.get("content-length").is_some() && client.is_closed(), "HEAD {path}: no content");
     }
     // But HEAD must not poll for a message: it would take the message.
-    let session = relay.ask("PUT /cama/session", &[]);
+    let session = relay.request("PUT /cama/session", &[]);
     let path = session.assert(201).get("location").expect("a path");
     relay.client().request(&format!("HEAD {path}"), &[]).head().assert(405);
     relay.stop();
@@ -86,7 +86,7 @@ fn a_part_is_not_put() {
     let fields = ["Content-Range: bytes 0-4/9", "Content-Length: 5"];
     let put = Client::connect(relay.admin, None).request("PUT /log-level", &fields).send("debug").answer();
     put.assert(400);
-    assert_eq!(relay.ask_admin("GET /log-level", &[]).assert(200).text(), "error\n");
+    assert_eq!(relay.request_admin("GET /log-level", &[]).assert(200).text(), "error\n");
     let stream = stream(&relay);
     relay.client().request(&format!("PUT {stream}"), &fields).send("hello").answer().assert(400);
     relay.client().request("PUT /cama/session", &fields).send("hello").answer().assert(400);
@@ -104,13 +104,14 @@ fn no_crowd_takes_all_sessions_and_streams() {
         "--rendezvous-streams-per-address=50",
     ]);
     let mut proxy = relay.client();
-    let mut ask = |line: &str, from: &str| {
+    let mut request = |line: &str, from: &str| {
         proxy.request(line, &["Content-Length: 0", &format!("X-Forwarded-For: {from}")]).answer()
     };
-    let session = ask("PUT /cama/session?timeout=86400", "198.51.100.1");
+    let session = request("PUT /cama/session?timeout=86400", "198.51.100.1");
     let cookie = format!("Cookie: {}", session.assert(201).get("set-cookie").expect("a cookie"));
     let session = session.get("location").expect("a path").to_owned();
-    let stream = ask("POST /stream?ttl=3600", "198.51.100.1").assert(201).get("location").expect("a path").to_owned();
+    let stream =
+        request("POST /stream?ttl=3600", "198.51.100.1").assert(201).get("location").expect("a path").to_owned();
     // Both are in use: one waits for a sender, the other for a source.
     let (mut receiver, mut destination) = (relay.client(), relay.client());
     receiver.request(&format!("GET {session}"), &[]);
@@ -123,20 +124,20 @@ fn no_crowd_takes_all_sessions_and_streams() {
         // One address, then four, and then a hundred; each creates streams until it is rejected.
         for (addresses, at_most) in [(1, 51.0), (4, 202.0), (100, 500.0)] {
             for n in 0..addresses {
-                while ask(line, &format!("10.0.0.{n}")).status == 201 {}
+                while request(line, &format!("10.0.0.{n}")).status == 201 {}
             }
             let all = if what == "sessions" { "uncork_sessions" } else { "uncork_streams{state=\"waiting\"}" };
             assert!(relay.metric(all) <= at_most, "{addresses} addresses have {}", relay.metric(all));
-            ask(line, &format!("192.0.2.{addresses}")).assert(201);
+            request(line, &format!("192.0.2.{addresses}")).assert(201);
         }
         assert!(relay.metric(&format!("uncork_rejected_{what}_total")) >= 100.0);
         // So many that all slots are taken, and each has one.
         for n in 0..600 {
-            ask(line, &format!("2001:db8:0:{n:x}::1")).assert(201);
+            request(line, &format!("2001:db8:0:{n:x}::1")).assert(201);
         }
-        ask(line, "192.0.2.200").assert(201);
+        request(line, "192.0.2.200").assert(201);
         // The same network as one of theirs, with its slot.
-        ask(line, "2001:db8:0:257:ffff::1").assert(503);
+        request(line, "2001:db8:0:257:ffff::1").assert(503);
         assert!(relay.metric(&format!("uncork_evicted_{what}_total")) > 100.0);
         assert!(relay.metric(&format!("uncork_unused_{what}")) >= 499.0);
     }
@@ -172,25 +173,25 @@ fn it_counts() {
 #[test]
 fn the_log_level_can_be_asked_for_and_set() {
     let relay = Relay::start(&["--log-level", "error"]);
-    assert_eq!(relay.ask_admin("GET /log-level", &[]).assert(200).text(), "error\n");
+    assert_eq!(relay.request_admin("GET /log-level", &[]).assert(200).text(), "error\n");
     let put = |level: &str| {
         let length = format!("Content-Length: {}", level.len());
         Client::connect(relay.admin, None).request("PUT /log-level", &[&length]).send(level).answer()
     };
     put("warn,uncork::relay=error").assert(200);
-    assert_eq!(relay.ask_admin("GET /log-level", &[]).text(), "warn,uncork::relay=error\n");
+    assert_eq!(relay.request_admin("GET /log-level", &[]).text(), "warn,uncork::relay=error\n");
     assert!(put("loud").assert(400).text().contains("loud"));
-    assert_eq!(relay.ask_admin("GET /log-level", &[]).text(), "warn,uncork::relay=error\n");
+    assert_eq!(relay.request_admin("GET /log-level", &[]).text(), "warn,uncork::relay=error\n");
     relay.stop();
 }
 
 #[test]
 fn a_web_page_cannot_have_it_asked_by_a_name_of_its_own() {
     let relay = Relay::start(&[]);
-    let ask = |host: &str| {
+    let status = |host: &str| {
         let mut client = Client::connect(relay.admin, None);
         client.send(format!("GET /sessions HTTP/1.1\r\nHost: {host}\r\n\r\n")).answer().status
     };
-    assert_eq!([ask("localhost:9090"), ask("127.0.0.1"), ask("[::1]:9090"), ask("evil.example")], [200, 200, 200, 403]);
+    assert_eq!(["localhost:9090", "127.0.0.1", "[::1]:9090", "evil.example"].map(status), [200, 200, 200, 403]);
     relay.stop();
 }

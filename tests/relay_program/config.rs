@@ -18,10 +18,10 @@ fn a_file_is_read_and_flags_go_before_it() {
         &["--config", &file, "--server-name", "of the flag"],
     );
     assert_eq!(relay.urls.len(), 2);
-    let session = relay.ask("PUT /file/session", &["Content-Length: 0"]);
+    let session = relay.request("PUT /file/session", &["Content-Length: 0"]);
     assert_eq!(session.assert(201).get("server"), Some("of the flag"));
-    relay.ask("PUT /cama/session", &["Content-Length: 0"]).assert(404);
-    relay.ask("POST /stream", &["Content-Length: 0"]).assert(404);
+    relay.request("PUT /cama/session", &["Content-Length: 0"]).assert(404);
+    relay.request("POST /stream", &["Content-Length: 0"]).assert(404);
     relay.stop();
 }
 
@@ -56,7 +56,7 @@ fn mistakes_are_named() {
     let (early, early_key) = (new.path("cert.pem"), new.path("key.pem"));
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
     let taken = taken.local_addr().expect("an address").to_string();
-    for (args, words) in [
+    for (args, texts) in [
         (&["--check-config", "--config", "/no/such.toml"][..], &["/no/such.toml"][..]),
         (&["--check-config", "--config", &unknown], &[&unknown, "line 3", "shutdown-timout", "shutdown-timeout"]),
         (&["--check-config", "--config", &other], &["line 2", "base-path", "slash"]),
@@ -113,9 +113,9 @@ fn mistakes_are_named() {
         (&["--check-config", "--allowed-origin", "https://a.example/path"], &["origin", "without a path"]),
     ] {
         let output = output("relay", args);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && output.stdout.is_empty(), "{args:?}: {said}");
-        assert!(words.iter().all(|word| said.contains(word)) && !said.contains("panicked"), "{args:?}: {said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && output.stdout.is_empty(), "{args:?}: {stderr}");
+        assert!(texts.iter().all(|text| stderr.contains(text)) && !stderr.contains("panicked"), "{args:?}: {stderr}");
     }
 }
 
@@ -130,7 +130,7 @@ fn a_certificate_out_of_its_time_is_told_of_and_served() {
     assert_eq!(relay.metric(&metric), 1_009_843_200.0);
     let text = dir.read("stderr");
     assert!(text.contains(&format!("{}: certificate expired at 2002-01-01", relay.urls[0])), "{text}");
-    assert!(relay.reload(), "it was no better before");
+    assert!(relay.reload(), "the certificate is the same as before");
     assert_eq!(dir.read("stderr").matches("certificate expired").count(), 2);
     let client = dir.identity_of(2001, 4000);
     assert!(relay.reload());
@@ -143,16 +143,16 @@ fn a_certificate_out_of_its_time_is_told_of_and_served() {
 #[test]
 fn an_origin_is_compared_as_browsers_write_it() {
     let relay = Relay::start(&["--allowed-origin", "HTTPS://A.example:443", "--allowed-origin=http://b.example:8080"]);
-    for (origin, is_let_in) in [
+    for (origin, is_allowed) in [
         ("https://a.example", true),
         ("http://b.example:8080", true),
         ("https://a.example:8443", false),
         ("http://a.example", false),
         ("http://b.example", false),
     ] {
-        let answer = relay.ask("GET /ping", &[&format!("Origin: {origin}")]);
+        let answer = relay.request("GET /ping", &[&format!("Origin: {origin}")]);
         let allowed = answer.assert(200).get("access-control-allow-origin");
-        assert_eq!(allowed, is_let_in.then_some(origin), "{origin}");
+        assert_eq!(allowed, is_allowed.then_some(origin), "{origin}");
     }
     relay.stop();
 }
@@ -161,18 +161,18 @@ fn an_origin_is_compared_as_browsers_write_it() {
 fn the_page_tells_of_what_is_on() {
     const HTML: &[&str] = &["Accept: text/html"];
     let relay = Relay::start(&["--rendezvous-ttl-max", "600", "--session-lifetime", "60"]);
-    let page = relay.ask("GET /", HTML);
+    let page = relay.request("GET /", HTML);
     assert!(page.assert(200).text().contains("data-stream=\"/stream\" data-ttl=\"600\""), "no longer than it can be");
-    assert!(relay.ask("GET /", &[]).text().contains("/cama/session"));
+    assert!(relay.request("GET /", &[]).text().contains("/cama/session"));
     relay.stop();
     let relay = Relay::start(&["--rendezvous=false", "--base-path", "/here"]);
-    let page = relay.ask("GET /", HTML);
+    let page = relay.request("GET /", HTML);
     assert!(page.assert(200).text().contains("/here/session") && !page.text().contains("data-stream=\"/"));
     relay.stop();
     for nothing in [&["--page=false"][..], &["--rendezvous=false", "--session-relay=false"]] {
         let relay = Relay::start(nothing);
-        relay.ask("GET /", HTML).assert(404);
-        relay.ask("POST /qr", &["Content-Length: 0"]).assert(404);
+        relay.request("GET /", HTML).assert(404);
+        relay.request("POST /qr", &["Content-Length: 0"]).assert(404);
         relay.stop();
     }
 }

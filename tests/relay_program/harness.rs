@@ -82,7 +82,7 @@ pub(crate) struct Relay {
     pub(crate) admin: SocketAddr,
     lines: Receiver<String>,
     /// Its messages to systemd.
-    told: UnixDatagram,
+    notifications: UnixDatagram,
     _dir: Dir,
 }
 
@@ -95,9 +95,9 @@ impl Relay {
     /// Like [`start`](Self::start), but with a command that has its environment already.
     pub(crate) fn start_with(mut command: Command, args: &[&str]) -> Self {
         let dir = Dir::new();
-        let told = UnixDatagram::bind(dir.0.join("notify")).expect("bound");
+        let notifications = UnixDatagram::bind(dir.0.join("notify")).expect("bound");
         command.env("NOTIFY_SOCKET", dir.0.join("notify"));
-        Self::run(command, args, told, dir)
+        Self::run(command, args, notifications, dir)
     }
 
     /// Like [`start`](Self::start), but with its log in a file.
@@ -111,13 +111,13 @@ impl Relay {
         i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process")
     }
 
-    pub(crate) fn run(mut command: Command, args: &[&str], told: UnixDatagram, dir: Dir) -> Self {
-        told.set_read_timeout(Some(PATIENCE)).expect("set");
+    pub(crate) fn run(mut command: Command, args: &[&str], notifications: UnixDatagram, dir: Dir) -> Self {
+        notifications.set_read_timeout(Some(PATIENCE)).expect("set");
         command.args(["--admin", "127.0.0.1:0"]).args(args).env_remove("RUST_LOG");
         let mut child = command.stdout(Stdio::piped()).spawn().expect("started");
-        let (tell, lines) = channel();
+        let (sender, lines) = channel();
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
-        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         let mut urls = Vec::new();
         let admin = loop {
             let line = lines.recv_timeout(PATIENCE).expect("a line for each listener");
@@ -126,16 +126,16 @@ impl Relay {
                 None => break line.strip_prefix("admin on http://").expect(&line).parse().expect(&line),
             }
         };
-        let relay = Self { child, urls, admin, lines, told, _dir: dir };
-        relay.tells("READY=1");
+        let relay = Self { child, urls, admin, lines, notifications, _dir: dir };
+        relay.notifies("READY=1");
         relay
     }
 
     /// Waits for this message to systemd; there must be no other before.
     #[track_caller]
-    pub(crate) fn tells(&self, state: &str) {
+    pub(crate) fn notifies(&self, state: &str) {
         let mut buffer = [0; 256];
-        let n = self.told.recv(&mut buffer).expect(state);
+        let n = self.notifications.recv(&mut buffer).expect(state);
         assert_eq!(String::from_utf8_lossy(&buffer[..n]), state);
     }
 
@@ -150,20 +150,20 @@ impl Relay {
 
     /// Sends one request without a body, on a new connection.
     #[track_caller]
-    pub(crate) fn ask(&self, line: &str, fields: &[&str]) -> Answer {
+    pub(crate) fn request(&self, line: &str, fields: &[&str]) -> Answer {
         self.client().request(line, fields).answer()
     }
 
     /// Sends one request to the admin listener.
     #[track_caller]
-    pub(crate) fn ask_admin(&self, line: &str, fields: &[&str]) -> Answer {
+    pub(crate) fn request_admin(&self, line: &str, fields: &[&str]) -> Answer {
         Client::connect(self.admin, None).request(line, fields).answer()
     }
 
     /// Returns the value of a metric.
     #[track_caller]
     pub(crate) fn metric(&self, name: &str) -> f64 {
-        let page = self.ask_admin("GET /metrics", &[]);
+        let page = self.request_admin("GET /metrics", &[]);
         let line = page.assert(200).text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("no {name} in {}", page.text())).parse().expect("a number")
     }
@@ -175,12 +175,12 @@ impl Relay {
     /// Reloads the configuration. Returns `true` if it was accepted.
     #[track_caller]
     pub(crate) fn reload(&self) -> bool {
-        const GOOD: &str = "uncork_reloads_total{outcome=\"success\"}";
-        let before = self.metric(GOOD);
+        const SUCCESS: &str = "uncork_reloads_total{outcome=\"success\"}";
+        let before = self.metric(SUCCESS);
         self.signal(Signal::HUP);
-        self.tells("RELOADING=1");
-        self.tells("READY=1");
-        self.metric(GOOD) > before
+        self.notifies("RELOADING=1");
+        self.notifies("READY=1");
+        self.metric(SUCCESS) > before
     }
 
     /// Waits for its end, which must be a success.
@@ -217,9 +217,9 @@ pub(crate) fn stream(relay: &Relay) -> String {
 /// Polls until the condition holds.
 #[track_caller]
 #[expect(clippy::disallowed_methods, reason = "a bound that only a hang reaches")]
-pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
+pub(crate) fn until(what: &str, condition: impl Fn() -> bool) {
     let until = Instant::now() + PATIENCE;
-    while !is_so() {
+    while !condition() {
         assert!(Instant::now() < until, "{what}");
         std::thread::park_timeout(Duration::from_millis(2));
     }

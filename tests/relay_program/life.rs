@@ -45,12 +45,12 @@ fn what_is_under_way_is_finished_and_nothing_new_begun() {
     receiver.request(&format!("GET {path}"), &[]);
     receiver.head().assert(200);
     assert_eq!(receiver.next_chunk().expect("a chunk"), Some(b"first".to_vec()));
-    relay.ask_admin("GET /ready", &[]).assert(200);
+    relay.request_admin("GET /ready", &[]).assert(200);
 
     relay.signal(Signal::TERM);
-    relay.tells("STOPPING=1");
-    relay.ask_admin("GET /ready", &[]).assert(503);
-    relay.ask_admin("GET /health", &[]).assert(200);
+    relay.notifies("STOPPING=1");
+    relay.request_admin("GET /ready", &[]).assert(503);
+    relay.request_admin("GET /health", &[]).assert(200);
     assert_eq!(relay.metric("uncork_ready"), 0.0);
     source.chunk(b"second");
     assert_eq!(receiver.next_chunk().expect("a chunk"), Some(b"second".to_vec()));
@@ -71,7 +71,7 @@ fn the_second_signal_ends_it_at_once() {
         receiver.request(&format!("GET {path}"), &[]);
         receiver.head().assert(200);
         relay.signal(first);
-        relay.tells("STOPPING=1");
+        relay.notifies("STOPPING=1");
         relay.signal(second);
         relay.ends();
     }
@@ -81,9 +81,9 @@ fn the_second_signal_ends_it_at_once() {
 fn a_delay_before_the_end_lets_others_turn_away() {
     let relay = Relay::start(&["--shutdown-delay", "1000", "--shutdown-timeout", "1000"]);
     relay.signal(Signal::TERM);
-    relay.tells("STOPPING=1");
-    relay.ask_admin("GET /ready", &[]).assert(503);
-    relay.ask("GET /ping", &[]).assert(200);
+    relay.notifies("STOPPING=1");
+    relay.request_admin("GET /ready", &[]).assert(503);
+    relay.request("GET /ping", &[]).assert(200);
     relay.signal(Signal::TERM);
     relay.ends();
 }
@@ -93,12 +93,12 @@ fn log_files_are_opened_anew() {
     let dir = Dir::new();
     let file = dir.path("access.log");
     let relay = Relay::start(&["--access-log", "--access-log-file", &file]);
-    relay.ask("GET /ping?first", &[]).assert(200);
+    relay.request("GET /ping?first", &[]).assert(200);
     let line = line_of(&dir.0.join("access.log"));
     assert!(line.starts_with("127.0.0.1 - - [") && line.contains("\"GET /ping?first HTTP/1.1\" 200 4 "), "{line}");
     std::fs::rename(&file, dir.path("access.log.1")).expect("moved away");
     assert!(relay.reload());
-    relay.ask("GET /ping?second", &[]).assert(200);
+    relay.request("GET /ping?second", &[]).assert(200);
     assert!(line_of(&dir.0.join("access.log")).contains("?second"));
     assert!(!dir.read("access.log.1").contains("?second"));
     relay.stop();
@@ -112,16 +112,16 @@ fn a_fifo_without_a_reader_is_not_waited_for() {
     let args = ["--access-log", "--access-log-file", &fifo];
     for more in [&["--check-config"][..], &["--listen=127.0.0.1:0", "--admin=off"]] {
         let output = crate::program::output("relay", &[&args[..], more].concat());
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && said.contains("FIFO without a reader"), "{said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && stderr.contains("FIFO without a reader"), "{stderr}");
     }
     // Nor for a file that yields nothing.
     for flag in ["--config", "--tls-cert"] {
         let key = ["--tls-key", &fifo];
         let args = [&["--check-config", flag, &fifo][..], if flag == "--tls-cert" { &key } else { &[] }].concat();
         let output = crate::program::output("relay", &args);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && said.contains("cannot read it within 5 seconds"), "{said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && stderr.contains("cannot read it within 5 seconds"), "{stderr}");
     }
 
     let mut reader = std::fs::File::options();
@@ -130,15 +130,15 @@ fn a_fifo_without_a_reader_is_not_waited_for() {
     let relay = Relay::logging_to(&log, &[&args[..], &["--connections=100"]].concat());
     let mut lines = std::io::BufReader::new(reader);
     let mut line = String::new();
-    relay.ask("GET /ping?first", &[]).assert(200);
+    relay.request("GET /ping?first", &[]).assert(200);
     until("a line comes", || relay.metric("uncork_requests_total{status=\"2xx\"}") == 1.0);
     lines.read_line(&mut line).expect("text");
     assert!(line.contains("?first"), "{line}");
     drop(lines);
-    relay.ask("GET /ping", &[]).assert(200);
+    relay.request("GET /ping", &[]).assert(200);
     until("its line is lost", || relay.metric("uncork_access_log_lost_lines_total") == 1.0);
     assert!(!relay.reload(), "there is no reader");
-    relay.ask("GET /ping", &[]).assert(200);
+    relay.request("GET /ping", &[]).assert(200);
     until("its line is lost", || relay.metric("uncork_access_log_lost_lines_total") == 2.0);
     relay.stop();
     let text = dir.read("stderr");
@@ -181,7 +181,7 @@ fn what_only_a_restart_changes_is_named() {
         log.contains(": server.threads, limits.idle-timeout, rendezvous.enabled\"") && log.starts_with("{\"time\":\""),
         "{log}"
     );
-    assert_eq!(relay.ask_admin("GET /log-level", &[]).text(), "info\n");
+    assert_eq!(relay.request_admin("GET /log-level", &[]).text(), "info\n");
     assert!(!log.contains("shutdown-timeout"));
     // The file has not changed again, and neither has the running configuration.
     let lines = log.lines().count();
@@ -213,12 +213,12 @@ fn systemd_hears_of_a_name_without_a_file_and_that_it_is_alive() {
             let dir = Dir::new();
             let name = format!("uncork-{}-{mode}", std::process::id());
             let addr = SocketAddr::from_abstract_name(&name).expect("a name");
-            let told = UnixDatagram::bind_addr(&addr).expect("bound");
+            let notifications = UnixDatagram::bind_addr(&addr).expect("bound");
             let mut command = Command::new(program("relay"));
             command.env("NOTIFY_SOCKET", format!("@{name}")).env("WATCHDOG_USEC", "20000");
-            let relay = Relay::run(command, &["--listen", "127.0.0.1:0", "--mode", mode], told, dir);
+            let relay = Relay::run(command, &["--listen", "127.0.0.1:0", "--mode", mode], notifications, dir);
             for _ in 0..3 {
-                relay.tells("WATCHDOG=1");
+                relay.notifies("WATCHDOG=1");
             }
         }
     }
@@ -264,8 +264,8 @@ fn limits_change_and_nothing_under_way_is_broken_off() {
     };
     let config = dir.write("relay.toml", &settings("2", ""));
     let relay = Relay::start(&["--config", &config]);
-    let create = || relay.ask("POST /stream", &["Content-Length: 0"]).status;
-    let allocate = || relay.ask("PUT /cama/session", &["Content-Length: 0"]).status;
+    let create = || relay.request("POST /stream", &["Content-Length: 0"]).status;
+    let allocate = || relay.request("PUT /cama/session", &["Content-Length: 0"]).status;
     let path = stream(&relay);
     let (mut source, mut receiver) = (relay.client(), relay.client());
     source.request(&format!("PUT {path}"), &["Content-Length: 10"]).send("hello");
@@ -279,7 +279,7 @@ fn limits_change_and_nothing_under_way_is_broken_off() {
     );
     assert!(relay.reload());
     assert_eq!(allocate(), 429);
-    let page = relay.ask("GET /", &["Accept: text/html"]);
+    let page = relay.request("GET /", &["Accept: text/html"]);
     assert!(page.assert(200).text().contains("data-stream=\"/here/stream\" data-ttl=\"5\""));
     source.send("world");
     assert_eq!(receiver.body(&head).expect("whole"), b"helloworld");

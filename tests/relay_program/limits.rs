@@ -24,9 +24,9 @@ fn connect_from(source: [u8; 4], to: SocketAddr) -> TcpStream {
 }
 
 /// Sends a request on a connection that may have been closed, or may wait for its slot. Returns `true` if there is a
-/// response in that time.
-fn is_served(wire: &mut TcpStream, within: Duration) -> bool {
-    wire.set_read_timeout(Some(within)).expect("set");
+/// response within the timeout.
+fn is_served(wire: &mut TcpStream, timeout: Duration) -> bool {
+    wire.set_read_timeout(Some(timeout)).expect("set");
     let mut block = [0; 1024];
     wire.write_all(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n").is_ok()
         && wire.read(&mut block).is_ok_and(|n| block[..n].starts_with(b"HTTP/1.1 200 "))
@@ -43,8 +43,8 @@ fn a_few_addresses_cannot_take_all_connections() {
         assert_eq!(held.len(), if sources == 1 { 20 } else { 29 }, "half of them, or a shrinking share each");
         for other in 0..4 {
             let mut wire = connect_from([127, 0, 2, 1 + other], relay.addr());
-            assert!(is_served(&mut wire, PATIENCE), "another address gets in");
-            assert!(held.iter_mut().all(|wire| is_served(wire, PATIENCE)), "connections that are in stay in");
+            assert!(is_served(&mut wire, PATIENCE), "another address is served");
+            assert!(held.iter_mut().all(|wire| is_served(wire, PATIENCE)), "existing connections stay open");
         }
         relay.stop();
     }
@@ -63,20 +63,20 @@ fn its_connections_fit_into_what_the_system_lets_it_open() {
         command.args(["-c", "exec 2>\"$0\"; ulimit -n 300; exec \"$@\"", &log]).arg(program("relay"));
         let relay = Relay::start_with(command, &["--listen=127.0.0.1:0", "--threads=2", "--mode", mode]);
         let text = dir.read("stderr");
-        let words = "the system allows this process 300 open files: --connections 65536 is lowered to ";
+        let text_before = "the system allows this process 300 open files: --connections 65536 is lowered to ";
         let fit: usize =
-            text.split_once(words).and_then(|(_, rest)| rest.split(' ').next()?.parse().ok()).expect(&text);
+            text.split_once(text_before).and_then(|(_, rest)| rest.split(' ').next()?.parse().ok()).expect(&text);
         assert!((30..200).contains(&fit), "{text}");
         // More than allowed, from many addresses.
         let wires: Vec<_> = (0..400).map(|n| connect_from([127, 0, 1, (n % 100) as u8], relay.addr())).collect();
         until("its slots are taken", || relay.metric("uncork_open_connections") >= fit as f64 * 0.9);
-        relay.ask_admin("GET /health", &[]).assert(200);
+        relay.request_admin("GET /health", &[]).assert(200);
         assert!(relay.metric("process_open_fds") < 300.0);
         assert_eq!(relay.metric("process_max_fds"), 300.0);
         drop(wires);
-        relay.ask("GET /ping", &[]).assert(200);
+        relay.request("GET /ping", &[]).assert(200);
         relay.stop();
-        assert_eq!(dir.read("stderr"), text, "and there was nothing to complain of");
+        assert_eq!(dir.read("stderr"), text, "and nothing else was logged");
     }
 }
 
@@ -97,7 +97,7 @@ fn without_descriptors_operators_get_an_answer_and_the_log_stays_short() {
     let mut late = connect_from([127, 0, 2, 1], relay.addr());
     assert!(!is_served(&mut late, Duration::from_millis(300)), "served without a descriptor");
     for _ in 0..20 {
-        relay.ask_admin("GET /health", &[]).assert(200);
+        relay.request_admin("GET /health", &[]).assert(200);
     }
     early.request("GET /ping", &[]).answer().assert(200);
     let text = dir.read("stderr");
@@ -111,29 +111,29 @@ fn without_descriptors_operators_get_an_answer_and_the_log_stays_short() {
 }
 
 #[test]
-fn a_refusal_names_its_limit_and_when_to_come_back() {
+fn a_rejection_names_its_limit_and_when_to_come_back() {
     let relay = Relay::start(&["--max-body=1000", "--rendezvous-streams-per-address=2", "--sessions-per-address=1"]);
     let path = stream(&relay);
     // The response of the requested service, in its own format, however much too large: the engine's own would be
     // different.
     for length in ["Content-Length: 1001", "Content-Length: 18446744073709551615"] {
-        let answer = relay.ask(&format!("PUT {path}"), &[length]);
-        let words = r#"{"name":"BodyTooLargeError","message":"The stream is too large: at most 1000 bytes"}"#;
-        assert_eq!((answer.assert(413).text(), answer.get("content-type")), (words, Some("application/json")));
+        let answer = relay.request(&format!("PUT {path}"), &[length]);
+        let error = r#"{"name":"BodyTooLargeError","message":"The stream is too large: at most 1000 bytes"}"#;
+        assert_eq!((answer.assert(413).text(), answer.get("content-type")), (error, Some("application/json")));
     }
-    let session = relay.ask("PUT /cama/session", &["Content-Length: 0"]);
+    let session = relay.request("PUT /cama/session", &["Content-Length: 0"]);
     let session = session.assert(201).get("location").expect("a path").to_owned();
-    let answer = relay.ask(&format!("POST {session}"), &["Content-Length: 1001"]);
+    let answer = relay.request(&format!("POST {session}"), &["Content-Length: 1001"]);
     assert_eq!(answer.assert(413).text(), "the message is too large: at most 1000 bytes");
 
-    let refused = |line: &str| {
-        let answer = relay.ask(line, &["Content-Length: 0"]);
+    let rejection = |line: &str| {
+        let answer = relay.request(line, &["Content-Length: 0"]);
         let after: u64 = answer.assert(429).get("retry-after").expect("when").parse().expect("seconds");
         assert!(after > 0);
         answer.text().to_owned()
     };
-    assert!(refused("PUT /cama/session").contains("sessions for this address: at most 1"));
+    assert!(rejection("PUT /cama/session").contains("sessions for this address: at most 1"));
     stream(&relay);
-    assert!(refused("POST /stream").contains("streams for this address: at most 2"));
+    assert!(rejection("POST /stream").contains("streams for this address: at most 2"));
     relay.stop();
 }

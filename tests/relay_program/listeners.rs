@@ -55,13 +55,13 @@ fn sockets_are_inherited() {
         let addr = listener.local_addr().expect("an address");
         let relay = Relay::start_with(handing_over(listener, name), &["--listen", listen]);
         assert_eq!(relay.urls, [format!("http://{addr}")]);
-        relay.ask("GET /ping", &[]).assert(200);
+        relay.request("GET /ping", &[]).assert(200);
         relay.stop();
     }
 }
 
 #[test]
-fn a_socket_that_does_not_listen_is_refused() {
+fn a_socket_that_does_not_listen_is_rejected() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let addr = listener.local_addr().expect("an address");
     let connected = std::net::TcpStream::connect(addr).expect("connected");
@@ -69,15 +69,18 @@ fn a_socket_that_does_not_listen_is_refused() {
     bound.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("bound");
     let datagrams = std::net::UdpSocket::bind("127.0.0.1:0").expect("bound");
     let (unix, _other) = UnixStream::pair().expect("a pair");
-    for (fd, words) in [
+    for (fd, text) in [
         (OwnedFd::from(connected), "is a connection"),
         (bound.into(), "does not listen"),
         (datagrams.into(), "neither TCP nor Unix"),
         (unix.into(), "is a connection"),
     ] {
         let output = handing_over(fd, "web").args(["--listen", "systemd", "--admin", "off"]).output().expect("started");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.code() == Some(1) && output.stdout.is_empty() && said.contains(words), "{words}: {said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.code() == Some(1) && output.stdout.is_empty() && stderr.contains(text),
+            "{text}: {stderr}"
+        );
     }
 }
 

@@ -24,15 +24,15 @@ const HTTP: &str = include_str!("../../examples/relay/nginx.conf");
 const STREAM: &str = include_str!("../../examples/relay/nginx-stream.conf");
 
 fn nginx() -> Option<PathBuf> {
-    there("nginx", &["/usr/sbin/nginx", "/usr/local/sbin/nginx", "/usr/bin/nginx"].map(PathBuf::from))
+    first_existing("nginx", &["/usr/sbin/nginx", "/usr/local/sbin/nginx", "/usr/bin/nginx"].map(PathBuf::from))
 }
 
-/// Returns the first that exists.
-fn there(what: &str, places: &[PathBuf]) -> Option<PathBuf> {
-    let found = places.iter().find(|path| path.exists()).cloned();
+/// Returns the first path that exists.
+fn first_existing(what: &str, paths: &[PathBuf]) -> Option<PathBuf> {
+    let found = paths.iter().find(|path| path.exists()).cloned();
     if found.is_none() {
-        assert!(std::env::var_os("UNCORK_NGINX").is_none_or(|asked| asked != "yes"), "no {what}");
-        println!("SKIPPED, for want of {what} (Debian: nginx, libnginx-mod-stream)");
+        assert!(std::env::var_os("UNCORK_NGINX").is_none_or(|value| value != "yes"), "no {what}");
+        println!("SKIPPED: {what} is missing (Debian: nginx, libnginx-mod-stream)");
     }
     found
 }
@@ -71,8 +71,8 @@ impl Nginx {
         Self { child: shell.spawn().expect("started"), addr, dir, client }
     }
 
-    /// In front of a relay that speaks plain HTTP.
-    fn before(program: &Path, relay: &Relay) -> Self {
+    /// Starts it in front of a relay with plain HTTP.
+    fn in_front_of(program: &Path, relay: &Relay) -> Self {
         let dir = Dir::new();
         let client = dir.identity();
         let config = HTTP.replace("127.0.0.1:8080", &relay.addr().to_string());
@@ -117,7 +117,7 @@ fn nothing_is_held_back_and_nobody_cut_off() {
         "--shutdown-timeout",
         "0",
     ]);
-    let nginx = Nginx::before(&program, &relay);
+    let nginx = Nginx::in_front_of(&program, &relay);
 
     // The relay's limits apply to the client.
     let ping =
@@ -151,13 +151,13 @@ fn nothing_is_held_back_and_nobody_cut_off() {
     let path = stream(&relay);
     let (mut receiver, mut source) = (nginx.client(), nginx.client());
     receiver.request(&format!("GET {path}"), &[]);
-    let most = 64 << 20;
+    let size = 64 << 20;
     let (block, mut taken) = (vec![7; 64 * 1024], 0);
-    source.request(&format!("PUT {path}"), &[&format!("Content-Length: {most}")]).send(b"7");
+    source.request(&format!("PUT {path}"), &[&format!("Content-Length: {size}")]).send(b"7");
     receiver.head().assert(200);
     while let Some(n) = source.push(&block, Duration::from_millis(500)) {
         taken += n;
-        assert!(taken < most - 1, "everything was sent without a reader");
+        assert!(taken < size - 1, "everything was sent without a reader");
     }
 }
 
@@ -170,7 +170,7 @@ fn websocket_goes_through() {
         application.threads(1, |_: &mut Request<'_>| Response::new(200).header("X-Kuiperbelt-Session", "me"));
     let application = application.expect("running");
     let relay = Relay::start(&["--gateway-connect-url", &format!("http://{addr}/"), "--trusted-proxy", "127.0.0.1"]);
-    let nginx = Nginx::before(&program, &relay);
+    let nginx = Nginx::in_front_of(&program, &relay);
     let mut client = nginx.client();
     let fields = [
         "Connection: Upgrade",
@@ -193,7 +193,7 @@ fn the_proxy_protocol_comes_from_nginx() {
     let Some(program) = nginx() else { return };
     let module = std::env::var_os("NGINX_STREAM_MODULE").map(PathBuf::from);
     let module = module.unwrap_or_else(|| "/usr/lib/nginx/modules/ngx_stream_module.so".into());
-    let Some(module) = there("nginx's stream module", &[module]) else { return };
+    let Some(module) = first_existing("nginx's stream module", &[module]) else { return };
     let dir = Dir::new();
     let client = dir.identity();
     let (log, cert, key) = (dir.path("access.log"), dir.path("cert.pem"), dir.path("key.pem"));

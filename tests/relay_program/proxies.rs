@@ -1,4 +1,4 @@
-//! Proxies in front: whose claims about a client's address are accepted.
+//! Proxies in front: only trusted ones can name a client's address and scheme.
 
 use crate::{
     client::Client,
@@ -28,10 +28,10 @@ fn fields_are_believed_of_trusted_proxies_only() {
             &["Forwarded: for=203.0.113.66, for=\"192.0.2.1:80\";proto=https"],
             &["X-Forwarded-For: ::ffff:192.0.2.1"],
         ] {
-            relay.ask("GET /ping", fields).assert(200);
+            relay.request("GET /ping", fields).assert(200);
             assert_eq!(logged(&dir), want, "{fields:?}");
         }
-        relay.ask("GET /ping", &["X-Forwarded-For: unknown"]).assert(200);
+        relay.request("GET /ping", &["X-Forwarded-For: unknown"]).assert(200);
         assert_eq!(logged(&dir), "127.0.0.1");
         relay.stop();
     }
@@ -45,9 +45,9 @@ fn links_and_cookies_are_those_of_the_clients_scheme() {
             &["X-Forwarded-For: 192.0.2.1", "X-Forwarded-Proto: https", "Content-Length: 0"][..],
             &["Forwarded: for=192.0.2.1;proto=https", "Content-Length: 0"],
         ] {
-            let session = relay.ask("PUT /cama/session", fields);
+            let session = relay.request("PUT /cama/session", fields);
             assert_eq!(session.assert(201).get("set-cookie").expect("one").contains("; Secure"), https, "{fields:?}");
-            let usage = relay.ask("GET /", fields);
+            let usage = relay.request("GET /", fields);
             assert_eq!(usage.assert(200).text().contains("S=https://"), https, "{}", usage.text());
         }
         relay.stop();
@@ -58,10 +58,10 @@ fn links_and_cookies_are_those_of_the_clients_scheme() {
 fn limits_are_those_of_the_client_behind_the_proxy() {
     let relay = Relay::start(&["--trusted-proxy", "127.0.0.0/8", "--sessions-per-address", "1"]);
     let allocate = |client: &str| {
-        relay.ask("PUT /cama/session", &["Content-Length: 0", &format!("X-Forwarded-For: {client}")]).status
+        relay.request("PUT /cama/session", &["Content-Length: 0", &format!("X-Forwarded-For: {client}")]).status
     };
     assert_eq!([allocate("192.0.2.1"), allocate("192.0.2.1"), allocate("192.0.2.2")], [201, 429, 201]);
-    assert!(relay.ask_admin("GET /sessions", &[]).assert(200).text().contains("\"owner\":\"192.0.2.2\""));
+    assert!(relay.request_admin("GET /sessions", &[]).assert(200).text().contains("\"owner\":\"192.0.2.2\""));
     relay.stop();
 }
 
@@ -103,9 +103,9 @@ fn the_proxy_protocol_is_for_trusted_proxies() {
         std::process::Command::new(crate::program::program("relay")),
         &["--listen", "127.0.0.1:0,proxy-protocol", "--listen", "127.0.0.1:0", "--trusted-proxy", "192.0.2.1"],
     );
-    let mut stranger = relay.client();
-    let refused = stranger.try_send(V1).and_then(|()| stranger.try_send("GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"));
-    assert!(refused.is_err() || stranger.try_head().is_err());
+    let mut untrusted = relay.client();
+    let sent = untrusted.try_send(V1).and_then(|()| untrusted.try_send("GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"));
+    assert!(sent.is_err() || untrusted.try_head().is_err());
     let other = relay.urls[1].strip_prefix("http://").expect("a URL").parse().expect("an address");
     Client::connect(other, None).request("GET /ping", &[]).answer().assert(200);
     relay.stop();
@@ -123,15 +123,15 @@ fn whom_to_trust_can_change() {
     };
     let path = dir.write("relay.toml", &config(""));
     let relay = Relay::start(&["--config", &path]);
-    relay.ask("GET /ping", &["X-Forwarded-For: 192.0.2.1"]);
+    relay.request("GET /ping", &["X-Forwarded-For: 192.0.2.1"]);
     assert_eq!(logged(&dir), "127.0.0.1");
     dir.write("relay.toml", &config("\"127.0.0.1\""));
     assert!(relay.reload());
-    relay.ask("GET /ping", &["X-Forwarded-For: 192.0.2.1"]);
+    relay.request("GET /ping", &["X-Forwarded-For: 192.0.2.1"]);
     assert_eq!(logged(&dir), "192.0.2.1");
     dir.write("relay.toml", "[proxies]\ntrusted = [\"nonsense\"]\n");
     assert!(!relay.reload(), "a file that can't be read changes nothing");
-    relay.ask("GET /ping", &["X-Forwarded-For: 192.0.2.1"]);
+    relay.request("GET /ping", &["X-Forwarded-For: 192.0.2.1"]);
     assert_eq!(logged(&dir), "192.0.2.1");
     relay.stop();
 }

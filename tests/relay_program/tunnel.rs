@@ -12,7 +12,7 @@ use crate::{
 /// SHA-256 of "test".
 const HASH: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
-fn knock(token: &str) -> String {
+fn handshake(token: &str) -> String {
     format!(
         "PUT /tunnel HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: ptth\r\nALPN: h2\r\n\
          Authorization: Bearer {token}\r\nUncork-Hosts: app.example\r\n\r\n"
@@ -25,19 +25,19 @@ struct Origin(Client);
 impl Origin {
     fn connect(relay: &Relay, tls: &Arc<ClientConfig>) -> Self {
         let mut client = Client::connect(relay.addr(), Some(tls.clone()));
-        client.send(knock("test"));
+        client.send(handshake("test"));
         assert_eq!(client.head().status, 101);
         Self::begin(client)
     }
 
-    /// Like this, but by ALPN: it authenticates when the proxy asks.
+    /// Like [`connect`](Self::connect), but by ALPN: it authenticates when the proxy requests that.
     fn by_alpn(relay: &Relay, tls: &ClientConfig) -> Self {
         let mut tls = tls.clone();
         tls.alpn_protocols = vec![b"rh2".to_vec(), b"http/1.1".to_vec()];
         let mut client = Client::connect(relay.addr(), Some(Arc::new(tls)));
         client.send([]);
         let mut origin = Self::begin(client);
-        origin.answer(r#"{"token":"test","hosts":["app.example"]}"#);
+        origin.respond(r#"{"token":"test","hosts":["app.example"]}"#);
         origin
     }
 
@@ -48,7 +48,7 @@ impl Origin {
         Self(client)
     }
 
-    fn answer(&mut self, body: &str) {
+    fn respond(&mut self, body: &str) {
         loop {
             let head = self.0.exactly(9).expect("a frame");
             let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
@@ -89,26 +89,26 @@ fn a_server_behind_nat_is_reached_through_the_relay() {
     let plain = relay.urls[1].strip_prefix("http://").expect("plain").parse().expect("an address");
 
     let mut wrong = Client::connect(relay.addr(), Some(tls.clone()));
-    wrong.send(knock("guess"));
+    wrong.send(handshake("guess"));
     wrong.answer().assert(401);
     let mut clear = Client::connect(plain, None);
-    clear.send(knock("test"));
+    clear.send(handshake("test"));
     clear.answer().assert(403);
 
-    let ask = |client: &mut Client, fields: &str| {
+    let request = |client: &mut Client, fields: &str| {
         client.send(format!("GET /ping HTTP/1.1\r\nHost: app.example\r\n{fields}\r\n"));
     };
     let mut client = Client::connect(plain, None);
-    ask(&mut client, "");
+    request(&mut client, "");
     client.answer().assert(502);
     let mut origin = Origin::connect(&relay, &tls);
     until("the origin is connected", || relay.metric("uncork_tunnel_origin_servers") == 1.0);
-    ask(&mut client, "X-Forwarded-For: 192.0.2.7\r\n");
-    origin.answer("hello");
+    request(&mut client, "X-Forwarded-For: 192.0.2.7\r\n");
+    origin.respond("hello");
     assert_eq!(client.answer().assert(200).text(), "hello", "not the rendezvous' pong");
     assert_eq!(client.request("GET /ping", &[]).answer().assert(200).text(), "pong", "of its own name");
 
-    let tunnels = relay.ask_admin("GET /tunnels", &[]);
+    let tunnels = relay.request_admin("GET /tunnels", &[]);
     let text = tunnels.assert(200).text();
     assert!(text.contains("\"token\":\"app\"") && text.contains("\"hosts\":[\"app.example\"]"), "{text}");
     assert!(text.contains("\"requests\":1") && !text.contains(HASH), "{text}");
@@ -130,7 +130,7 @@ fn an_origin_may_come_by_alpn() {
     until("the origin is connected", || relay.metric("uncork_tunnel_origin_servers") == 1.0);
     let mut client = Client::connect(relay.addr(), Some(tls));
     client.send("GET / HTTP/1.1\r\nHost: app.example\r\n\r\n");
-    origin.answer("hello");
+    origin.respond("hello");
     assert_eq!(client.answer().assert(200).text(), "hello");
     relay.stop();
 }
@@ -149,12 +149,12 @@ fn connections_that_say_nothing_are_counted_and_keep_no_origin_server_out() {
     let silent = || {
         let mut client = Client::connect_from(Some([127, 0, 0, 2].into()), relay.addr(), Some(reversed.clone()));
         client.send([]);
-        client.exactly(24).expect("it is asked");
+        client.exactly(24).expect("the preface");
         client
     };
     let _silent: Vec<Client> = (0..4).map(|_| silent()).collect();
     let failed = |reason: &str| relay.metric(&format!("uncork_tunnel_handshakes_failed_total{{reason=\"{reason}\"}}"));
-    until("two have lost their places", || failed("displaced") == 2.0 && failed("timed-out") == 2.0);
+    until("two were displaced, and two timed out", || failed("displaced") == 2.0 && failed("timed-out") == 2.0);
     let _origin = Origin::by_alpn(&relay, &tls);
     until("the origin is connected", || relay.metric("uncork_tunnel_origin_servers") == 1.0);
     assert_eq!((failed("displaced"), failed("throttled")), (3.0, 0.0));
@@ -165,8 +165,8 @@ fn connections_that_say_nothing_are_counted_and_keep_no_origin_server_out() {
 fn without_tokens_there_is_no_tunnel() {
     let relay = Relay::start(&[]);
     let mut client = relay.client();
-    client.send(knock("test"));
+    client.send(handshake("test"));
     client.answer().assert(404);
-    relay.ask_admin("GET /tunnels", &[]).assert(404);
+    relay.request_admin("GET /tunnels", &[]).assert(404);
     relay.stop();
 }

@@ -43,7 +43,7 @@ pub(crate) fn a_source_is_lost(setup: Setup) {
             assert_eq!(receiver.next_chunk().expect("a chunk").expect("data"), b"a part");
             source.leave();
             let rest = receiver.body(&head);
-            // Without the last chunk; or as if that had been all.
+            // Without the last chunk; or as if the part were the whole.
             assert_eq!(rest.ok().as_deref(), (!breaks).then_some(&b""[..]), "{strict} {creation} {get}");
             assert!(receiver.is_closed());
             stream.becomes("SRC_DISCONNECTED");
@@ -91,7 +91,7 @@ pub(crate) fn a_source_is_lost_before_its_first_byte(setup: Setup) {
     stream.is("SRC_DISCONNECTED");
 }
 
-/// The source pauses meanwhile, and sends nothing more: it gets its response at once.
+/// The source pauses, and sends nothing more: it gets its response at once.
 pub(crate) fn a_destination_is_lost(setup: Setup) {
     let server = start(setup);
     // The third is another length than the creator has declared.
@@ -101,7 +101,7 @@ pub(crate) fn a_destination_is_lost(setup: Setup) {
         ("Content-Length: 100", "{\"download_headers\":{\"Content-Length\":50}}"),
     ];
     for (framing, creation) in framings {
-        for leaves in [true, false] {
+        for half_closes in [false, true] {
             let stream = Stream::with(&server, "", creation);
             let mut receiver = stream.get();
             let mut source = stream.put(framing);
@@ -111,14 +111,7 @@ pub(crate) fn a_destination_is_lost(setup: Setup) {
                 source.send("abc")
             };
             receiver.head().assert(200);
-            // A client that half-closes looks like one that leaves.
-            let kept = if leaves {
-                receiver.leave();
-                None
-            } else {
-                receiver.finish();
-                Some(receiver)
-            };
+            let kept = disconnect(receiver, half_closes);
             let answer = source.answer();
             is_fault(&answer, DESTINATION_CLOSED);
             assert_eq!(answer.get("connection"), Some("close"));
@@ -127,7 +120,7 @@ pub(crate) fn a_destination_is_lost(setup: Setup) {
             drop(kept);
         }
     }
-    // A client that leaves before the first byte is noticed at once.
+    // A client that disconnects before the first byte is noticed at once.
     let stream = Stream::new(&server);
     let mut source = stream.put("Content-Length: 100");
     stream.get().leave();

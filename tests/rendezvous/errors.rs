@@ -2,7 +2,7 @@
 
 use super::*;
 
-pub(crate) fn second_ones_are_refused_and_the_first_go_on(setup: Setup) {
+pub(crate) fn second_ones_are_rejected_and_the_first_go_on(setup: Setup) {
     let server = start(setup);
     let source_taken = "A client has already connected to the source side of this stream";
     let destination_taken = "A client has already connected to the destination side of this stream";

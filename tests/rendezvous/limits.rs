@@ -120,7 +120,7 @@ fn a_source_may_pause_for_longer_than_bodies_do_elsewhere() {
 
 #[test]
 fn cors_is_off_until_it_is_asked_for() {
-    let server = start_with(PLAIN_1, |c| c.allow_origins = vec!["https://example.org".into()]);
+    let server = start_with(PLAIN_1, |c| c.allowed_origins = vec!["https://example.org".into()]);
     let preflight = ["Origin: https://example.org", "Access-Control-Request-Method: PUT"];
     let answer = server.client().request("OPTIONS /stream/x", &preflight).answer();
     assert_eq!(answer.assert(204).get("access-control-allow-methods"), Some("GET, PUT"));

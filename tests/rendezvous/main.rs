@@ -1,5 +1,5 @@
-//! The rendezvous' contract, case by case, over real sockets: plain and TLS, with one loop and with two, so that the
-//! sides of a stream are on different ones.
+//! The rendezvous' contract, case by case, over real sockets: plain and TLS, with one loop and with two. With two, the
+//! sides of a stream are on different loops.
 
 #![cfg(all(feature = "relay", feature = "tls"))]
 
@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use uncork::relay::RendezvousConfig;
 
+#[path = "../support/disconnect.rs"]
+mod disconnect;
 mod ends;
 mod errors;
 #[macro_use]
@@ -19,25 +21,26 @@ mod several;
 #[allow(dead_code)] // the session relay's tests use the rest
 mod support;
 
+use disconnect::disconnect;
 use support::{
     Answer, Client, Setup, TestServer,
     bodies::{pattern, push_until_stuck, receive},
 };
 
-/// A short time, to show that nothing happens. The only sleep in here, and never to wait for an event.
+/// A short time, to show that nothing happens. The only sleep in these tests, and never to wait for an event.
 const MOMENT: Duration = Duration::from_millis(40);
 
 const PLAIN_1: Setup = Setup { tls: false, threads: 1 };
 
 in_every_setup! {
     meeting::creation, meeting::routes, meeting::put_meets_get, meeting::fields_are_passed_on,
-    meeting::a_part_is_refused, meeting::an_empty_upload, meeting::chunked_is_progressive, meeting::a_receiver_of_http_1_0,
+    meeting::a_part_is_rejected, meeting::an_empty_upload, meeting::chunked_is_progressive, meeting::a_receiver_of_http_1_0,
     meeting::the_body_is_asked_for_at_once_and_not_read, meeting::a_stalled_receiver_stops_its_source,
     meeting::a_declared_length_is_kept_or_broken, meeting::status_tells,
     ends::a_waiting_side_drops, ends::a_source_is_lost, ends::a_source_is_lost_before_its_first_byte,
     ends::a_source_is_lost_and_the_receiver_speaks_http_1_0, ends::a_destination_is_lost,
     ends::a_destination_is_lost_in_a_long_stream, ends::time_is_over, ends::stopping,
-    errors::second_ones_are_refused_and_the_first_go_on, errors::posted_to_one_who_waits,
+    errors::second_ones_are_rejected_and_the_first_go_on, errors::posted_to_one_who_waits,
     errors::posted_before_anybody_came, errors::posted_too_late, errors::posted_badly,
     several::three_and_one_is_slow, several::one_of_three_is_lost, several::all_of_three_are_lost, several::one_that_left_makes_room,
     several::a_source_that_left_is_told_of,
@@ -70,7 +73,7 @@ impl<'a> Stream<'a> {
         Self { server, path: format!("/stream/{}", id.expect("an id")) }
     }
 
-    /// A receiver that the server knows.
+    /// Returns a receiver whose request the server has received.
     fn get(&self) -> Client {
         self.get_with("")
     }
@@ -83,7 +86,7 @@ impl<'a> Stream<'a> {
         client
     }
 
-    /// A source whose head the server has received.
+    /// Returns a source whose head the server has received.
     fn put(&self, framing: &str) -> Client {
         let mut client = self.server.client();
         self.server.seen(|| {
@@ -129,7 +132,7 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// Returns the body of an error.
+/// Asserts the response of an error.
 #[track_caller]
 fn is_error(answer: &Answer, status: u16, name: &str, message: &str) {
     answer.assert(status);

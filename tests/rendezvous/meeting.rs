@@ -153,8 +153,8 @@ pub(crate) fn fields_are_passed_on(setup: Setup) {
     source.send("hello");
     let answer = receiver.answer();
     assert_eq!((answer.assert(200).text(), answer.get("content-type")), ("hello", Some("text/x")));
-    let ours: Vec<_> = answer.fields.iter().filter(|(n, _)| ["Z", "A", "X-Own"].contains(&&**n)).collect();
-    assert_eq!(format!("{ours:?}"), "[(\"Z\", \"1\"), (\"Z\", \"2\"), (\"A\", \"3\")]");
+    let passed: Vec<_> = answer.fields.iter().filter(|(n, _)| ["Z", "A", "X-Own"].contains(&&**n)).collect();
+    assert_eq!(format!("{passed:?}"), "[(\"Z\", \"1\"), (\"Z\", \"2\"), (\"A\", \"3\")]");
     assert_eq!(answer.get("x-content-type-options"), Some("nosniff"));
     assert_eq!(source.answer().assert(200).get("y"), Some("z"));
     let status = stream.is("FINISHED");
@@ -173,7 +173,7 @@ pub(crate) fn fields_are_passed_on(setup: Setup) {
 }
 
 /// RFC 9110 §14.5: the part would be taken for the whole.
-pub(crate) fn a_part_is_refused(setup: Setup) {
+pub(crate) fn a_part_is_rejected(setup: Setup) {
     let server = start(setup);
     let stream = Stream::new(&server);
     let mut receiver = stream.get();
@@ -211,7 +211,7 @@ pub(crate) fn chunked_is_progressive(setup: Setup) {
     let mut source = stream.put("Transfer-Encoding: chunked");
     let mut receiver = stream.get();
     stream.is("STREAMING");
-    assert!(receiver.is_silent(MOMENT), "there is nothing to answer yet");
+    assert!(receiver.is_silent(MOMENT), "there is nothing to respond with yet");
     let mut head = None;
     for word in ["each word", "arrives", "before the next one", "was sent"] {
         source.chunk(word.as_bytes());
@@ -239,7 +239,7 @@ pub(crate) fn a_receiver_of_http_1_0(setup: Setup) {
     ] {
         let stream = Stream::new(&server);
         let mut receiver = server.client();
-        server.seen(|| receiver.send(format!("GET {} HTTP/1.0\r\n\r\n", stream.path)).head_is_out());
+        server.seen(|| receiver.send(format!("GET {} HTTP/1.0\r\n\r\n", stream.path)).sent());
         let mut source = stream.put(framing);
         source.send(body);
         let head = receiver.head();
@@ -346,5 +346,5 @@ pub(crate) fn status_tells(setup: Setup) {
 
 impl Client {
     /// Ends a chain: the request is sent, its response is for later.
-    fn head_is_out(&mut self) {}
+    fn sent(&mut self) {}
 }

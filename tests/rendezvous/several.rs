@@ -59,7 +59,7 @@ pub(crate) fn one_of_three_is_lost(setup: Setup) {
     stream.is("DST_DISCONNECTED");
 }
 
-/// The source learns that the last of them has left, also while it pauses.
+/// The source gets its response when the last of them has disconnected, also while it pauses.
 pub(crate) fn all_of_three_are_lost(setup: Setup) {
     let server = start(setup);
     let stream = Stream::with(&server, "?n=3", "");
@@ -82,9 +82,9 @@ pub(crate) fn all_of_three_are_lost(setup: Setup) {
 pub(crate) fn one_that_left_makes_room(setup: Setup) {
     let server = start(setup);
     let stream = Stream::with(&server, "?n=2", "");
-    let gone = stream.get();
+    let lost = stream.get();
     let mut first = stream.get();
-    server.left(|| gone.leave());
+    server.left(|| lost.leave());
     stream.is("DST_CONNECTED");
     let mut source = stream.put_all(b"hello");
     assert!(first.is_silent(MOMENT));

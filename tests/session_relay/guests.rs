@@ -8,20 +8,20 @@ pub(crate) fn a_secure_session(setup: Setup) {
     let (mut host, mut guest) = (server.client(), server.client());
     let put = format!("PUT {}", session.path);
     let no_wait = "X-Timeout: 0";
-    let refused = |answer: &Answer| {
+    let assert_forbidden = |answer: &Answer| {
         assert_eq!(answer.assert(403).get("content-type"), Some("text/plain"));
         assert!(!answer.body.is_empty());
     };
     // Without a permission there is no guest.
-    refused(&guest.request(&session.get(), &[no_wait]).answer());
-    refused(&guest.request(&format!("POST {}", session.path), &[no_wait]).answer());
+    assert_forbidden(&guest.request(&session.get(), &[no_wait]).answer());
+    assert_forbidden(&guest.request(&format!("POST {}", session.path), &[no_wait]).answer());
     host.request(&session.get(), &[&session.cookie, no_wait]).answer().assert(504);
-    // Only the host gives one, and only for an address.
-    refused(&guest.request(&put, &["X-Peer-Address: 127.0.0.1"]).answer());
+    // Only the host gives a permission, and only for an address.
+    assert_forbidden(&guest.request(&put, &["X-Peer-Address: 127.0.0.1"]).answer());
     for bad in ["X-Peer-Address: nobody", "X-Peer-Address: 127.0.0.1:80", "X-Peer-Address: 0.0.0.0", "X-A: b"] {
         host.request(&put, &[&session.cookie, bad]).answer().assert(400);
     }
-    refused(&guest.request(&session.get(), &[no_wait]).answer());
+    assert_forbidden(&guest.request(&session.get(), &[no_wait]).answer());
     // A second permission replaces the first. A mapped address is the address it maps.
     for (ip, status) in [
         ("127.0.0.1", 504),
@@ -45,7 +45,7 @@ pub(crate) fn a_basic_session_can_be_closed_to_others(setup: Setup) {
     let mut host = server.client();
     let put = format!("PUT {}", session.path);
     host.request(&put, &[&session.cookie, "X-Peer-Address: 127.0.0.1"]).answer().assert(200);
-    assert!(waiting.is_silent(MOMENT), "it was named");
+    assert!(waiting.is_silent(MOMENT), "its address was named");
     host.request(&put, &[&session.cookie, "X-Peer-Address: 192.0.2.1"]).answer().assert(200);
     waiting.answer().assert(403);
     waiting.request(&session.get(), &[]).answer().assert(403);
@@ -78,8 +78,8 @@ pub(crate) fn deletion(setup: Setup) {
     // Waiting senders get the error as well.
     let session = Session::new(&server);
     let (mut host, mut guest) = (server.client(), server.client());
-    server.seen(|| host.post(&session.path, &[&session.cookie], b"unheard").is_out());
-    server.seen(|| guest.request(&format!("POST {}", session.path), &["Transfer-Encoding: chunked"]).is_out());
+    server.seen(|| host.post(&session.path, &[&session.cookie], b"not received").sent());
+    server.seen(|| guest.request(&format!("POST {}", session.path), &["Transfer-Encoding: chunked"]).sent());
     client.request(&format!("DELETE {}", session.path), &[&session.cookie]).answer().assert(200);
     host.answer().assert(410);
     guest.answer().assert(410);

@@ -122,7 +122,7 @@ fn cors_is_off_until_it_is_asked_for() {
     let answer = server.client().request("PUT /cama/session", &["Origin: https://example.org"]).answer();
     assert!(answer.assert(201).fields.iter().all(|(name, _)| !name.to_lowercase().starts_with("access-control")));
 
-    let server = start_with(PLAIN_1, |c| c.allow_origins = vec!["https://example.org".into()]);
+    let server = start_with(PLAIN_1, |c| c.allowed_origins = vec!["https://example.org".into()]);
     let mut client = server.client();
     let preflight = ["Origin: https://example.org", "Access-Control-Request-Method: PUT"];
     let answer = client.request("OPTIONS /cama/session", &preflight).answer();
@@ -135,14 +135,14 @@ fn cors_is_off_until_it_is_asked_for() {
     assert_eq!(answer.assert(504).get("access-control-allow-origin"), Some("https://example.org"));
     assert_eq!(answer.get("vary"), Some("Origin"));
     // Another origin gets nothing, and caches must not keep a response for it.
-    for stranger in ["Origin: https://example.com", "Origin: null", "X-A: b"] {
-        let answer = client.request(&session.get(), &[stranger, "X-Timeout: 0"]).answer();
+    for other in ["Origin: https://example.com", "Origin: null", "X-A: b"] {
+        let answer = client.request(&session.get(), &[other, "X-Timeout: 0"]).answer();
         assert_eq!((answer.get("access-control-allow-origin"), answer.get("vary")), (None, Some("Origin")));
-        let preflight = [stranger, "Access-Control-Request-Method: PUT"];
+        let preflight = [other, "Access-Control-Request-Method: PUT"];
         client.request("OPTIONS /cama/session", &preflight).answer().assert(405);
     }
 
-    let server = start_with(PLAIN_1, |c| c.allow_origins = vec!["*".into()]);
+    let server = start_with(PLAIN_1, |c| c.allowed_origins = vec!["*".into()]);
     let answer = server.client().request("PUT /cama/session", &["Origin: https://example.com"]).answer();
     assert_eq!(answer.assert(201).get("access-control-allow-origin"), Some("*"));
     assert_eq!(answer.get("access-control-allow-credentials"), None);
@@ -192,17 +192,17 @@ fn a_thread_for_each_connection() {
 
 #[test]
 fn both_ends_leave_and_come_back_without_end() {
-    // Two loops, four clients that leave at random: the session must stay usable.
+    // Two loops, four clients that disconnect at random: the session must stay usable.
     let server = start(Setup { tls: false, threads: 2 });
     let session = Session::new(&server);
     std::thread::scope(|scope| {
-        for who in 0..4usize {
+        for peer in 0..4usize {
             let (server, session) = (&server, &session);
             scope.spawn(move || {
                 for i in 0..60usize {
                     let mut client = server.client();
-                    let cookie = if who % 2 == 0 { session.cookie.as_str() } else { "X-A: b" };
-                    if who < 2 {
+                    let cookie = if peer % 2 == 0 { session.cookie.as_str() } else { "X-A: b" };
+                    if peer < 2 {
                         client.request(&session.get(), &[cookie]);
                     } else {
                         let _ = client.request(&format!("POST {}", session.path), &[cookie, "Content-Length: 70000"]);
@@ -218,7 +218,7 @@ fn both_ends_leave_and_come_back_without_end() {
     });
     for side in [session.cookie.as_str(), "X-A: b"] {
         let other = if side == "X-A: b" { session.cookie.as_str() } else { "X-A: b" };
-        // The slots of clients that left become free when their ends are noticed: at once, but without a report.
+        // The slots of disconnected clients become free when their ends are noticed: at once, but without a report.
         let report = loop {
             let answer = server.client().post(&session.path, &[side, "X-Timeout: 0"], b"").answer();
             if answer.status == 504 {

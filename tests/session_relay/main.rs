@@ -1,5 +1,5 @@
-//! The session relay's contract, case by case, over real sockets: plain and TLS, with one loop and with two, so that
-//! host and guest are on different ones.
+//! The session relay's contract, case by case, over real sockets: plain and TLS, with one loop and with two. With two,
+//! host and guest are on different loops.
 
 #![cfg(all(feature = "relay", feature = "tls"))]
 
@@ -7,6 +7,8 @@ use std::{io::ErrorKind, time::Duration};
 
 use uncork::relay::SessionConfig;
 
+#[path = "../support/disconnect.rs"]
+mod disconnect;
 #[macro_use]
 #[path = "../support/every_setup.rs"]
 mod every_setup;
@@ -19,19 +21,20 @@ mod opening;
 mod support;
 mod waiting;
 
+use disconnect::disconnect;
 use support::{
     Answer, Client, Setup, TestServer,
     bodies::{pattern, push_until_stuck, receive},
 };
 
-/// A short time, to show that nothing happens. The only sleep in here, and never to wait for an event.
+/// A short time, to show that nothing happens. The only sleep in these tests, and never to wait for an event.
 const MOMENT: Duration = Duration::from_millis(40);
 
 const PLAIN_1: Setup = Setup { tls: false, threads: 1 };
 
 in_every_setup! {
     opening::allocation, opening::allocation_chooses_type_and_time, opening::what_is_not_there,
-    opening::other_methods, opening::a_part_is_refused, waiting::an_unknown_session, waiting::a_message_each_way,
+    opening::other_methods, opening::a_part_is_rejected, waiting::an_unknown_session, waiting::a_message_each_way,
     waiting::the_token_makes_the_host, waiting::one_receiver_a_side, waiting::one_sender_a_side, waiting::timeouts,
     waiting::a_connection_goes_on, messages::nothing_at_all_is_a_message_too, messages::chunked_is_progressive,
     messages::trailers_pass_through, messages::the_body_is_asked_for_only_when_somebody_is_there,
@@ -78,12 +81,12 @@ impl Session {
         format!("GET {}", self.path)
     }
 
-    /// A host's GET that the server has received.
+    /// Returns the host's client, whose GET the server has received.
     fn host_waits(&self, server: &TestServer) -> Client {
         self.waits(server, &[&self.cookie])
     }
 
-    /// A guest's GET that the server has received.
+    /// Returns a guest's client, whose GET the server has received.
     fn guest_waits(&self, server: &TestServer) -> Client {
         self.waits(server, &[])
     }
@@ -109,5 +112,5 @@ fn seconds(cookie: &str) -> u64 {
 
 impl Client {
     /// Ends a chain: the request is sent, its response is for later.
-    fn is_out(&mut self) {}
+    fn sent(&mut self) {}
 }

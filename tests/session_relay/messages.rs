@@ -100,8 +100,8 @@ pub(crate) fn nothing_is_read_until_somebody_is_there(setup: Setup) {
 }
 
 pub(crate) fn a_stalled_receiver_pushes_back(setup: Setup) {
-    // More than all sockets on the path hold. The clients' buffers are small, but the system gives the server's as
-    // much as it wants: 32 MiB to receive, 4 MiB to send.
+    // More than all sockets on the path hold. The clients' buffers are small, but the system lets the server's
+    // grow: 32 MiB to receive, 4 MiB to send.
     const TOTAL: usize = 40 << 20;
     let server = start(setup);
     let session = Session::new(&server);
@@ -114,7 +114,7 @@ pub(crate) fn a_stalled_receiver_pushes_back(setup: Setup) {
     exchange(sender, receiver, sent, TOTAL);
 }
 
-/// The rest is sent while everything is received.
+/// Sends the rest while everything is received.
 fn exchange(mut sender: Client, mut receiver: Client, sent: usize, total: usize) {
     let report = std::thread::spawn(move || {
         sender.send(pattern(sent, total - sent));
@@ -131,13 +131,13 @@ pub(crate) fn a_receiver_that_left_loses_nothing(setup: Setup) {
     let early = session.host_waits(&server);
     server.left(|| early.leave());
     let mut sender = server.client();
-    server.seen(|| sender.post(&session.path, &[], b"for the next receiver").is_out());
+    server.seen(|| sender.post(&session.path, &[], b"for the next receiver").sent());
     assert!(sender.is_silent(MOMENT));
     assert_eq!(session.host_waits(&server).answer().assert(200).text(), "for the next receiver");
     assert_eq!(sender.answer().assert(200).get("x-bytes-delivered"), Some("21"));
-    // A sender that left is not waited for either.
+    // A receiver does not wait for a sender that has disconnected.
     let mut early = server.client();
-    server.seen(|| early.post(&session.path, &[], b"too late").is_out());
+    server.seen(|| early.post(&session.path, &[], b"too late").sent());
     server.left(|| early.leave());
     server.client().request(&session.get(), &[&session.cookie, "X-Timeout: 0"]).answer().assert(504);
 }
@@ -147,7 +147,7 @@ pub(crate) fn a_receiver_is_lost_in_mid_transfer(setup: Setup) {
     let session = Session::new(&server);
     let chunked = ["Transfer-Encoding: chunked"];
     let length = ["Content-Length: 100000000"];
-    for (fields, leaves) in [(chunked, true), (length, true), (chunked, false), (length, false)] {
+    for (fields, half_closes) in [(chunked, false), (length, false), (chunked, true), (length, true)] {
         let mut receiver = session.host_waits(&server);
         let mut sender = server.client();
         sender.request(&format!("POST {}", session.path), &fields);
@@ -159,14 +159,8 @@ pub(crate) fn a_receiver_is_lost_in_mid_transfer(setup: Setup) {
             sender.send("a part of it");
             assert!(receiver.some(1).is_ok());
         }
-        // The sender pauses, and gets its response at once. A receiver that half-closes looks like one that leaves.
-        let kept = if leaves {
-            receiver.leave();
-            None
-        } else {
-            receiver.finish();
-            Some(receiver)
-        };
+        // The sender pauses, and gets its response at once.
+        let kept = disconnect(receiver, half_closes);
         let report = sender.answer();
         drop(kept);
         let delivered: u64 = report.assert(200).get("x-bytes-delivered").expect("a count").parse().expect("a number");
@@ -195,7 +189,7 @@ pub(crate) fn a_receiver_is_lost_in_a_long_message(setup: Setup) {
     receiver.head().assert(200);
     for _ in 0..3 {
         std::thread::scope(|scope| {
-            scope.spawn(|| sender.send(pattern(0, PIECE)).is_out());
+            scope.spawn(|| sender.send(pattern(0, PIECE)).sent());
             receive(&mut receiver, PIECE);
         });
     }

@@ -15,9 +15,9 @@ pub(crate) fn allocation(setup: Setup) {
 
     let cookie = answer.get("set-cookie").expect("a cookie");
     let parts: Vec<&str> = cookie.split("; ").collect();
-    let [token, expires, place, age, http_only, rest @ ..] = &parts[..] else { panic!("{cookie}") };
+    let [token, expires, cookie_path, age, http_only, rest @ ..] = &parts[..] else { panic!("{cookie}") };
     assert!(token.strip_prefix("token=").expect("a token").len() >= 22, "{token}");
-    assert_eq!((*place, *age, *http_only), (format!("Path={path}").as_str(), "Max-Age=3600", "HttpOnly"));
+    assert_eq!((*cookie_path, *age, *http_only), (format!("Path={path}").as_str(), "Max-Age=3600", "HttpOnly"));
     assert_eq!(rest, if setup.tls { &["Secure"][..] } else { &[] });
     let expires = expires.strip_prefix("Expires=").expect("a date");
     let (date, expires) = (answer.get("date").expect("a date"), httpdate::parse_http_date(expires).expect("IMF, GMT"));
@@ -57,7 +57,7 @@ pub(crate) fn allocation_chooses_type_and_time(setup: Setup) {
 }
 
 /// RFC 9110 §14.5; with POST the field has no meaning.
-pub(crate) fn a_part_is_refused(setup: Setup) {
+pub(crate) fn a_part_is_rejected(setup: Setup) {
     let server = start(setup);
     let session = Session::new(&server);
     let mut client = server.client();

@@ -30,7 +30,7 @@ pub(crate) fn a_message_each_way(setup: Setup) {
                 });
             }
             let body = pattern(0, 100_000);
-            server.seen(|| sender.post(&session.path, &["Content-Type: image/x-test", mine], &body).is_out());
+            server.seen(|| sender.post(&session.path, &["Content-Type: image/x-test", mine], &body).sent());
             if !receiver_first {
                 receiver.request(&session.get(), &[theirs]);
             }
@@ -97,7 +97,7 @@ pub(crate) fn one_receiver_a_side(setup: Setup) {
         assert_eq!(answer.assert(409).text(), "there can be only one receiver at a time");
         assert_eq!(answer.get("content-type"), Some("text/plain"));
     }
-    // A receiver that leaves frees its slot.
+    // A receiver that disconnects frees its slot.
     server.left(|| guest.leave());
     let _guest = session.guest_waits(&server);
     // So does one that was served, at once.
@@ -111,8 +111,8 @@ pub(crate) fn one_sender_a_side(setup: Setup) {
     let server = start(setup);
     let session = Session::new(&server);
     let (mut host, mut guest) = (server.client(), server.client());
-    server.seen(|| host.post(&session.path, &[&session.cookie], b"from the host").is_out());
-    server.seen(|| guest.post(&session.path, &[], b"from the guest").is_out());
+    server.seen(|| host.post(&session.path, &[&session.cookie], b"from the host").sent());
+    server.seen(|| guest.post(&session.path, &[], b"from the guest").sent());
     for fields in [&[session.cookie.as_str()][..], &[]] {
         let answer = server.client().post(&session.path, fields, b"me too").answer();
         assert_eq!(answer.assert(409).text(), "there can be only one sender at a time");
@@ -136,23 +136,23 @@ pub(crate) fn timeouts(setup: Setup) {
         ("", &["X-Timeout: 0x"]),
         ("?timeout=0", &[]),
         ("?timeout=0s", &[]),
-        ("?timeout=3000", &["X-Timeout: 0"]), // the header wins
-        ("?timeout=0", &["X-Timeout: soon"]), // garbage is ignored
+        ("?timeout=3000", &["X-Timeout: 0"]), // the field takes precedence
+        ("?timeout=0", &["X-Timeout: soon"]), // an invalid one is ignored
         ("?a=b&timeout=0", &[]),
         ("?timeout=3000", &[]), // clamped
     ] {
-        for who in ["X-A: b", host] {
+        for side in ["X-A: b", host] {
             for method in ["GET", "POST"] {
-                let fields: Vec<&str> = fields.iter().copied().chain([who]).collect();
+                let fields: Vec<&str> = fields.iter().copied().chain([side]).collect();
                 let answer = client.request(&format!("{method} {}{query}", session.path), &fields).answer();
                 assert_eq!(answer.assert(504).text(), "request timed out");
                 assert_eq!(answer.get("content-type"), Some("text/plain"));
                 match answer.get("set-cookie") {
                     Some(cookie) => {
-                        assert!(who == host && cookie.starts_with(&format!("token={}; ", session.token)), "{cookie}");
+                        assert!(side == host && cookie.starts_with(&format!("token={}; ", session.token)), "{cookie}");
                         assert!(cookie.contains(&format!("; Path={}; Max-Age=3600", session.path)), "{cookie}");
                     }
-                    None => assert_ne!(who, host, "{method} {query}"),
+                    None => assert_ne!(side, host, "{method} {query}"),
                 }
             }
         }

@@ -14,7 +14,7 @@ const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = concat!(
     "\n",
     include_str!("script/show.js"),
-    include_str!("script/trouble.js"),
+    include_str!("script/errors.js"),
     include_str!("script/job.js"),
     include_str!("script/send.js"),
     include_str!("script/receive.js"),
@@ -69,14 +69,14 @@ fn digest(text: &str) -> String {
     STANDARD.encode(Sha256::digest(text))
 }
 
-/// Removes the marks `<!--name-->` and `<!--/name-->`, and with `parts` the text between them, too.
-fn without(html: &str, name: &str, parts: bool) -> String {
+/// Removes the marks `<!--name-->` and `<!--/name-->`, and with `content` the text between them, too.
+fn without(html: &str, name: &str, content: bool) -> String {
     let (open, close) = (format!("<!--{name}-->\n"), format!("<!--/{name}-->\n"));
     let mut pieces = html.split(&*open);
     let mut kept = pieces.next().unwrap_or_default().to_owned();
     for piece in pieces {
         let (part, rest) = piece.split_once(&*close).unwrap_or((piece, ""));
-        kept.push_str(if parts { "" } else { part });
+        kept.push_str(if content { "" } else { part });
         kept.push_str(rest);
     }
     kept

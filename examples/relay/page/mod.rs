@@ -5,18 +5,19 @@
 //!   POST /qr           a link of this page as a QR code
 //!   GET  /favicon.svg
 //!   GET  /robots.txt
-//!   anything else      is left to the services
+//!   any other          None: a service responds
 //! ```
 //!
-//! The page is one document with its style and its script, which is put together from `script/` at compile time. It uses the
-//! rendezvous: the sender's page sends `POST /stream` and PUT, the receiver's browser sends GET, and both poll `/status`. The
-//! server has no code for it. A download begins in a hidden frame, and the browser then handles it like any other; if the
-//! frame loads a document, the download was rejected.
+//! The page is one document with its style and its script, which is put together from `script/` at compile time. It
+//! uses the rendezvous: the sender's page sends `POST /stream` and PUT, the receiver's browser sends GET, and both poll
+//! `/status`. The server has no code for it. A download begins in a hidden frame, and the browser then handles it like
+//! any other. If the frame loads a document, the download was rejected.
 //!
-//! **Security.** The page runs only its own script: the policy names it by its hash, and the page never builds markup from
-//! strings. It reflects nothing of a request. Uploaded content cannot run with this origin: the rendezvous ensures that for
-//! every download (`RendezvousConfig::neutral`), and this module rejects service workers, which could intercept the relay's
-//! pages. The link's secret follows its `#`, and the QR code is requested in a body, so neither is logged before it is used.
+//! **Security.** The page runs only its own script: the policy names it by its hash, and the page never builds markup
+//! from strings. It reflects nothing of a request. Uploaded content cannot run with this origin: the rendezvous ensures
+//! that for every download (`RendezvousConfig::neutral`). This module rejects service workers, which could intercept
+//! the relay's pages. The link's secret follows its `#`, and the QR code is requested in a body, so neither is logged
+//! before it is used.
 
 // From the file server; the relay uses neither ranges nor dates.
 #[path = "../../files/conditions.rs"]

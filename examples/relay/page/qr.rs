@@ -6,27 +6,28 @@
 use qrcode::{EcLevel, QrCode, render::svg};
 use uncork::{Action, Consumed, Request, Response, Upload, h1::Headers};
 
-/// Most bytes of a link.
-const LONGEST: usize = 300;
+/// Maximum length of a link, in bytes.
+const MAX_LINK: usize = 300;
 
 /// Receives the link, then responds with its code.
 pub(super) fn respond(req: &Request<'_>) -> Action {
-    if req.content_length().is_some_and(|n| n > LONGEST as u64) {
+    if req.content_length().is_some_and(|n| n > MAX_LINK as u64) {
         return too_long().into();
     }
-    let Some(host) = req.authority().filter(|host| !host.is_empty()) else { return not_ours().into() };
-    Action::Receive(Box::new(Link { bytes: Vec::new(), host: host.to_owned() }))
+    let Some(host) = req.authority().filter(|host| !host.is_empty()) else { return not_own().into() };
+    Action::Receive(Box::new(LinkUpload { bytes: Vec::new(), host: host.to_owned() }))
 }
 
-struct Link {
+/// Collects a link.
+struct LinkUpload {
     bytes: Vec<u8>,
     /// Authority of the request.
     host: String,
 }
 
-impl Upload for Link {
+impl Upload for LinkUpload {
     fn data(&mut self, chunk: &[u8]) -> Consumed {
-        if chunk.len() > LONGEST - self.bytes.len() {
+        if chunk.len() > MAX_LINK - self.bytes.len() {
             return Consumed::Stop(too_long().into());
         }
         self.bytes.extend_from_slice(chunk);
@@ -35,7 +36,7 @@ impl Upload for Link {
 
     fn end(self: Box<Self>, _: &Headers) -> Action {
         let link = std::str::from_utf8(&self.bytes).ok().filter(|link| is_own(link, &self.host));
-        link.and_then(draw).map_or_else(not_ours, |svg| super::image(svg).header("Cache-Control", "no-store")).into()
+        link.and_then(draw).map_or_else(not_own, |svg| super::image(svg).header("Cache-Control", "no-store")).into()
     }
 }
 
@@ -44,7 +45,7 @@ impl Upload for Link {
 fn is_own(link: &str, host: &str) -> bool {
     let rest = link.strip_prefix("https://").or_else(|| link.strip_prefix("http://"));
     let path = rest.and_then(|rest| rest.split_at_checked(host.len()));
-    path.is_some_and(|(there, path)| there.eq_ignore_ascii_case(host) && path.starts_with('/'))
+    path.is_some_and(|(authority, path)| authority.eq_ignore_ascii_case(host) && path.starts_with('/'))
         && link.bytes().all(|b| matches!(b, b'!'..=b'~') && !b"\"<>\\^`{|}".contains(&b))
 }
 
@@ -57,7 +58,7 @@ fn too_long() -> Response {
     Response::text("A link has at most 300 bytes.\n").with_status(413)
 }
 
-fn not_ours() -> Response {
+fn not_own() -> Response {
     Response::text("Only links to this page are accepted.\n").with_status(400)
 }
 
@@ -93,9 +94,9 @@ mod tests {
 
     #[test]
     fn the_longest_link_can_be_drawn_and_is_a_picture_only() {
-        let link = format!("https://relay.example/{}", "x".repeat(LONGEST - 22));
+        let link = format!("https://relay.example/{}", "x".repeat(MAX_LINK - 22));
         let svg = draw(&link).unwrap();
-        assert_eq!(link.len(), LONGEST);
+        assert_eq!(link.len(), MAX_LINK);
         assert!(svg.contains("<svg") && svg.contains("<path") && !svg.contains("relay.example"));
         assert!(!svg.contains("<script") && svg.len() < 100_000, "{}", svg.len());
         assert_eq!(read(&svg), link);
@@ -127,12 +128,12 @@ mod tests {
 
     #[test]
     fn a_link_is_taken_in_pieces_up_to_its_limit() {
-        let mut link = Link { bytes: Vec::new(), host: "relay.example".to_owned() };
+        let mut link = LinkUpload { bytes: Vec::new(), host: "relay.example".to_owned() };
         assert!(matches!(link.data(&[b'x'; 200]), Consumed::All));
         assert!(matches!(link.data(&[b'x'; 100]), Consumed::All));
         assert!(matches!(link.data(b"x"), Consumed::Stop(Action::Respond(response)) if response.status() == 413));
         assert!(matches!(Box::new(link).end(&Headers::new()), Action::Respond(response) if response.status() == 400));
-        let link = Link { bytes: b"http://relay.example/#file=x".to_vec(), host: "relay.example".to_owned() };
+        let link = LinkUpload { bytes: b"http://relay.example/#file=x".to_vec(), host: "relay.example".to_owned() };
         let Action::Respond(response) = Box::new(link).end(&Headers::new()) else { panic!("no response") };
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers().get("content-type"), Some(&b"image/svg+xml"[..]));

@@ -2,7 +2,7 @@
 
 use uncork::{Request, Response};
 
-use super::{Shared, wire::SizedResponse};
+use super::{shared::Shared, wire::SizedResponse};
 
 /// The parts of a request that its log line has. The line is written with the response.
 pub(super) struct ParsedRequest {
@@ -21,8 +21,8 @@ impl ParsedRequest {
     }
 
     /// Logs the response, and returns it.
-    pub(super) fn log(&self, shared: &Shared, reply: SizedResponse) -> Response {
-        let SizedResponse { response, size } = reply;
+    pub(super) fn log(&self, shared: &Shared, response: SizedResponse) -> Response {
+        let SizedResponse { response, size } = response;
         if !shared.config.suppress_access_log {
             // Methods are tokens and request targets visible ASCII: neither can end the line.
             let Self { method, url } = self;

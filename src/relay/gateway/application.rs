@@ -19,8 +19,8 @@ use uncork::{
 };
 
 use super::{
-    GatewayConfig,
     calls::{Caller, Calls},
+    config::GatewayConfig,
     key::Key,
 };
 use crate::relay::fields::{same_field, starts_as};
@@ -245,8 +245,8 @@ fn set(headers: &mut Headers, config: &GatewayConfig) {
 
 /// Sets one timeout for the whole call, and none for its parts.
 fn timed(call: client::Request, timeout: Option<Duration>) -> client::Request {
-    let most = timeout.unwrap_or(FOREVER);
-    call.timeout(most).connect_timeout(most).head_timeout(most).idle_timeout(most)
+    let timeout = timeout.unwrap_or(FOREVER);
+    call.timeout(timeout).connect_timeout(timeout).head_timeout(timeout).idle_timeout(timeout)
 }
 
 /// Returns `Ok` if the status is 200. The body is read and dropped, so that the connection can be reused.

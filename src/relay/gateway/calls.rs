@@ -13,10 +13,12 @@ use std::{
     collections::{HashMap, VecDeque},
     mem,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use uncork::{Limits, LoopHandle};
+
+use crate::relay::lock::lock;
 
 /// A client's network; `None` for a Unix socket, which has no share of its own.
 pub(super) type Network = Option<IpAddr>;
@@ -32,7 +34,7 @@ pub(super) struct Caller {
 type Job = Box<dyn FnOnce(Option<Running>) + Send>;
 
 pub(super) struct Calls {
-    most: usize,
+    limit: usize,
     /// Maximum number of calls of one network that wait.
     waiting: usize,
     state: Mutex<State>,
@@ -61,12 +63,12 @@ pub(super) struct Running {
 }
 
 impl Calls {
-    pub(super) fn new(most: usize, waiting: usize) -> Arc<Self> {
-        Arc::new(Self { most: most.max(1), waiting, state: Mutex::default() })
+    pub(super) fn new(limit: usize, waiting: usize) -> Arc<Self> {
+        Arc::new(Self { limit: limit.max(1), waiting, state: Mutex::default() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Runs `job` when it is this network's turn, at once or later.
@@ -94,7 +96,7 @@ impl Calls {
         if mem::replace(&mut state.starting, true) {
             return;
         }
-        while let Some((network, job)) = state.next(self.most) {
+        while let Some((network, job)) = state.next(self.limit) {
             drop(state);
             job(Some(Running { calls: self.clone(), network }));
             state = self.state();
@@ -104,11 +106,11 @@ impl Calls {
 }
 
 impl State {
-    fn next(&mut self, most: usize) -> Option<(Network, Job)> {
-        if self.running >= most {
+    fn next(&mut self, limit: usize) -> Option<(Network, Job)> {
+        if self.running >= limit {
             return None;
         }
-        let share = Limits::address_share(most, (most / 4).max(1), self.running);
+        let share = Limits::address_share(limit, (limit / 4).max(1), self.running);
         for _ in 0..self.turn.len() {
             let network = self.turn.pop_front()?;
             let Some(queue) = self.networks.get_mut(&network) else { continue };
@@ -217,8 +219,8 @@ mod tests {
     fn too_many_of_one_network_do_not_wait() {
         let (calls, log) = (Calls::new(4, 2), Log::default());
         (0..5).for_each(|_| log.run(&calls, 1));
-        let refused = log.0.lock().unwrap().iter().filter(|(_, running)| running.is_none()).count();
-        assert_eq!((log.count(1), refused), (1, 2));
+        let rejected = log.0.lock().unwrap().iter().filter(|(_, running)| running.is_none()).count();
+        assert_eq!((log.count(1), rejected), (1, 2));
         log.run(&calls, 2);
         assert_eq!(log.count(2), 1);
     }

@@ -22,13 +22,15 @@ use uncork::{
 };
 
 use super::{
-    OriginPolicy, Shared,
     application::{Verdict, chosen},
     calls::Caller,
+    config::OriginPolicy,
     delivery::{frame, is_binary},
     key::Key,
     limits::LimitReached,
-    session::{Early, Left, Session},
+    printable::Printable,
+    session::{ClientMessage, LastPhase, Session},
+    shared::Shared,
     wire,
 };
 
@@ -38,33 +40,33 @@ const BODY: usize = 64 * 1024;
 /// Handles a request to connect.
 pub(super) fn request(shared: &Arc<Shared>, req: &mut Request<'_>, stopping: bool) -> Action {
     let counted = shared.counters.connection();
-    let refuse = |status: u16, text: &str| {
+    let reject = |status: u16, text: &str| {
         shared.counters.connect_error();
         wire::text(status, text).response
     };
     let Ok(accept) = ws::check(req) else {
-        return refuse(400, "Bad Request").header("Sec-Websocket-Version", "13").into();
+        return reject(400, "Bad Request").header("Sec-Websocket-Version", "13").into();
     };
     if !admits(shared.config.origin_policy, req) {
         return wire::text(403, "Forbidden").response.into();
     }
     if stopping {
-        return refuse(503, "Service Unavailable").into();
+        return reject(503, "Service Unavailable").into();
     }
     let guard = match shared.session_limits.take(req.peer().ip()) {
         Ok(guard) => guard,
         Err(LimitReached::Full) => {
             log::warn!(target: "uncork::relay", "client rejected: too many sessions");
-            return refuse(503, "Service Unavailable").into();
+            return reject(503, "Service Unavailable").into();
         }
         Err(LimitReached::Crowded) => {
             log::info!(target: "uncork::relay", "client rejected: too many sessions from {}", req.peer());
-            return refuse(429, "Too Many Requests").into();
+            return reject(429, "Too Many Requests").into();
         }
     };
     if shared.config.callback.connect.is_empty() {
         log::error!(target: "uncork::relay", "client rejected: callback.connect is not set");
-        return refuse(500, "Internal Server Error").into();
+        return reject(500, "Internal Server Error").into();
     }
     // Dropped when the request ends: rejected at once, or as a connection years later.
     req.on_end(move |_| drop((counted, guard)));
@@ -74,7 +76,7 @@ pub(super) fn request(shared: &Arc<Shared>, req: &mut Request<'_>, stopping: boo
     match req.has_body() {
         true => Action::Receive(Box::new(Body { client, call, bytes: Vec::new() })),
         false => {
-            client.ask(call);
+            client.call(call);
             Action::Suspend
         }
     }
@@ -109,7 +111,7 @@ impl Upload for Body {
 
     fn end(self: Box<Self>, _trailers: &Headers) -> Action {
         let Self { client, call, bytes } = *self;
-        client.ask(call.body(bytes));
+        client.call(call.body(bytes));
         Action::Suspend
     }
 }
@@ -123,7 +125,7 @@ struct PendingClient {
 }
 
 impl PendingClient {
-    fn ask(self, call: client::Request) {
+    fn call(self, call: client::Request) {
         let (shared, caller) = (self.shared.clone(), self.caller.clone());
         shared.application.connect(&shared.config, &caller, call, move |verdict| self.decide(verdict));
     }
@@ -142,8 +144,8 @@ impl PendingClient {
             Verdict::Busy => {
                 log::warn!(target: "uncork::relay", "connect callback: too many calls for clients of this address are waiting");
                 self.shared.counters.connect_error();
-                let refusal = wire::text(503, "Service Unavailable").header("Retry-After", "1");
-                self.respond(refusal.response);
+                let response = wire::text(503, "Service Unavailable").header("Retry-After", "1");
+                self.respond(response.response);
             }
             Verdict::NoKey => {
                 let header = &self.shared.config.session_header;
@@ -151,11 +153,11 @@ impl PendingClient {
                 self.fail(400, "Bad Request");
             }
             Verdict::Unreachable(error) => {
-                log::warn!(target: "uncork::relay", "connect callback: {error}");
+                log::warn!(target: "uncork::relay", "connect callback: {}", Printable(error.to_string().as_bytes()));
                 self.fail(502, "Bad Gateway");
             }
             Verdict::InvalidCall(error) => {
-                log::error!(target: "uncork::relay", "connect callback: {error}");
+                log::error!(target: "uncork::relay", "connect callback: {}", Printable(error.to_string().as_bytes()));
                 self.fail(500, "Internal Server Error");
             }
         }
@@ -167,7 +169,7 @@ impl PendingClient {
     }
 
     fn respond(self, response: Response) {
-        // An error means that the client has left.
+        // An error means that the client has disconnected.
         let _ = self.ticket.respond(response);
     }
 
@@ -194,11 +196,11 @@ impl PendingClient {
         let config = &shared.config;
         let session = Session::new(key, config.send_queue_size, config.limits.queue);
         let handler =
-            ClientHandler { shared: shared.clone(), session: session.clone(), caller, greeting, asked: false };
+            ClientHandler { shared: shared.clone(), session: session.clone(), caller, greeting, opened: false };
         let (switch, sender) = accept.config(shared.websocket.clone()).switch(handler);
         session.set_sender(sender);
         shared.registry.add(session);
-        // An error means that the client has left. Dropping the switch calls `closed`.
+        // An error means that the client has disconnected. Dropping the switch calls `closed`.
         let _ = ticket.respond(switch);
     }
 }
@@ -210,12 +212,12 @@ struct ClientHandler {
     caller: Caller,
     greeting: Option<Frame>,
     /// The connection is open, and the establish callback was called, if there is one.
-    asked: bool,
+    opened: bool,
 }
 
 impl Handler for ClientHandler {
     fn open(&mut self, _sender: &Sender) {
-        self.asked = true;
+        self.opened = true;
         let Self { shared, session, caller, greeting, .. } = self;
         let greeting = greeting.take();
         if shared.config.callback.establish.is_empty() {
@@ -225,10 +227,10 @@ impl Handler for ClientHandler {
         shared.application.establish(&shared.config, caller, session.key(), move |result| match result {
             Ok(()) => established(&its_shared, &its_session, &its_caller, greeting),
             Err(reason) => {
-                log::warn!(target: "uncork::relay", "establish callback of {}: {reason}", Name(its_session.key()));
+                log::warn!(target: "uncork::relay", "establish callback of {}: {reason}", Printable(its_session.key()));
                 its_shared.counters.connect_error();
-                its_session.refuse();
-                if its_shared.leave(&its_session) && its_session.owes_a_close() {
+                its_session.reject();
+                if its_shared.remove(&its_session) && its_session.owes_a_close() {
                     its_shared.notify_closed(its_session.key(), &its_caller);
                 }
             }
@@ -249,45 +251,46 @@ impl Handler for ClientHandler {
             Ok(guard) => guard,
             Err(_) => {
                 if session.overflow() {
-                    shared.counters.refused_client();
-                    let name = Name(session.key());
+                    shared.counters.rejected_client();
+                    let name = Printable(session.key());
                     log::warn!(target: "uncork::relay", "session {name}: closed with 1013, too many messages are waiting for \
                         the application");
                 }
                 return;
             }
         };
-        let early = Early { text: message.kind() == MessageKind::Text, message: message.bytes().to_vec(), guard, done };
-        if let Some(early) = session.received(early) {
-            pass_on(shared, session, caller, early);
+        let message =
+            ClientMessage { text: message.kind() == MessageKind::Text, message: message.bytes().to_vec(), guard, done };
+        if let Some(message) = session.received(message) {
+            pass_on(shared, session, caller, message);
         }
     }
 
     fn closed(&mut self, closed: &Closed) {
         let Self { shared, session, caller, .. } = self;
-        let name = Name(session.key());
+        let name = Printable(session.key());
         match closed.cause {
             CloseCause::Rejected { code, rule } => {
-                shared.counters.refused_client();
+                shared.counters.rejected_client();
                 log::info!(target: "uncork::relay", "session {name}: closed with {code}: {rule}");
             }
             cause => log::debug!(target: "uncork::relay", "session {name}: closed, {cause:?}, code {}", closed.code),
         }
         // Counts the message that was being written. The engine never began the others.
         shared.counters.message_errors(usize::from(closed.unsent > 0));
-        let left = session.closed();
-        let free = shared.leave(session);
-        match left {
+        let last = session.closed();
+        let free = shared.remove(session);
+        match last {
             // The establish callback is running: its response decides.
-            Left::Establishing if self.asked => {}
-            Left::Establishing => {
+            LastPhase::Establishing if self.opened => {}
+            LastPhase::Establishing => {
                 shared.counters.connect_error();
                 if free {
                     shared.notify_closed(session.key(), caller);
                 }
             }
-            Left::Open if free => shared.notify_closed(session.key(), caller),
-            Left::Open | Left::Quiet => {}
+            LastPhase::Open if free => shared.notify_closed(session.key(), caller),
+            LastPhase::Open | LastPhase::Quiet => {}
         }
     }
 }
@@ -299,28 +302,28 @@ fn established(shared: &Arc<Shared>, session: &Arc<Session>, caller: &Caller, gr
         Ok(early) => {
             shared.counters.messages(messages);
             for replaced in shared.registry.settle(session) {
-                log::info!(target: "uncork::relay", "session {}: replaced by a new connection", Name(session.key()));
+                log::info!(target: "uncork::relay", "session {}: replaced by a new connection", Printable(session.key()));
                 replaced.replace();
             }
             if let Some(early) = early {
                 pass_on(shared, session, caller, early);
             }
         }
-        // The client has left in the meantime, and the application does not know.
-        Err(Left::Open) if !shared.registry.has(session.key()) => shared.notify_closed(session.key(), caller),
+        // The client has disconnected in the meantime, and the application does not know.
+        Err(LastPhase::Open) if !shared.registry.has(session.key()) => shared.notify_closed(session.key(), caller),
         Err(_) => {}
     }
 }
 
 /// Passes a client's message to the application. The client's next message is read after the response.
-fn pass_on(shared: &Arc<Shared>, session: &Arc<Session>, caller: &Caller, early: Early) {
-    let Early { text, message, guard, done } = early;
+fn pass_on(shared: &Arc<Shared>, session: &Arc<Session>, caller: &Caller, message: ClientMessage) {
+    let ClientMessage { text, message, guard, done } = message;
     let (key, counters) = (session.key().clone(), shared.counters.clone());
     shared.application.receive(&shared.config, caller, session.key(), text, message, move |result| {
         drop(guard);
         if let Err(reason) = result {
             counters.lost_message();
-            log::warn!(target: "uncork::relay", "receive callback of {}: {reason}; the message is lost", Name(&key));
+            log::warn!(target: "uncork::relay", "receive callback of {}: {reason}; the message is lost", Printable(&key));
         }
         done.next();
     });
@@ -329,7 +332,7 @@ fn pass_on(shared: &Arc<Shared>, session: &Arc<Session>, caller: &Caller, early:
 impl Shared {
     /// Removes a session that has ended. Returns `true` if no other session has its key. If one has, that one calls the
     /// close callback when it ends.
-    fn leave(&self, session: &Arc<Session>) -> bool {
+    fn remove(&self, session: &Arc<Session>) -> bool {
         match self.registry.remove(session) {
             None => true,
             Some(successor) => {
@@ -348,18 +351,9 @@ impl Shared {
         self.application.close(&self.config, caller, key, move |result| {
             if let Err(reason) = result {
                 counters.close_error();
-                log::warn!(target: "uncork::relay", "close callback of {}: {reason}", Name(&its_key));
+                log::warn!(target: "uncork::relay", "close callback of {}: {reason}", Printable(&its_key));
             }
             drop(counted);
         });
-    }
-}
-
-/// Writes a key for the log, escaped, so that it cannot end the line.
-struct Name<'a>(&'a [u8]);
-
-impl std::fmt::Display for Name<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0.escape_ascii())
     }
 }

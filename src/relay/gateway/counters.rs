@@ -32,7 +32,7 @@ pub(super) struct Counters {
     closing_connections: AtomicU64,
     lost_messages: AtomicU64,
     close_errors: AtomicU64,
-    refused_clients: AtomicU64,
+    rejected_clients: AtomicU64,
 }
 
 /// One unit of a counter, which is decremented when this is dropped.
@@ -84,8 +84,8 @@ impl Counters {
         self.close_errors.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn refused_client(&self) {
-        self.refused_clients.fetch_add(1, Relaxed);
+    pub(super) fn rejected_client(&self) {
+        self.rejected_clients.fetch_add(1, Relaxed);
     }
 
     pub(super) fn read(&self) -> GatewayStats {
@@ -99,7 +99,7 @@ impl Counters {
             closing_connections: read(&self.closing_connections),
             lost_messages: read(&self.lost_messages),
             close_errors: read(&self.close_errors),
-            refused_clients: read(&self.refused_clients),
+            rejected_clients: read(&self.rejected_clients),
         }
     }
 }
@@ -128,7 +128,7 @@ pub struct GatewayStats {
     pub close_errors: u64,
     /// Clients whose connections were closed because they broke a rule or exceeded a limit, with 1002, 1007, 1008, 1009
     /// or 1013.
-    pub refused_clients: u64,
+    pub rejected_clients: u64,
 }
 
 impl fmt::Display for GatewayStats {
@@ -201,7 +201,7 @@ mod tests {
             closing_connections: 4,
             lost_messages: 7,
             close_errors: 8,
-            refused_clients: 9,
+            rejected_clients: 9,
         };
         assert_eq!(
             stats.to_string(),

@@ -3,17 +3,18 @@
 //! The message is encoded once, and all sessions share its bytes. A session that has room queues it at once. The
 //! delivery waits for all others in parallel, up to `send_timeout`, and while the application waits for the response.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use uncork::{Action, Consumed, LoopHandle, Request, Ticket, Upload, h1::Headers, ws::Frame};
 
 use super::{
-    Shared,
     access::ParsedRequest,
     key::Key,
     session::{Offered, Session, Waiter, Waiting},
+    shared::Shared,
     wire::{self, Problem, SizedResponse},
 };
+use crate::relay::lock::lock;
 
 /// The targets of a message.
 pub(super) struct Targets {
@@ -27,7 +28,7 @@ pub(super) struct Targets {
 /// A message that is being delivered.
 pub(super) struct Delivery {
     shared: Arc<Shared>,
-    asked: ParsedRequest,
+    request: ParsedRequest,
     state: Mutex<State>,
 }
 
@@ -42,30 +43,30 @@ struct State {
 
 /// Handles a request of the application to send a message to sessions.
 pub(super) fn request(shared: &Arc<Shared>, req: &mut Request<'_>, last: bool) -> Action {
-    let asked = ParsedRequest::of(req);
-    let reply = |reply: SizedResponse| Action::from(asked.log(shared, reply));
+    let request = ParsedRequest::of(req);
+    let respond = |response: SizedResponse| Action::from(request.log(shared, response));
     if req.method() != "POST" {
-        return reply(wire::fault(405, "required POST method").header("Allow", "POST"));
+        return respond(wire::fault(405, "required POST method").header("Allow", "POST"));
     }
     let keys = || req.headers().get_all(&shared.config.session_header);
     if keys().next().is_none() {
-        return reply(wire::fault(400, "session header is missing"));
+        return respond(wire::fault(400, "session header is missing"));
     }
     let found = shared.registry.find(keys());
     let missing = keys().zip(&found).filter(|(_, found)| found.is_none());
     let missing: Vec<_> = missing.map(|(key, _)| (Problem::NotFound, Key::from(key))).collect();
     if shared.config.strict_broadcast && !missing.is_empty() {
-        return reply(wire::problems(&missing, true));
+        return respond(wire::problems(&missing, true));
     }
     let limit = shared.config.limits.send;
     if req.content_length().is_some_and(|length| length > limit as u64) {
-        return reply(too_large());
+        return respond(too_large());
     }
     let binary = is_binary(req.header("content-type"));
     let targets = Targets { found: found.into_iter().flatten().collect(), missing, last, binary };
 
     let state = State { ticket: Some(req.ticket()), problems: Vec::new(), waiting: Vec::new(), left: 1 };
-    let delivery = Arc::new(Delivery { shared: shared.clone(), asked, state: Mutex::new(state) });
+    let delivery = Arc::new(Delivery { shared: shared.clone(), request, state: Mutex::new(state) });
     let leaving = delivery.clone();
     // The request is over: nothing needs to wait any more.
     req.on_end(move |_| leaving.give_up());
@@ -107,8 +108,8 @@ impl Upload for Body {
     fn data(&mut self, chunk: &[u8]) -> Consumed {
         if chunk.len() > self.limit - self.bytes.len() {
             self.targets = None;
-            let Delivery { shared, asked, .. } = &*self.delivery;
-            return Consumed::Stop(asked.log(shared, too_large()).into());
+            let Delivery { shared, request, .. } = &*self.delivery;
+            return Consumed::Stop(request.log(shared, too_large()).into());
         }
         self.bytes.extend_from_slice(chunk);
         Consumed::All
@@ -133,7 +134,7 @@ impl Drop for Body {
 
 impl Delivery {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Offers the message to all targets.
@@ -190,17 +191,17 @@ impl Delivery {
         };
         for (target, session) in waiting {
             let waiting = Waiting::new(self.clone(), target);
-            if session.forget(&waiting) {
+            if session.remove_waiting(&waiting) {
                 waiting.queued(Err(Problem::TimedOut));
             }
         }
     }
 
-    fn respond(&self, reply: SizedResponse) {
+    fn respond(&self, response: SizedResponse) {
         let ticket = self.state().ticket.take();
         if let Some(ticket) = ticket {
-            // An error means that the application has left.
-            let _ = ticket.respond(self.asked.log(&self.shared, reply));
+            // An error means that the application has disconnected.
+            let _ = ticket.respond(self.request.log(&self.shared, response));
         }
     }
 }
@@ -233,7 +234,7 @@ mod tests {
         // They are not established: their messages are held, and the test can look at them.
         let sessions: Vec<_> = (0..1000).map(|n| Session::new(n.to_string().into_bytes().into(), 1, 1 << 20)).collect();
         let state = State { ticket: None, problems: Vec::new(), waiting: Vec::new(), left: 1 };
-        let delivery = Delivery { shared: shared.clone(), asked: ParsedRequest::nothing(), state: Mutex::new(state) };
+        let delivery = Delivery { shared: shared.clone(), request: ParsedRequest::nothing(), state: Mutex::new(state) };
         let targets = Targets { found: sessions.clone(), missing: Vec::new(), last: false, binary: false };
         Arc::new(delivery).start(targets, b"hello, all", loop_handle);
 

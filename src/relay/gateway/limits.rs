@@ -3,18 +3,19 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use uncork::{Limits, PeerAddr};
 
-use super::GatewayLimits;
+use super::config::GatewayLimits;
+use crate::relay::lock::lock;
 
 /// A limited amount of something: sessions, or bytes of messages.
 pub(super) struct AddressLimits {
     taken: Mutex<Taken>,
-    most: usize,
-    most_of_address: usize,
+    limit: usize,
+    limit_of_address: usize,
 }
 
 #[derive(Default)]
@@ -46,12 +47,12 @@ impl AddressLimits {
 
     /// Limits the amount in all, and that of one address. The share of an address shrinks as the total fills
     /// ([`Limits::address_share`]).
-    pub(super) fn of(most: usize, most_of_address: usize) -> Arc<Self> {
-        Arc::new(Self { taken: Mutex::default(), most, most_of_address })
+    pub(super) fn of(limit: usize, limit_of_address: usize) -> Arc<Self> {
+        Arc::new(Self { taken: Mutex::default(), limit, limit_of_address })
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.taken)
     }
 
     /// Takes one for this address. With `None`, it counts only in the total.
@@ -63,11 +64,11 @@ impl AddressLimits {
     pub(super) fn take_some(self: &Arc<Self>, ip: Option<IpAddr>, amount: usize) -> Result<AddressGuard, LimitReached> {
         let network = ip.map(PeerAddr::network_of);
         let mut taken = self.taken();
-        if amount > self.most - taken.all.min(self.most) {
+        if amount > self.limit - taken.all.min(self.limit) {
             return Err(LimitReached::Full);
         }
         if let Some(network) = network {
-            let share = Limits::address_share(self.most, self.most_of_address, taken.all);
+            let share = Limits::address_share(self.limit, self.limit_of_address, taken.all);
             let count = taken.by_address.get(&network).copied().unwrap_or_default();
             if amount > share.saturating_sub(count) {
                 return Err(LimitReached::Crowded);
@@ -120,8 +121,8 @@ mod tests {
     fn four_addresses_cannot_take_everything() {
         // Of sessions, with the defaults; and of bytes, with a quarter for each address.
         let GatewayLimits { sessions, sessions_per_address, .. } = GatewayLimits::default();
-        for (most, per_address, amount) in [(sessions, sessions_per_address, 1), (256 << 20, 64 << 20, 1 << 20)] {
-            let (table, mut taken) = (AddressLimits::of(most, per_address), Vec::new());
+        for (limit, per_address, amount) in [(sessions, sessions_per_address, 1), (256 << 20, 64 << 20, 1 << 20)] {
+            let (table, mut taken) = (AddressLimits::of(limit, per_address), Vec::new());
             let address = |n: u8| Some([192, 0, 2, n].into());
             loop {
                 let before = taken.len();
@@ -130,7 +131,7 @@ mod tests {
                     break;
                 }
             }
-            assert!(taken.len() * amount < most / 10 * 8, "{} of {most}", taken.len() * amount);
+            assert!(taken.len() * amount < limit / 10 * 8, "{} of {limit}", taken.len() * amount);
             let others: Vec<_> = (10..20).map(|n| table.take_some(address(n), amount)).collect();
             assert!(others.iter().all(Result::is_ok));
         }

@@ -27,10 +27,12 @@
 //! | `calls` | how many of them run at once, and for which clients |
 //! | `wire` | the responses, byte for byte |
 //! | `counters`, `access` | statistics, and the log of requests |
+//! | `printable` | text of a peer, for the log |
+//! | `shared` | the part that all clones share |
 //! | here | which module handles which request |
 //!
-//! **Locking.** One lock for the registry, held for one access to a map, and one for each session, held for a few
-//! operations on its queue. No lock is held while application code or a call runs.
+//! **Locking.** The registry has a lock, held for one access to a map. Each session has one, held for a few operations
+//! on its queue. No lock is held while application code or a call runs.
 //!
 //! **Differences from kuiperbelt**, on purpose:
 //! - Handshake and origin are checked before the application is called.
@@ -56,22 +58,19 @@ mod counters;
 mod delivery;
 mod key;
 mod limits;
+mod printable;
 mod registry;
 mod session;
+mod shared;
 mod wire;
 
-use std::{
-    fmt,
-    sync::{Arc, atomic::AtomicBool},
-};
+use std::{fmt, sync::Arc};
 
-use uncork::{Action, Consumed, Handler, Request, Upload, h1::Headers, ws};
+use uncork::{Action, Consumed, Handler, Request, Upload, h1::Headers};
 
 use super::config::ConfigError;
 
-use self::{
-    access::ParsedRequest, application::Application, counters::Counters, limits::AddressLimits, registry::Registry,
-};
+use self::{access::ParsedRequest, shared::Shared};
 pub use self::{
     config::{GatewayCallbacks, GatewayConfig, GatewayFile, GatewayLimits, GatewayPaths, OriginPolicy},
     counters::GatewayStats,
@@ -93,19 +92,6 @@ pub struct Gateway {
     stopping: bool,
 }
 
-struct Shared {
-    config: GatewayConfig,
-    websocket: ws::Config,
-    application: Application,
-    registry: Registry,
-    session_limits: Arc<AddressLimits>,
-    /// Bytes of messages that the application has not responded to.
-    pending: Arc<AddressLimits>,
-    /// It was logged that messages of clients are dropped.
-    drop_logged: AtomicBool,
-    counters: Arc<Counters>,
-}
-
 impl Gateway {
     /// Creates a gateway without clients.
     ///
@@ -113,34 +99,7 @@ impl Gateway {
     /// Returns an error if the configuration is invalid. The application is not called.
     pub fn new(config: GatewayConfig) -> Result<Self, ConfigError> {
         let config = config.checked()?;
-        let websocket = ws::Config::new()
-            .message(config.limits.message as u64)
-            .queue(config.limits.queue)
-            .queue_messages(config.send_queue_size)
-            .message_timeout(config.message_timeout)
-            .ping_interval(config.ping_interval)
-            .idle_timeout(config.idle_timeout);
-        if let (Some(ping), Some(idle)) = (config.ping_interval, config.idle_timeout)
-            && ping >= idle
-        {
-            log::warn!(target: "uncork::relay", "ping_interval ({ping:?}) is not shorter than idle_timeout ({idle:?}): live \
-                clients will be dropped");
-        }
-        let websocket = match config.ping_interval {
-            Some(interval) => websocket.pong_timeout(interval),
-            None => websocket,
-        };
-        let shared = Shared {
-            websocket,
-            application: Application::new(&config),
-            registry: Registry::default(),
-            session_limits: AddressLimits::new(&config.limits),
-            pending: AddressLimits::of(config.limits.pending, config.limits.pending.div_ceil(4)),
-            drop_logged: AtomicBool::new(false),
-            counters: Arc::default(),
-            config,
-        };
-        Ok(Self { shared: Arc::new(shared), stopping: false })
+        Ok(Self { shared: Arc::new(Shared::new(config)), stopping: false })
     }
 
     /// Returns the configuration.
@@ -163,14 +122,14 @@ impl Gateway {
     pub fn handle(&self, req: &mut Request<'_>) -> Action {
         let Self { shared, stopping } = self;
         let path = &shared.config.path;
-        let reply = |reply| Action::from(ParsedRequest::of(req).log(shared, reply));
+        let respond = |response| Action::from(ParsedRequest::of(req).log(shared, response));
         match req.path() {
             own if own == path.send => delivery::request(shared, req, false),
             own if own == path.connect => connect::request(shared, req, *stopping),
             own if own == path.close => delivery::request(shared, req, true),
             own if own == path.stats => self.stats_response(req),
-            own if own == path.ping => reply(wire::ok()),
-            _ => reply(wire::not_found()),
+            own if own == path.ping => respond(wire::ok()),
+            _ => respond(wire::not_found()),
         }
     }
 
@@ -188,11 +147,11 @@ impl Gateway {
 
     fn stats_as(&self, format: Option<Format>, now: std::time::SystemTime) -> Action {
         let stats = self.stats();
-        let reply = match format {
+        let response = match format {
             Some(Format::Text) => wire::stats("text/plain", stats.lines(now)),
             Some(Format::Other) | None => wire::stats("application/json", format!("{stats}\n")),
         };
-        reply.response.into()
+        response.response.into()
     }
 }
 
@@ -218,8 +177,8 @@ struct Form {
 
 impl Upload for Form {
     fn data(&mut self, chunk: &[u8]) -> Consumed {
-        const MOST: usize = 4096;
-        if self.bytes.len() + chunk.len() > MOST {
+        const LIMIT: usize = 4096;
+        if self.bytes.len() + chunk.len() > LIMIT {
             return Consumed::Stop(wire::text(413, "Request Entity Too Large").close().response.into());
         }
         self.bytes.extend_from_slice(chunk);

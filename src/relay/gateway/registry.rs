@@ -10,10 +10,11 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use super::{key::Key, session::Session};
+use crate::relay::lock::lock;
 
 /// All sessions.
 #[derive(Default)]
@@ -45,7 +46,7 @@ impl SessionList {
 
 impl Registry {
     fn sessions(&self) -> MutexGuard<'_, HashMap<Key, SessionList>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.sessions)
     }
 
     /// Adds a session; messages for its key go to it from now on.

@@ -8,7 +8,7 @@
 //!                └─ Closed: an error
 //!
 //!   Establishing ──open──▶ Open ──/close, replaced──▶ Closing ──▶ Closed
-//!        └──rejected, or the client has left───────────────────────▲
+//!        └──rejected, or the client has disconnected───────────────▲
 //! ```
 //!
 //! The lock is held for a few operations on the queue. Deliveries that waited are notified without it.
@@ -16,12 +16,13 @@
 use std::{
     collections::VecDeque,
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use uncork::ws::{Done, Frame, SendError, Sender};
 
 use super::{key::Key, limits::AddressGuard, wire::Problem};
+use crate::relay::lock::lock;
 
 /// Minimum number of messages that are held for a client that is being established.
 const HELD: usize = 256;
@@ -77,7 +78,7 @@ struct State {
     queue: VecDeque<Queued>,
     listening: Listening,
     /// A message that the client sent before the session was established.
-    early: Option<Box<Early>>,
+    early: Option<Box<ClientMessage>>,
     /// The last message is held already; no other is accepted.
     ending: bool,
     /// The application has closed the session, or has another connection with its key: the close callback is not
@@ -102,7 +103,7 @@ enum Phase {
 enum Listening {
     No,
     /// The callback is being registered; the sender may call at once.
-    Asking,
+    Registering,
     /// The sender has called during the registration.
     Called,
     Yes,
@@ -117,7 +118,7 @@ struct Queued {
 }
 
 /// A message of the client, and the token that lets the next one in.
-pub(super) struct Early {
+pub(super) struct ClientMessage {
     pub(super) text: bool,
     pub(super) message: Vec<u8>,
     /// Counts its bytes among those that the application has not responded to.
@@ -134,14 +135,14 @@ pub(super) enum Offered {
     Waits,
 }
 
-/// The state of a session when its connection ended.
+/// The phase of a session when its connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Left {
+pub(super) enum LastPhase {
     /// The application has not agreed yet.
     Establishing,
     /// The close callback must be called.
     Open,
-    /// The application knows already.
+    /// The application has ended the session, or has another one with its key.
     Quiet,
 }
 
@@ -170,7 +171,7 @@ impl Session {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Sets the sender, by which messages go to the client.
@@ -208,21 +209,21 @@ impl Session {
     }
 
     /// Removes a message that waits. Returns `true` if it was still waiting.
-    pub(super) fn forget(&self, waiting: &Waiting) -> bool {
+    pub(super) fn remove_waiting(&self, waiting: &Waiting) -> bool {
         let mut state = self.state();
         let at = state.queue.iter().position(|queued| queued.waiter.as_ref().is_some_and(|other| other.is(waiting)));
         at.and_then(|at| state.queue.remove(at)).is_some()
     }
 
     /// Opens the session: sends the greeting and the messages that were held. Returns a message that the client has
-    /// sent in the meantime. The error is the state in which the client has left.
-    pub(super) fn open(self: &Arc<Self>, greeting: Option<Frame>) -> Result<Option<Early>, Left> {
+    /// sent in the meantime. The error is the last phase of a session that has ended.
+    pub(super) fn open(self: &Arc<Self>, greeting: Option<Frame>) -> Result<Option<ClientMessage>, LastPhase> {
         let early = {
             let mut state = self.state();
             match state.phase {
                 Phase::Establishing => state.phase = Phase::Open,
-                _ if state.quiet => return Err(Left::Quiet),
-                _ => return Err(Left::Open),
+                _ if state.quiet => return Err(LastPhase::Quiet),
+                _ => return Err(LastPhase::Open),
             }
             if let Some(frame) = greeting {
                 state.queue.push_front(Queued { frame, last: false, waiter: None });
@@ -236,7 +237,7 @@ impl Session {
     /// Takes a message of the client. Returns it if it can be passed on now. Otherwise it is kept, and no further
     /// message is read until then. Messages that arrive while the session closes are dropped: for the application it
     /// has ended.
-    pub(super) fn received(&self, early: Early) -> Option<Early> {
+    pub(super) fn received(&self, early: ClientMessage) -> Option<ClientMessage> {
         let mut state = self.state();
         match state.phase {
             Phase::Establishing => {
@@ -252,26 +253,26 @@ impl Session {
     fn drain(self: &Arc<Self>) {
         loop {
             let mut queued = Vec::new();
-            let ask = {
+            let sender = {
                 let mut state = self.state();
-                if state.phase == Phase::Establishing || state.listening == Listening::Asking {
+                if state.phase == Phase::Establishing || state.listening == Listening::Registering {
                     return;
                 }
                 state.drain(&mut queued);
                 let waits = !state.queue.is_empty() && state.listening != Listening::Yes;
                 let sender = state.sender.clone().filter(|_| waits);
                 if sender.is_some() {
-                    state.listening = Listening::Asking;
+                    state.listening = Listening::Registering;
                 }
                 sender
             };
             queued.into_iter().for_each(|(waiter, result): (Waiting, _)| waiter.queued(result));
-            let Some(sender) = ask else { return };
+            let Some(sender) = sender else { return };
             // Without the lock: the sender may call at once.
             let session = self.clone();
             sender.on_room(move || session.has_room());
             let mut state = self.state();
-            if state.listening == Listening::Asking {
+            if state.listening == Listening::Registering {
                 state.listening = Listening::Yes;
                 return;
             }
@@ -282,7 +283,7 @@ impl Session {
     fn has_room(self: &Arc<Self>) {
         {
             let mut state = self.state();
-            if state.listening == Listening::Asking {
+            if state.listening == Listening::Registering {
                 state.listening = Listening::Called;
                 return;
             }
@@ -319,7 +320,7 @@ impl Session {
     }
 
     /// Ends the stream without a Close frame, because the application did not agree.
-    pub(super) fn refuse(&self) {
+    pub(super) fn reject(&self) {
         self.end(Sender::close_without_handshake);
     }
 
@@ -340,23 +341,23 @@ impl Session {
     }
 
     /// Records that the connection has ended.
-    pub(super) fn closed(&self) -> Left {
-        let (left, queue, early) = {
+    pub(super) fn closed(&self) -> LastPhase {
+        let (last, queue, early) = {
             let mut state = self.state();
-            let left = match state.phase {
+            let last = match state.phase {
                 // The application has ended it, so it knows.
-                _ if state.quiet || state.ending => Left::Quiet,
-                Phase::Establishing => Left::Establishing,
-                _ => Left::Open,
+                _ if state.quiet || state.ending => LastPhase::Quiet,
+                Phase::Establishing => LastPhase::Establishing,
+                _ => LastPhase::Open,
             };
             state.phase = Phase::Closed;
-            state.quiet = left == Left::Quiet;
+            state.quiet = last == LastPhase::Quiet;
             state.sender = None;
-            (left, mem::take(&mut state.queue), state.early.take())
+            (last, mem::take(&mut state.queue), state.early.take())
         };
         drop(early);
         notify_closed(queue);
-        left
+        last
     }
 }
 

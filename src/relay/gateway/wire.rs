@@ -158,8 +158,8 @@ mod tests {
     fn sizes_are_those_of_the_bodies() {
         assert_eq!((ok().size, not_found().size, unreadable().size), (15, 19, 15));
         let bob = Key::from(&b"bob"[..]);
-        let reply = problems(&[(Problem::NotFound, bob.clone()), (Problem::Closed, bob)], true);
+        let response = problems(&[(Problem::NotFound, bob.clone()), (Problem::Closed, bob)], true);
         let want = r#"{"errors":[{"error":"kuiperbelt: session is not found","session":"bob"},{"error":"kuiperbelt: session is closed","session":"bob"}],"result":"NG"}"#;
-        assert_eq!(reply.size, want.len() + 1);
+        assert_eq!(response.size, want.len() + 1);
     }
 }

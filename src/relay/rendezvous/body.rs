@@ -195,7 +195,7 @@ where
 mod tests {
     use super::*;
 
-    fn refused(body: &str) -> String {
+    fn rejected(body: &str) -> String {
         let fault = CreateOptions::parse(body.as_bytes()).expect_err(body);
         assert_eq!((fault.status, &*fault.name), (400, "InvalidBodyError"));
         fault.message.into_owned()
@@ -208,8 +208,8 @@ mod tests {
 
     #[test]
     fn invalid_json_is_rejected_with_the_parsers_message() {
-        assert!(refused("{\"a\":").starts_with("Invalid JSON: EOF while parsing"), "{}", refused("{\"a\":"));
-        assert!(refused(" ").starts_with("Invalid JSON: "));
+        assert!(rejected("{\"a\":").starts_with("Invalid JSON: EOF while parsing"), "{}", rejected("{\"a\":"));
+        assert!(rejected(" ").starts_with("Invalid JSON: "));
     }
 
     #[test]
@@ -228,10 +228,10 @@ mod tests {
         for name in
             ["@", "{", "}", "[", "]", ".<", ">", "@{}[].<>", "", "a b", "a:", "ä", "\u{2018}", "(", "a\\r", "\\u0000"]
         {
-            let message = refused(&format!("{{\"upload_headers\":{{\"{name}\":\"x\"}}}}"));
+            let message = rejected(&format!("{{\"upload_headers\":{{\"{name}\":\"x\"}}}}"));
             assert!(message.starts_with("Not a valid HTTP header name: "), "{message}");
         }
-        assert_eq!(refused(r#"{"download_headers":{"@{}[].<>":"x"}}"#), "Not a valid HTTP header name: @{}[].<>");
+        assert_eq!(rejected(r#"{"download_headers":{"@{}[].<>":"x"}}"#), "Not a valid HTTP header name: @{}[].<>");
         for name in ["Transfer-Encoding", "TRANSFER-ENCODING", "Trailer", "Upgrade"] {
             assert!(download(&format!("{{\"{name}\":\"chunked\"}}")).is_err(), "{name}");
         }
@@ -240,8 +240,8 @@ mod tests {
 
     #[test]
     fn values_are_printable() {
-        assert_eq!(refused(r#"{"download_headers":{"A":"\b"}}"#), "Not a valid HTTP header value: \"\u{8}\"");
-        assert_eq!(refused(r#"{"download_headers":{"A":["a","\n"]}}"#), "Not a valid HTTP header value: \"a,\n\"");
+        assert_eq!(rejected(r#"{"download_headers":{"A":"\b"}}"#), "Not a valid HTTP header value: \"\u{8}\"");
+        assert_eq!(rejected(r#"{"download_headers":{"A":["a","\n"]}}"#), "Not a valid HTTP header value: \"a,\n\"");
         for value in ["\"a\\r\\nB: c\"", "\"\\u0000\"", "\"\\u007f\"", "\"ü\"", "{}", "[[\"a\"]]", "[{}]"] {
             assert!(download(&format!("{{\"A\":{value}}}")).is_err(), "{value}");
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::super::{
     config::{self as checks, ConfigError},
+    service::ServiceConfig,
     wire::CorsPolicy,
 };
 
@@ -84,7 +85,7 @@ pub struct RendezvousConfig {
     /// With `true`, creators of streams cannot set fields that a browser or a proxy attributes to this origin. Default:
     /// `true`.
     ///
-    /// Downloads are then sent as attachments, with the file name that was asked for. Their type is one that browsers
+    /// Downloads are then sent as attachments, with the file name that the creator asked for. Their type is one that browsers
     /// do not run: HTML, SVG, XML, scripts and the like become `application/octet-stream`, and so does a missing type.
     /// They also carry `nosniff`, a sandboxing policy, `no-store` and `noindex`. Fields that act on an origin
     /// (`Set-Cookie`, `Clear-Site-Data`) or control a proxy in front (`X-Accel-Redirect`) are removed from both
@@ -93,7 +94,7 @@ pub struct RendezvousConfig {
     pub neutral: bool,
     /// Origins whose pages may use the service from a browser (CORS): `https://example.org`, or `*` for all. Default:
     /// none.
-    pub allow_origins: Vec<String>,
+    pub allowed_origins: Vec<String>,
 }
 
 impl Default for RendezvousConfig {
@@ -119,7 +120,7 @@ impl Default for RendezvousConfig {
             strict: true,
             list: false,
             neutral: true,
-            allow_origins: Vec::new(),
+            allowed_origins: Vec::new(),
         }
     }
 }
@@ -129,18 +130,23 @@ impl RendezvousConfig {
     pub(super) fn longest(&self) -> Duration {
         self.ttl.max(self.ttl_max)
     }
+}
 
-    /// Checks the values, and brings the base path into its one spelling.
-    pub(super) fn checked(mut self) -> Result<Self, ConfigError> {
+impl ServiceConfig for RendezvousConfig {
+    fn checked(mut self) -> Result<Self, ConfigError> {
         self.base_path = checks::base_path(&self.base_path)?;
         checks::server(&self.server)?;
-        checks::origins(&mut self.allow_origins)?;
+        checks::origins(&mut self.allowed_origins)?;
         let Self { ttl, ttl_max, first_use_timeout, status_ttl, lifetime, body_timeout, .. } = &mut self;
         checks::times([ttl, ttl_max, first_use_timeout, status_ttl, lifetime, body_timeout]);
         if self.receivers == 0 {
             return Err(ConfigError::new("invalid receivers: must be at least 1"));
         }
         Ok(self)
+    }
+
+    fn base_path(&self) -> &str {
+        &self.base_path
     }
 }
 
@@ -154,7 +160,7 @@ impl CorsPolicy for RendezvousConfig {
     }
 
     fn origins(&self) -> &[String] {
-        &self.allow_origins
+        &self.allowed_origins
     }
 }
 
@@ -172,7 +178,7 @@ mod tests {
         assert!(with(|_| {}).is_ok());
         assert!(with(|c| c.base_path = "x".into()).is_err());
         assert!(with(|c| c.server = "a\r\nb: c".into()).is_err());
-        assert!(with(|c| c.allow_origins = vec!["example.org".into()]).is_err());
+        assert!(with(|c| c.allowed_origins = vec!["example.org".into()]).is_err());
         assert!(with(|c| c.receivers = 0).is_err());
         let forever = with(|c| (c.ttl, c.status_ttl, c.lifetime) = (Duration::MAX, Duration::MAX, Duration::MAX));
         assert!(forever.is_ok_and(|c| c.ttl < Duration::MAX), "a clock can take it");

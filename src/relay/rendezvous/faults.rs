@@ -1,10 +1,13 @@
 //! All errors: status, name and message, word for word as in http-rendezvous.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use uncork::Response;
 
-use super::super::json::JsonObject;
+use crate::relay::{json::JsonObject, wire::retry_after};
+
+/// `Retry-After` if the time is unknown.
+pub(super) const SOON: Duration = Duration::from_secs(1);
 
 /// An error, whose JSON is `{"name":…,"message":…}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +44,7 @@ pub(super) const UNSPECIFIED: Fault = fault(400, "Error", "The other side encoun
 
 // Errors of our own: http-rendezvous has no limits.
 pub(super) const NO_RANDOM: Fault = fault(500, "InternalError", "Cannot read random bytes");
-pub(super) const STOPPING: Fault = fault(503, "ServerStoppingError", "The server is stopping");
+const STOPPING: Fault = fault(503, "ServerStoppingError", "The server is stopping");
 pub(super) const CROWDED: Fault = fault(429, "RateLimitError", "Too many addresses create streams");
 pub(super) const SERVICE_WORKER: Fault = fault(400, "BadRequestError", "A stream cannot be a service worker");
 
@@ -50,20 +53,24 @@ pub(super) const PARTIAL: Fault =
 
 // Errors of a configurable limit contain the limit.
 
-pub(super) fn json_too_large(most: usize) -> Fault {
-    limit(413, "BodyTooLargeError", format!("The JSON is too large: at most {most} bytes"))
+pub(super) fn json_too_large(limit: usize) -> Fault {
+    of_limit(413, "BodyTooLargeError", format!("The JSON is too large: at most {limit} bytes"))
 }
 
-pub(super) fn stream_too_large(most: u64) -> Fault {
-    limit(413, "BodyTooLargeError", format!("The stream is too large: at most {most} bytes"))
+pub(super) fn stream_too_large(limit: u64) -> Fault {
+    of_limit(413, "BodyTooLargeError", format!("The stream is too large: at most {limit} bytes"))
 }
 
-pub(super) fn too_many(most: usize) -> Fault {
-    limit(503, "TooManyStreamsError", format!("There are too many streams: at most {most}"))
+pub(super) fn too_many(limit: usize) -> Fault {
+    of_limit(503, "TooManyStreamsError", format!("There are too many streams: at most {limit}"))
 }
 
-pub(super) fn too_many_fields(most: usize) -> Fault {
-    limit(503, "TooManyStreamsError", format!("The fields of all streams are too large: at most {most} bytes of JSON"))
+pub(super) fn too_many_fields(limit: usize) -> Fault {
+    of_limit(
+        503,
+        "TooManyStreamsError",
+        format!("The fields of all streams are too large: at most {limit} bytes of JSON"),
+    )
 }
 
 pub(super) fn too_many_fields_of_address() -> Fault {
@@ -71,15 +78,15 @@ pub(super) fn too_many_fields_of_address() -> Fault {
     fault(429, "TooManyStreamsError", message)
 }
 
-pub(super) fn too_many_of_address(most: usize) -> Fault {
-    limit(429, "TooManyStreamsError", format!("There are too many streams for this address: at most {most}"))
+pub(super) fn too_many_of_address(limit: usize) -> Fault {
+    of_limit(429, "TooManyStreamsError", format!("There are too many streams for this address: at most {limit}"))
 }
 
 pub(super) fn too_fast(per_minute: u32) -> Fault {
-    limit(429, "RateLimitError", format!("Streams are created too fast: at most {per_minute} a minute"))
+    of_limit(429, "RateLimitError", format!("Streams are created too fast: at most {per_minute} a minute"))
 }
 
-fn limit(status: u16, name: &'static str, message: String) -> Fault {
+fn of_limit(status: u16, name: &'static str, message: String) -> Fault {
     Fault { status, name: name.into(), message: message.into() }
 }
 
@@ -100,6 +107,11 @@ impl Fault {
     pub(super) fn response(&self) -> Response {
         json(self.status, self.json())
     }
+}
+
+/// Returns the response to a request that arrives, or still waits, while the server is stopping.
+pub(super) fn stopping() -> Response {
+    STOPPING.response().header("Retry-After", retry_after(SOON))
 }
 
 /// Returns a response with JSON. It may contain text of a client, so browsers must not take it for a page.

@@ -1,24 +1,34 @@
 //! Requests that wait for each other: how they begin to wait, and what happens when all have connected, a side has
-//! left, or the time is over. Each function here locks the state itself, unless it gets a stream.
+//! ended, or a timeout has passed. Each function here locks the state itself, unless it gets a stream.
 
 use std::{sync::Arc, time::Duration};
 
-use uncork::{Moment, Request, RequestEnd, RequestId, Response, h1::Headers};
+use uncork::{Action, Consumed, Moment, Request, RequestEnd, RequestId, Response, Upload, h1::Headers};
 
 use super::{
-    super::{
-        addresses::Refused,
-        json::JsonObject,
-        unused::NoRoom,
-        wire::{CorsHeaders, retry_after},
-    },
-    SOON, Shared, Side,
-    faults::{self, Fault},
+    faults::{self, Fault, SOON},
     id::Id,
-    state::{CreateRequest, Full},
+    state::{CreateError, CreateRequest, State},
     stream::{Stream, Waiter},
-    transfer::{FirstByte, Inlets},
+    transfer::Inlets,
 };
+use crate::relay::{
+    addresses::Rejected,
+    json::JsonObject,
+    service::Service,
+    unused::NoRoom,
+    wire::{CorsHeaders, retry_after},
+};
+
+/// The part that all clones of a rendezvous share.
+pub(super) type Shared = Service<State>;
+
+/// The side of a stream that a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Source,
+    Destination,
+}
 
 impl Shared {
     pub(super) fn create(&self, request: CreateRequest, now: Moment) -> Response {
@@ -37,15 +47,17 @@ impl Shared {
                 return faults::json(201, JsonObject::new().member("stream", id.to_string()).end())
                     .header("Location", location);
             }
-            Err(Full::Room(NoRoom::Full)) => (faults::too_many(config.streams), config.ttl),
-            Err(Full::Room(NoRoom::Share(share))) => (faults::too_many_of_address(share), config.ttl),
-            Err(Full::AddressFields) => (faults::too_many_fields_of_address(), config.ttl),
-            Err(Full::Fields) => (faults::too_many_fields(config.json_total), config.ttl),
-            Err(Full::Address(Refused::TooMany)) => {
+            Err(CreateError::Room(NoRoom::Full)) => (faults::too_many(config.streams), config.ttl),
+            Err(CreateError::Room(NoRoom::Share(share))) => (faults::too_many_of_address(share), config.ttl),
+            Err(CreateError::AddressFields) => (faults::too_many_fields_of_address(), config.ttl),
+            Err(CreateError::Fields) => (faults::too_many_fields(config.json_total), config.ttl),
+            Err(CreateError::Address(Rejected::TooMany)) => {
                 (faults::too_many_of_address(config.streams_per_address), config.ttl)
             }
-            Err(Full::Address(Refused::TooFast(after))) => (faults::too_fast(config.creations_per_minute), after),
-            Err(Full::Address(Refused::Crowded)) => (faults::CROWDED, SOON),
+            Err(CreateError::Address(Rejected::TooFast(after))) => {
+                (faults::too_fast(config.creations_per_minute), after)
+            }
+            Err(CreateError::Address(Rejected::Crowded)) => (faults::CROWDED, SOON),
         };
         fault.response().header("Retry-After", retry_after(after))
     }
@@ -85,12 +97,12 @@ impl Shared {
             return;
         }
         let too_large = source.waiter.cors.apply(faults::stream_too_large(config.body).response().close(), &config);
-        // An error means that the source has left; the end of its request follows.
+        // An error means that the source has disconnected; the end of its request follows.
         let _ = source.waiter.ticket.receive(FirstByte { shared: self.clone(), id, too_large: Some(too_large) });
     }
 
     /// Begins the responses to the receivers, at the first byte of the source, or at its end.
-    pub(super) fn begin(&self, id: Id, empty: bool) -> Option<Inlets> {
+    fn begin(&self, id: Id, empty: bool) -> Option<Inlets> {
         let config = self.config();
         let mut state = self.lock();
         let now = state.latest()?;
@@ -107,7 +119,7 @@ impl Shared {
     }
 
     /// Returns the response to a request whose timeout has passed. Runs on the request's loop.
-    pub(super) fn expired(&self, id: Id, cors: &CorsHeaders, now: Moment) -> Response {
+    fn expired(&self, id: Id, cors: &CorsHeaders, now: Moment) -> Response {
         let config = self.config();
         self.lock().with(id, &config, now, |stream| match stream.is_waiting() {
             true => stream.expire(&config, now),
@@ -118,14 +130,14 @@ impl Shared {
     }
 
     /// Ends a stream that has exceeded the lifetime, and returns the response to this request.
-    pub(super) fn exceeded_lifetime(&self, id: Id, cors: &CorsHeaders, now: Moment) -> Response {
+    fn exceeded_lifetime(&self, id: Id, cors: &CorsHeaders, now: Moment) -> Response {
         let config = self.config();
         self.lock().with(id, &config, now, |stream| stream.exceed_lifetime(&config, now));
         cors.apply(faults::STREAM_ERROR.response().close(), &config)
     }
 
     /// Handles the end of a request.
-    pub(super) fn ended(&self, id: Id, side: Side, request: RequestId, end: &RequestEnd) {
+    fn ended(&self, id: Id, side: Side, request: RequestId, end: &RequestEnd) {
         let config = self.config();
         let mut state = self.lock();
         let now = state.at(end.now);
@@ -133,5 +145,34 @@ impl Shared {
             Side::Source => stream.source_ended(request, end.reason, &config, now),
             Side::Destination => stream.receiver_ended(request, end.reason, &config, now),
         });
+    }
+}
+
+/// Waits for the first byte of the source's body, or its end: only then the responses to the receivers begin.
+struct FirstByte {
+    shared: Arc<Shared>,
+    id: Id,
+    /// The response to the source if its body exceeds the limit.
+    too_large: Option<Response>,
+}
+
+impl Upload for FirstByte {
+    fn data(&mut self, _: &[u8]) -> Consumed {
+        let inlets = self.shared.begin(self.id, false);
+        Consumed::Stop(match (inlets, self.too_large.take()) {
+            // The new upload gets the same bytes again.
+            (Some(inlets), Some(too_large)) => Action::Receive(inlets.into_upload(&self.shared.config(), too_large)),
+            // The stream has ended, and the source has its response.
+            _ => Action::Suspend,
+        })
+    }
+
+    fn end(self: Box<Self>, _: &Headers) -> Action {
+        self.shared.begin(self.id, true);
+        Action::Suspend
+    }
+
+    fn body_timeout(&self) -> Option<Duration> {
+        Some(self.shared.config().body_timeout)
     }
 }

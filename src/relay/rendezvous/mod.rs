@@ -29,14 +29,14 @@
 //! | `transfer` | the transfer of a body |
 //! | here | how each request is handled |
 //!
-//! Bodies are never stored. While a source waits it is not read (`100 Continue` is sent at once all the same, as in
-//! http-rendezvous; the systems' buffers hold what arrives). Then one bounded pipe per receiver connects them, and a
-//! receiver that stalls stops the source.
+//! Bodies are never stored. A source that waits is not read; the systems' buffers hold what arrives. `100 Continue` is
+//! sent at once all the same, as in http-rendezvous. Then one bounded pipe per receiver connects them, and a receiver
+//! that stalls stops the source.
 //!
 //! **A lost source.** A download of known length that stays short is truncated, which every receiver sees. One of
-//! unknown length is aborted as well: its last chunk is not sent, and the connection ends. http-rendezvous ends such a
-//! download in order, so that a part looks like the whole. `?strict=0` asks for that, `?strict=1` for the abort. The
-//! receiver's parameter takes precedence over the creator's, and that over [`RendezvousConfig::strict`].
+//! unknown length is aborted as well: its last chunk is not sent, and the connection ends. In http-rendezvous such a
+//! download ends in order, so that a part looks like the whole. `?strict=0` asks for that, `?strict=1` for the abort.
+//! The receiver's parameter takes precedence over the creator's, and that over [`RendezvousConfig::strict`].
 //!
 //! **Locking.** One mutex protects the state, as in the session relay. Under it, tickets are only used to post a
 //! message to a loop. Closures run without it, and lock it first. It is locked a few times per stream, never while
@@ -65,23 +65,21 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use uncork::{Action, Handler, Moment, Request, Response};
 
-pub use self::config::RendezvousConfig;
 use self::{
     body::{Collect, CreateOptions},
     faults::Fault,
     id::Id,
+    meet::{Shared, Side},
     route::Route,
-    state::{CreateRequest, State},
+    state::CreateRequest,
     stream::{Receiver, Source},
 };
+pub use self::{config::RendezvousConfig, state::RendezvousCounts};
 use super::{
     config::ConfigError,
-    service::{Service, ServiceConfig},
-    wire::{CorsHeaders, is_partial_put, parameter, retry_after},
+    service::{Service, ServiceConfig as _},
+    wire::{CorsHeaders, is_partial_put, parameter},
 };
-
-/// `Retry-After` if the time is unknown.
-const SOON: Duration = Duration::from_secs(1);
 
 /// The rendezvous, a [`Handler`].
 ///
@@ -94,53 +92,6 @@ pub struct Rendezvous {
     shared: Arc<Shared>,
     /// The server of this clone is stopping. The server of another clone may continue.
     stopping: bool,
-}
-
-type Shared = Service<RendezvousConfig>;
-
-impl ServiceConfig for RendezvousConfig {
-    type State = State;
-
-    fn checked(self) -> Result<Self, ConfigError> {
-        self.checked()
-    }
-
-    fn base_path(&self) -> &str {
-        &self.base_path
-    }
-
-    fn state(&self) -> State {
-        State::new(self)
-    }
-
-    fn update(&self, state: &mut State) {
-        state.allow(self);
-    }
-}
-
-/// The side of a stream that a request is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
-    Source,
-    Destination,
-}
-
-/// Numbers of streams.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RendezvousCounts {
-    /// Streams whose sides have not all connected.
-    pub waiting: usize,
-    /// Streams that are being transferred.
-    pub running: usize,
-    /// Records of streams that have ended.
-    pub over: usize,
-    /// Streams that wait, and to which no peer is connected.
-    pub unused: usize,
-    /// Unused streams that were removed for others so far.
-    pub evicted: u64,
-    /// Creations that a limit has rejected so far.
-    pub refused: u64,
 }
 
 impl Rendezvous {
@@ -221,7 +172,7 @@ impl Rendezvous {
     /// `POST <base>/stream`
     fn create(&self, req: &Request<'_>, cors: &CorsHeaders) -> Action {
         if self.stopping {
-            return stopping().into();
+            return faults::stopping().into();
         }
         let max = self.shared.config().receivers;
         let receivers = match parameter(req, "n").map(str::parse) {
@@ -245,7 +196,7 @@ impl Rendezvous {
     /// `PUT` and `GET <base>/stream/<id>`
     fn connect(&self, req: &mut Request<'_>, id: &str, side: Side, cors: &CorsHeaders) -> Action {
         if self.stopping {
-            return stopping().into();
+            return faults::stopping().into();
         }
         // A source's script must not become a service worker of this origin.
         if req.header("service-worker").is_some() {
@@ -259,13 +210,13 @@ impl Rendezvous {
         let mut state = self.shared.lock();
         let connected = state.with(id, &config, now, |stream| {
             let length = if req.has_body() { req.content_length() } else { Some(0) };
-            let refused = match side {
+            let fault = match side {
                 Side::Source => stream
-                    .refuses_source()
+                    .reject_source()
                     .or_else(|| length.is_some_and(|n| n > config.body).then(|| faults::stream_too_large(config.body))),
-                Side::Destination => stream.refuses_receiver(),
+                Side::Destination => stream.reject_receiver(),
             };
-            if let Some(fault) = refused {
+            if let Some(fault) = fault {
                 return Err(fault);
             }
             let waiter = self.shared.await_partners(req, id, side, cors, stream.left(now));
@@ -364,10 +315,6 @@ fn strict(req: &Request<'_>) -> Option<bool> {
         "0" => Some(false),
         _ => None,
     }
-}
-
-fn stopping() -> Response {
-    faults::STOPPING.response().header("Retry-After", retry_after(SOON))
 }
 
 #[cfg(test)]

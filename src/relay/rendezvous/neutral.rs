@@ -12,7 +12,7 @@ use uncork::{
     h1::{Headers, is_token},
 };
 
-use super::super::wire::neutral;
+use crate::relay::wire::neutral;
 
 /// Names that are never passed on.
 const NAMES: &[&str] = &[

@@ -17,7 +17,7 @@ use std::{
 
 use uncork::{Action, Consumed, PipeIn, PipeOut, Produce, Produced, Response, Tx, Upload, h1::Headers};
 
-use super::{RendezvousConfig, Shared, id::Id};
+use super::config::RendezvousConfig;
 
 /// The source's ends of the pipes to its receivers.
 pub(super) struct Inlets {
@@ -28,7 +28,7 @@ pub(super) struct Inlets {
 
 impl Inlets {
     /// Returns the upload that receives the body. `too_large` is the response to a body beyond the limit.
-    fn into_upload(mut self, config: &RendezvousConfig, too_large: Response) -> Box<dyn Upload> {
+    pub(super) fn into_upload(mut self, config: &RendezvousConfig, too_large: Response) -> Box<dyn Upload> {
         let (limit, body_timeout) = (config.body, config.body_timeout);
         match self.inlets.pop() {
             Some(inlet) if self.inlets.is_empty() => Box::new(Direct {
@@ -42,35 +42,6 @@ impl Inlets {
                 Box::new(Fanout { inlets, left: limit, body_timeout, too_large: Some(too_large), whole: self.whole })
             }
         }
-    }
-}
-
-/// Waits for the first byte of the source's body, or its end: only then the responses to the receivers begin.
-pub(super) struct FirstByte {
-    pub(super) shared: Arc<Shared>,
-    pub(super) id: Id,
-    /// The response to the source if its body exceeds the limit.
-    pub(super) too_large: Option<Response>,
-}
-
-impl Upload for FirstByte {
-    fn data(&mut self, _: &[u8]) -> Consumed {
-        let inlets = self.shared.begin(self.id, false);
-        Consumed::Stop(match (inlets, self.too_large.take()) {
-            // The new upload gets the same bytes again.
-            (Some(inlets), Some(too_large)) => Action::Receive(inlets.into_upload(&self.shared.config(), too_large)),
-            // The stream has ended, and the source has its response.
-            _ => Action::Suspend,
-        })
-    }
-
-    fn end(self: Box<Self>, _: &Headers) -> Action {
-        self.shared.begin(self.id, true);
-        Action::Suspend
-    }
-
-    fn body_timeout(&self) -> Option<Duration> {
-        Some(self.shared.config().body_timeout)
     }
 }
 
@@ -124,7 +95,7 @@ impl Upload for Fanout {
             *ahead += inlet.write(chunk.get(*ahead..).unwrap_or_default());
         }
         let Some(taken) = self.inlets.iter().map(|(_, ahead)| *ahead).min() else {
-            // All receivers have left; the ends of their requests make the response to the source.
+            // All receivers have disconnected; the ends of their requests make the response to the source.
             return Consumed::Stop(Action::Suspend);
         };
         self.inlets.iter_mut().for_each(|(_, ahead)| *ahead -= taken);
@@ -145,7 +116,7 @@ impl Upload for Fanout {
 }
 
 /// A body whose length a client has declared, possibly wrongly. The last byte is held back until it is known to be the
-/// last. A body that is too short or too long aborts the connection. Of one that is too long, less than the declared
+/// last. A body that is too short or too long aborts the connection. If it is too long, less than the declared
 /// length is sent.
 pub(super) struct Exact {
     outlet: PipeOut,

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use super::super::config::{self as checks, ConfigError};
+use crate::relay::{
+    config::{self as checks, ConfigError},
+    service::ServiceConfig,
+    wire::CorsPolicy,
+};
 
 /// The configuration of a [`SessionRelay`](super::SessionRelay).
 ///
@@ -42,7 +46,7 @@ pub struct SessionConfig {
     pub request_timeout_max: Duration,
     /// Maximum number of sessions. One more is rejected with 503. Default: 10,000, at about 600 bytes each while no
     /// request waits on them. When the table is full, a session that no peer has ever connected to is removed: the
-    /// oldest one of the address that has most of those. Only an address that has fewer gets its entry.
+    /// oldest of the address that has the most. Only an address that has fewer gets its entry.
     pub sessions: usize,
     /// Maximum number of sessions of one address (one /64 network in IPv6). One more is rejected with 429. Default:
     /// 1,000, a tenth of all, which is enough for an office behind one address. Once half of all sessions are taken,
@@ -63,7 +67,7 @@ pub struct SessionConfig {
     pub pipe: usize,
     /// Origins whose pages may use the service from a browser (CORS): `https://example.org`, or `*` for all. With `*`,
     /// pages cannot send cookies, so they are guests. Default: none.
-    pub allow_origins: Vec<String>,
+    pub allowed_origins: Vec<String>,
     /// With `true`, the receiver of a chunked message gets a response that ends in order, even if the sender is lost
     /// during the transfer. Default: `true`, as in cama. With `false`, the connection is aborted, so that a part is
     /// never taken for the whole. A message of known length aborts the connection in both cases.
@@ -89,15 +93,14 @@ impl Default for SessionConfig {
             allocation_burst: 100,
             body: 1 << 40,
             pipe: 256 * 1024,
-            allow_origins: Vec::new(),
+            allowed_origins: Vec::new(),
             end_cleanly_if_truncated: true,
         }
     }
 }
 
-impl SessionConfig {
-    /// Checks the values, and brings the base path into its one spelling.
-    pub(super) fn checked(mut self) -> Result<Self, ConfigError> {
+impl ServiceConfig for SessionConfig {
+    fn checked(mut self) -> Result<Self, ConfigError> {
         self.base_path = checks::base_path(&self.base_path)?;
         checks::server(&self.server)?;
         if self.ttl_min > self.ttl_max {
@@ -106,8 +109,26 @@ impl SessionConfig {
         let Self { ttl, ttl_min, ttl_max, first_use_timeout, lifetime, request_timeout, request_timeout_max, .. } =
             &mut self;
         checks::times([ttl, ttl_min, ttl_max, first_use_timeout, lifetime, request_timeout, request_timeout_max]);
-        checks::origins(&mut self.allow_origins)?;
+        checks::origins(&mut self.allowed_origins)?;
         Ok(self)
+    }
+
+    fn base_path(&self) -> &str {
+        &self.base_path
+    }
+}
+
+impl CorsPolicy for SessionConfig {
+    const REQUEST_FIELDS: &'static str = "Content-Type, X-Timeout, X-Type, X-Peer-Address";
+    const EXPOSED_FIELDS: &'static str = "Location, X-Type, X-Bytes-Delivered, X-Bytes-Relayed";
+    const COOKIES: bool = true;
+
+    fn server(&self) -> &str {
+        &self.server
+    }
+
+    fn origins(&self) -> &[String] {
+        &self.allowed_origins
     }
 }
 
@@ -129,9 +150,9 @@ mod tests {
         assert!(with(|c| c.server = "a\r\nb: c".into()).is_err());
         assert!(with(|c| c.ttl_min = Duration::MAX).is_err());
         for bad in ["example.org", "https://example.org/", "", "https://a\r\nb"] {
-            assert!(with(|c| c.allow_origins = vec![bad.into()]).is_err(), "{bad:?}");
+            assert!(with(|c| c.allowed_origins = vec![bad.into()]).is_err(), "{bad:?}");
         }
-        assert!(with(|c| c.allow_origins = vec!["*".into(), "https://example.org".into()]).is_ok());
+        assert!(with(|c| c.allowed_origins = vec!["*".into(), "https://example.org".into()]).is_ok());
     }
 
     #[test]

@@ -5,8 +5,9 @@ use std::{net::IpAddr, time::Duration};
 use uncork::{Moment, PipeCounters};
 
 use super::{
-    SessionRelay,
-    state::{Key, Sender, Session, Side, State},
+    key::Key,
+    requests::{Sender, Side},
+    state::{Session, State},
 };
 
 /// A snapshot of one session.
@@ -40,39 +41,30 @@ pub struct SessionCounts {
     /// Number of unused sessions that were removed for others so far.
     pub evicted: u64,
     /// Number of allocations that a limit has rejected so far.
-    pub refused: u64,
+    pub rejected: u64,
 }
 
-impl SessionRelay {
-    /// Returns the numbers of sessions, and of those that limits have affected.
-    pub fn counts(&self, now: Moment) -> SessionCounts {
-        let state = self.shared.lock();
-        let (evicted, refused) = state.evicted_and_refused();
-        let mut counts = SessionCounts { evicted, refused, ..SessionCounts::default() };
-        for (_, session) in state.living(now.mono) {
+impl State {
+    pub(super) fn counts(&self, now: Moment) -> SessionCounts {
+        let (evicted, rejected) = self.evicted_and_rejected();
+        let mut counts = SessionCounts { evicted, rejected, ..SessionCounts::default() };
+        for (_, session) in self.active(now.mono) {
             counts.sessions += 1;
             counts.unused += usize::from(!session.used);
         }
         counts
     }
 
-    /// Returns information about all sessions. It has addresses of clients: show it to operators only.
-    pub fn sessions(&self, now: Moment) -> Vec<SessionInfo> {
-        self.shared.lock().infos(now)
-    }
-}
-
-impl State {
-    fn infos(&self, now: Moment) -> Vec<SessionInfo> {
-        self.living(now.mono).map(|(key, session)| info(key, session, now)).collect()
+    pub(super) fn infos(&self, now: Moment) -> Vec<SessionInfo> {
+        self.active(now.mono).map(|(key, session)| info(key, session, now)).collect()
     }
 }
 
 fn info(key: Key, session: &Session, now: Moment) -> SessionInfo {
     let sides = [Side::Host, Side::Guest];
     let senders = || sides.iter().filter_map(|side| session.senders[*side].as_ref());
-    let moved = |sender: &Sender| match sender {
-        Sender::Sending(_, transfer) => transfer.moved.as_ref().map(PipeCounters::read),
+    let bytes = |sender: &Sender| match sender {
+        Sender::Sending(_, transfer) => transfer.counters.as_ref().map(PipeCounters::read),
         Sender::Waiting(..) => None,
     };
     let transfers = senders().filter(|sender| matches!(sender, Sender::Sending(..))).count();
@@ -82,7 +74,7 @@ fn info(key: Key, session: &Session, now: Moment) -> SessionInfo {
         receivers: sides.iter().filter(|side| session.receivers[**side].is_some()).count(),
         senders: senders().count() - transfers,
         transfers,
-        bytes_relayed: senders().filter_map(moved).sum(),
+        bytes_relayed: senders().filter_map(bytes).sum(),
         remaining: session.left(now.mono),
     }
 }

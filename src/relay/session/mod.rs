@@ -16,7 +16,10 @@
 //! |---|---|
 //! | `config` | the configuration, its defaults and their reasons |
 //! | `wire` | parsing of requests, parts of responses |
-//! | `state` | sessions, the requests that wait on them, lifetimes |
+//! | `key` | the ids of sessions |
+//! | `requests` | the requests of a session |
+//! | `state` | all sessions, and the lifetime of each |
+//! | `meet` | requests that wait for each other |
 //! | `transfer` | the transfer of a message |
 //! | `info` | information for operators |
 //! | here | how each request is handled |
@@ -35,23 +38,30 @@
 
 mod config;
 mod info;
+mod key;
+mod meet;
+mod requests;
 mod state;
 mod transfer;
 mod wire;
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use uncork::{Action, Handler, Moment, Request, RequestEnd, RequestId, Response};
-
-use super::{addresses::Refused, unused::NoRoom, wire::is_partial_put};
+use uncork::{Action, Handler, Moment, Request, Response};
 
 use self::{
-    state::{CreateOptions, Full, Guests, Key, Message, MessageBody, Poll, Sender, Session, Side, State},
-    wire::{CorsHeaders, busy, text},
+    key::Key,
+    meet::{Role, Shared, Waiter},
+    requests::{Message, MessageBody, Poll, Sender, Side},
+    state::{CreateError, CreateOptions, Guests, Session},
+    wire::{busy, text},
 };
 use super::{
+    addresses::Rejected,
     config::ConfigError,
-    service::{Service, ServiceConfig},
+    service::{Service, ServiceConfig as _},
+    unused::NoRoom,
+    wire::{CorsHeaders, is_partial_put},
 };
 pub use config::SessionConfig;
 pub use info::{SessionCounts, SessionInfo};
@@ -76,44 +86,6 @@ pub struct SessionRelay {
     shared: Arc<Shared>,
     /// The server of this clone is stopping. The server of another clone may continue.
     stopping: bool,
-}
-
-type Shared = Service<SessionConfig>;
-
-impl ServiceConfig for SessionConfig {
-    type State = State;
-
-    fn checked(self) -> Result<Self, ConfigError> {
-        self.checked()
-    }
-
-    fn base_path(&self) -> &str {
-        &self.base_path
-    }
-
-    fn state(&self) -> State {
-        State::new(self)
-    }
-
-    fn update(&self, state: &mut State) {
-        state.allow(self);
-    }
-}
-
-/// The role of a request on a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
-    Receive,
-    Send,
-}
-
-/// Identifies a suspended request, so that a closure can find it.
-#[derive(Clone, Copy)]
-struct Waiter {
-    key: Key,
-    side: Side,
-    role: Role,
-    id: RequestId,
 }
 
 impl SessionRelay {
@@ -153,15 +125,25 @@ impl SessionRelay {
         self.shared.handle(req, |req, cors| self.route(req, cors))
     }
 
+    /// Returns the numbers of sessions, and of those that limits have affected.
+    pub fn counts(&self, now: Moment) -> SessionCounts {
+        self.shared.lock().counts(now)
+    }
+
+    /// Returns information about all sessions. It has addresses of clients: show it to operators only.
+    pub fn sessions(&self, now: Moment) -> Vec<SessionInfo> {
+        self.shared.lock().infos(now)
+    }
+
     fn route(&self, req: &mut Request<'_>, cors: &CorsHeaders) -> Action {
-        let nowhere = || Response::new(404).into();
+        let unknown_path = || Response::new(404).into();
         let Some(rest) = self.shared.below_base(req.path()).and_then(|rest| rest.strip_prefix("/session")) else {
-            return nowhere();
+            return unknown_path();
         };
         let id = match rest.strip_prefix('/') {
             None if rest.is_empty() => "",
             Some(id) if !id.contains('/') => id,
-            _ => return nowhere(),
+            _ => return unknown_path(),
         };
         let allow = if id.is_empty() { ALLOW_ALLOCATE } else { ALLOW_SESSION };
         let role = match (req.method(), id) {
@@ -225,21 +207,21 @@ impl SessionRelay {
                 .header("X-Type", if secure { "secure" } else { "basic" })
                 .header("Set-Cookie", cookie)
                 .header("Cache-Control", "no-store"),
-            Err(Full::Room(NoRoom::Full)) => {
+            Err(CreateError::Room(NoRoom::Full)) => {
                 busy(503, format!("there are too many sessions: at most {}", config.sessions), LATER)
             }
-            Err(Full::Room(NoRoom::Share(share))) => {
+            Err(CreateError::Room(NoRoom::Share(share))) => {
                 busy(429, format!("there are too many sessions for this address: at most {share}"), LATER)
             }
-            Err(Full::Address(Refused::TooMany)) => {
-                let most = config.sessions_per_address;
-                busy(429, format!("there are too many sessions for this address: at most {most}"), LATER)
+            Err(CreateError::Address(Rejected::TooMany)) => {
+                let limit = config.sessions_per_address;
+                busy(429, format!("there are too many sessions for this address: at most {limit}"), LATER)
             }
-            Err(Full::Address(Refused::TooFast(after))) => {
-                let most = config.allocations_per_minute;
-                busy(429, format!("sessions are allocated too fast: at most {most} a minute"), after)
+            Err(CreateError::Address(Rejected::TooFast(after))) => {
+                let limit = config.allocations_per_minute;
+                busy(429, format!("sessions are allocated too fast: at most {limit} a minute"), after)
             }
-            Err(Full::Address(Refused::Crowded)) => busy(429, "too many addresses allocate sessions", SOON),
+            Err(CreateError::Address(Rejected::Crowded)) => busy(429, "too many addresses allocate sessions", SOON),
         }
     }
 
@@ -265,7 +247,8 @@ impl SessionRelay {
             Role::Receive => session.receivers[side].as_ref(),
             Role::Send => session.senders[side].as_ref().map(Sender::poll),
         };
-        // A request that was responded to or has left does not count, even if its end is not yet known here.
+        // A request that has a response, or whose client has disconnected, does not count, even if its end is not yet known
+        // here.
         match role {
             _ if taken.is_none_or(|poll| poll.ticket.is_gone()) => {}
             Role::Receive => return text(409, "there can be only one receiver at a time").into(),
@@ -275,21 +258,10 @@ impl SessionRelay {
             return transfer::too_large(config).into();
         }
 
-        let waiter = Waiter { key, side, role, id: req.id() };
         state.connect(key);
         let Some(session) = state.get(key) else { return not_found(req).into() };
-        let shared = self.shared.clone();
-        req.on_end(move |end| shared.ended(waiter, end));
-        let ticket = req.ticket();
-        let (asked, left) = (wire::request_timeout(req, config), session.left(now.mono));
-        let (shared, its_cors) = (self.shared.clone(), cors.clone());
-        if asked < left {
-            ticket.fallback(asked, move |now| shared.timed_out(waiter, &its_cors, now));
-        } else {
-            ticket.fallback(left, move |_| shared.expired(waiter.key, &its_cors));
-        }
-
-        let poll = Poll { id: req.id(), ticket, peer: req.peer().ip(), cors: cors.clone() };
+        let waiter = Waiter { key, side, role, id: req.id() };
+        let poll = self.shared.suspend(req, waiter, session.left(now.mono), cors);
         let from = match role {
             Role::Receive => {
                 session.receivers[side] = Some(poll);
@@ -302,7 +274,7 @@ impl SessionRelay {
         };
         let unsent = session.hand_over_from(from, &self.shared, key, now);
         drop(state);
-        // The response that a receiver could not take, because it had left. It is dropped after unlocking.
+        // The response that a receiver could not take, because it had disconnected. It is dropped after unlocking.
         drop(unsent);
         Action::Suspend
     }
@@ -380,102 +352,6 @@ impl Handler for SessionRelay {
     }
 }
 
-impl Session {
-    /// Hands the message of one side over, if there is one and a receiver for it.
-    fn hand_over_from(
-        &mut self,
-        from: Side,
-        shared: &Arc<Shared>,
-        key: Key,
-        now: Moment,
-    ) -> Option<uncork::RespondError> {
-        let cors = self.senders[from].as_ref()?.poll().cors.clone();
-        let again = shared.clone();
-        self.hand_over(from, &shared.config(), now, move |_| again.expired(key, &cors).close())
-    }
-}
-
-impl Shared {
-    /// Removes a session if it has ended, and responds to the requests that wait on it.
-    fn remove_expired(&self, key: Key, now: Moment) {
-        let expired = self.lock().remove_expired(key, now.mono);
-        if let Some(session) = expired {
-            self.reject_waiters(session);
-        }
-    }
-
-    /// Responds with 410 to all requests that wait on a removed session.
-    fn reject_waiters(&self, session: Session) {
-        for (poll, in_transfer) in session.into_polls() {
-            let response = poll.cors.apply(session_gone(), &self.config());
-            let _ = poll.ticket.respond(if in_transfer { response.close() } else { response });
-        }
-    }
-
-    /// Returns the response to a request whose timeout has passed. Runs on the request's loop.
-    fn timed_out(&self, waiter: Waiter, cors: &CorsHeaders, now: Moment) -> Response {
-        let (response, left) = match self.lock().get(waiter.key) {
-            Some(session) => {
-                (session.renewing(waiter.side, text(504, "request timed out"), now), Some(session.leave(waiter)))
-            }
-            // The session was deleted at the same time.
-            None => (session_gone(), None),
-        };
-        drop(left);
-        cors.apply(response, &self.config())
-    }
-
-    /// Removes a session that ended while a request was connected, and returns the response to that request.
-    fn expired(&self, key: Key, cors: &CorsHeaders) -> Response {
-        let expired = self.lock().remove(key);
-        if let Some(session) = expired {
-            self.reject_waiters(session);
-        }
-        cors.apply(session_gone(), &self.config())
-    }
-
-    /// Handles the end of a request.
-    fn ended(&self, waiter: Waiter, end: &RequestEnd) {
-        let mut cookie = None;
-        let (left, sender) = {
-            let mut state = self.lock();
-            let Some(session) = state.get(waiter.key) else { return };
-            session.disconnect(end.now.mono);
-            let sender = match waiter.role {
-                Role::Send => None,
-                // This was the receiver of a message, and the sender waits for the count of bytes. It is removed before
-                // it gets the response, so that it can send the next message at once.
-                Role::Receive => session.senders[waiter.side.other()]
-                    .take_if(|sender| matches!(sender, Sender::Sending(_, transfer) if transfer.receiver == waiter.id)),
-            };
-            if sender.is_some() && waiter.side == Side::Guest {
-                cookie = Some(session.cookie(end.now));
-            }
-            (session.leave(waiter), sender)
-        };
-        drop(left);
-        if let Some(Sender::Sending(poll, transfer)) = sender {
-            let mut response = transfer.report(end);
-            if let Some(cookie) = cookie {
-                response = response.header("Set-Cookie", cookie);
-            }
-            // An error means that the sender has left as well.
-            let _ = poll.ticket.respond(poll.cors.apply(response, &self.config()));
-        }
-    }
-}
-
-impl Session {
-    /// Removes a request from its session. The caller drops it after unlocking.
-    fn leave(&mut self, waiter: Waiter) -> (Option<Poll>, Option<Sender>) {
-        let Waiter { side, role, id, .. } = waiter;
-        match role {
-            Role::Receive => (self.receivers[side].take_if(|poll| poll.id == id), None),
-            Role::Send => (None, self.senders[side].take_if(|sender| sender.poll().id == id)),
-        }
-    }
-}
-
 fn side(req: &Request<'_>, session: &Session) -> Side {
     if wire::has_token(req.headers(), &session.token) { Side::Host } else { Side::Guest }
 }
@@ -511,10 +387,6 @@ fn partial() -> Response {
 
 fn forbidden() -> Response {
     text(403, "only the session's host may do this")
-}
-
-fn session_gone() -> Response {
-    text(410, "the session is gone")
 }
 
 fn stopping() -> Response {

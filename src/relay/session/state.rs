@@ -12,57 +12,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
-use uncork::{Moment, PipeCounters, RequestId, Response, Ticket};
+use uncork::{Moment, Response};
 
 use super::{
-    super::{
-        addresses::{Addresses, Allowance, Refused},
-        unused::{NoRoom, RoomRequest, Unused},
-    },
-    SessionConfig,
-    wire::{self, CorsHeaders},
+    config::SessionConfig,
+    key::Key,
+    requests::{Poll, Sender, Side, Sides},
+    wire,
 };
-
-/// The id of a session: 128 random bits from the operating system, 22 letters of base64url in the URL.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Key([u8; 16]);
-
-impl Key {
-    /// Creates a key, and a token of 192 bits.
-    pub(super) fn generate() -> Result<(Self, Box<str>), getrandom::Error> {
-        let (mut key, mut token) = ([0; 16], [0; 24]);
-        getrandom::fill(&mut key)?;
-        getrandom::fill(&mut token)?;
-        Ok((Self(key), BASE64.encode(token).into()))
-    }
-
-    /// Parses a key in its one spelling.
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        let mut key = [0; 16];
-        let n = BASE64.decode_slice(text, &mut key).ok()?;
-        (n == key.len()).then_some(Self(key))
-    }
-
-    pub(super) fn text(self) -> String {
-        BASE64.encode(self.0)
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
-    Host,
-    Guest,
-}
-
-impl Side {
-    pub(super) fn other(self) -> Self {
-        match self {
-            Self::Host => Self::Guest,
-            Self::Guest => Self::Host,
-        }
-    }
-}
+use crate::relay::{
+    addresses::{Addresses, Allowance, Rejected},
+    service::ServiceState,
+    unused::{NoRoom, RoomRequest, Unused},
+};
 
 /// The guests that may use a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,65 +45,7 @@ impl Guests {
     }
 }
 
-/// A suspended request.
-pub(super) struct Poll {
-    pub(super) id: RequestId,
-    pub(super) ticket: Ticket,
-    pub(super) peer: Option<IpAddr>,
-    pub(super) cors: CorsHeaders,
-}
-
-/// A message that waits for a receiver; its body was not read.
-pub(super) struct Message {
-    pub(super) content_type: Option<Box<[u8]>>,
-    pub(super) body: MessageBody,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum MessageBody {
-    None,
-    Length(u64),
-    Chunked,
-}
-
-pub(super) enum Sender {
-    Waiting(Poll, Message),
-    Sending(Poll, Transfer),
-}
-
-/// A message that is being transferred.
-pub(super) struct Transfer {
-    /// The receiver's request. Its end makes the response to the sender.
-    pub(super) receiver: RequestId,
-    pub(super) body: MessageBody,
-    /// The pipe's counters, if there is a body.
-    pub(super) moved: Option<PipeCounters>,
-}
-
-impl Sender {
-    pub(super) fn poll(&self) -> &Poll {
-        match self {
-            Self::Waiting(poll, _) | Self::Sending(poll, ..) => poll,
-        }
-    }
-}
-
-/// A value for each side.
-pub(super) struct Sides<T>([T; 2]);
-
-impl<T> std::ops::Index<Side> for Sides<T> {
-    type Output = T;
-    fn index(&self, side: Side) -> &T {
-        &self.0[side as usize]
-    }
-}
-
-impl<T> std::ops::IndexMut<Side> for Sides<T> {
-    fn index_mut(&mut self, side: Side) -> &mut T {
-        &mut self.0[side as usize]
-    }
-}
-
+/// A session: its guests, the requests on it, and its lifetime.
 pub(super) struct Session {
     pub(super) token: Box<str>,
     /// The path of the session, which is also the path of its cookie.
@@ -245,31 +149,34 @@ pub(super) struct CreateOptions {
 }
 
 /// The reason why no session is allocated.
-pub(super) enum Full {
-    Address(Refused),
+pub(super) enum CreateError {
+    Address(Rejected),
     Room(NoRoom),
 }
 
-pub(in crate::relay) struct State {
+pub(super) struct State {
     sessions: HashMap<Key, Session>,
     addresses: Addresses,
     unused: Unused<Key>,
     /// Number of allocations that a limit has rejected.
-    refused: u64,
+    rejected: u64,
     swept: Option<Instant>,
 }
 
-impl State {
-    pub(super) fn new(config: &SessionConfig) -> Self {
+impl ServiceState for State {
+    type Config = SessionConfig;
+
+    fn new(config: &SessionConfig) -> Self {
         let addresses = Addresses::new(allowance(config));
-        Self { sessions: HashMap::new(), addresses, unused: Unused::new(), refused: 0, swept: None }
+        Self { sessions: HashMap::new(), addresses, unused: Unused::new(), rejected: 0, swept: None }
     }
 
-    /// Applies the limits of a new configuration.
-    pub(super) fn allow(&mut self, config: &SessionConfig) {
-        self.addresses.allow(allowance(config));
+    fn reconfigure(&mut self, config: &SessionConfig) {
+        self.addresses.set_allowance(allowance(config));
     }
+}
 
+impl State {
     /// Returns the session of this key. The caller has called [`remove_expired`](Self::remove_expired) before.
     pub(super) fn get(&mut self, key: Key) -> Option<&mut Session> {
         self.sessions.get_mut(&key)
@@ -285,12 +192,12 @@ impl State {
     }
 
     /// Returns how many sessions were removed for others, and how many allocations were rejected.
-    pub(super) fn evicted_and_refused(&self) -> (u64, u64) {
-        (self.unused.evicted(), self.refused)
+    pub(super) fn evicted_and_rejected(&self) -> (u64, u64) {
+        (self.unused.evicted(), self.rejected)
     }
 
     /// Returns the sessions that have not ended.
-    pub(super) fn living(&self, now: Instant) -> impl Iterator<Item = (Key, &Session)> {
+    pub(super) fn active(&self, now: Instant) -> impl Iterator<Item = (Key, &Session)> {
         self.sessions.iter().filter(move |(_, session)| !session.is_over(now)).map(|(key, session)| (*key, session))
     }
 
@@ -324,13 +231,13 @@ impl State {
         options: CreateOptions,
         config: &SessionConfig,
         now: Moment,
-    ) -> (Result<&Session, Full>, Vec<Session>) {
+    ) -> (Result<&Session, CreateError>, Vec<Session>) {
         let mut expired = self.sweep(now.mono);
         match self.make_room(options.owner, config, now.mono) {
             Ok(evicted) => expired.extend(evicted),
-            Err(full) => {
-                self.refused += 1;
-                return (Err(full), expired);
+            Err(error) => {
+                self.rejected += 1;
+                return (Err(error), expired);
             }
         }
         self.unused.add(options.owner, now.mono, key);
@@ -358,7 +265,7 @@ impl State {
         owner: Option<IpAddr>,
         config: &SessionConfig,
         now: Instant,
-    ) -> Result<Option<Session>, Full> {
+    ) -> Result<Option<Session>, CreateError> {
         let room = RoomRequest {
             limit: config.sessions,
             taken: self.sessions.len(),
@@ -366,9 +273,9 @@ impl State {
             owner,
             owned: owner.map_or(0, |ip| self.addresses.slots(ip)),
         };
-        let evicted = self.unused.make_room(&room).map_err(Full::Room)?;
+        let evicted = self.unused.make_room(&room).map_err(CreateError::Room)?;
         if let Some(ip) = owner {
-            self.addresses.admit(ip, now).map_err(Full::Address)?;
+            self.addresses.admit(ip, now).map_err(CreateError::Address)?;
         }
         let Some(key) = evicted else { return Ok(None) };
         self.unused.evicted_one("sessions", now);
@@ -397,138 +304,6 @@ fn allowance(config: &SessionConfig) -> Allowance {
 }
 
 #[cfg(test)]
+#[path = "state_tests.rs"]
 #[expect(clippy::disallowed_methods, reason = "a starting point for a virtual clock")]
-mod tests {
-    use std::time::SystemTime;
-
-    use super::*;
-
-    const TTL: Duration = Duration::from_secs(60);
-
-    fn state_with(config: &SessionConfig) -> (State, Key, Moment) {
-        let now = Moment { mono: Instant::now(), wall: SystemTime::UNIX_EPOCH };
-        let mut state = State::new(config);
-        let key = allocate(&mut state, config, now).ok().unwrap();
-        (state, key, now)
-    }
-
-    fn allocate(state: &mut State, config: &SessionConfig, now: Moment) -> Result<Key, Full> {
-        allocate_for(state, config, now, [1, 2, 3, 4].into())
-    }
-
-    fn allocate_for(state: &mut State, config: &SessionConfig, now: Moment, owner: IpAddr) -> Result<Key, Full> {
-        let (key, token) = Key::generate().unwrap();
-        let options =
-            CreateOptions { path: "/s".into(), cookie_more: "", guests: Guests::Any, ttl: TTL, owner: Some(owner) };
-        state.allocate(key, token, options, config, now).0.map(|_| key)
-    }
-
-    fn later(now: Moment, by: Duration) -> Moment {
-        Moment { mono: now.mono + by, wall: now.wall + by }
-    }
-
-    #[test]
-    fn a_key_has_one_spelling() {
-        let (key, token) = Key::generate().unwrap();
-        let text = key.text();
-        assert_eq!((text.len(), token.len()), (22, 32));
-        assert!(Key::parse(&text) == Some(key));
-        for bad in ["", "x", &text[1..], &format!("{text}=="), &format!("{text}A"), &format!("{}!", &text[1..])] {
-            assert!(Key::parse(bad).is_none(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn time_to_live_runs_only_while_nobody_is_connected() {
-        let (mut state, key, now) = state_with(&SessionConfig::default());
-        state.connect(key);
-        state.connect(key);
-        let t1 = now.mono + 10 * TTL;
-        assert!(state.remove_expired(key, t1).is_none(), "connected");
-        state.get(key).unwrap().disconnect(t1);
-        assert!(state.remove_expired(key, t1 + TTL).is_none(), "one still is");
-        state.get(key).unwrap().disconnect(t1 + TTL);
-        assert!(state.remove_expired(key, t1 + 2 * TTL - Duration::from_millis(1)).is_none(), "in full");
-        assert!(state.remove_expired(key, t1 + 2 * TTL).is_some());
-        assert!(state.get(key).is_none());
-    }
-
-    #[test]
-    fn nothing_lives_for_ever_and_no_cookie_promises_it() {
-        let config = SessionConfig { lifetime: TTL + TTL / 2, ..SessionConfig::default() };
-        let (mut state, key, now) = state_with(&config);
-        state.connect(key);
-        let session = state.get(key).unwrap();
-        assert!(session.cookie(now).contains("Max-Age=60;"));
-        assert!(session.cookie(later(now, TTL)).contains("Max-Age=30;"));
-        assert!(state.remove_expired(key, now.mono + TTL).is_none());
-        assert!(state.remove_expired(key, now.mono + TTL + TTL / 2).is_some());
-    }
-
-    #[test]
-    fn sessions_that_have_ended_make_room() {
-        let config = SessionConfig { sessions: 1, sessions_per_address: 1, ..SessionConfig::default() };
-        let (mut state, _, now) = state_with(&config);
-        assert!(matches!(allocate(&mut state, &config, now), Err(Full::Room(NoRoom::Full))));
-        assert!(allocate(&mut state, &config, later(now, TTL)).is_ok());
-    }
-
-    /// 100 addresses, and then 2,000, allocate all they can, and use the sessions or not.
-    #[test]
-    fn many_addresses_cannot_take_all_sessions() {
-        let config = SessionConfig { sessions: 1000, sessions_per_address: 100, ..SessionConfig::default() };
-        let address = |n: u16| IpAddr::from([10, 0, (n >> 8) as u8, n as u8]);
-        let newcomer = IpAddr::from([192, 0, 2, 1]);
-        for uses in [false, true] {
-            let (mut state, mine, now) = state_with(&config);
-            state.connect(mine);
-            state.get(mine).unwrap().disconnect(now.mono);
-            let mut taken = 0;
-            for n in (0..100).cycle().take(10_000) {
-                let Ok(key) = allocate_for(&mut state, &config, now, address(n)) else { continue };
-                taken += 1;
-                if uses {
-                    state.connect(key);
-                }
-            }
-            assert!((800..1000).contains(&taken), "{taken}");
-            assert!(allocate_for(&mut state, &config, now, newcomer).is_ok());
-            assert!(state.get(mine).is_some());
-        }
-        let (mut state, mine, now) = state_with(&config);
-        state.connect(mine);
-        for n in 0..2000 {
-            assert!(allocate_for(&mut state, &config, now, address(n)).is_ok());
-        }
-        let theirs = allocate_for(&mut state, &config, now, newcomer).ok().unwrap();
-        assert!(matches!(allocate_for(&mut state, &config, now, newcomer), Err(Full::Room(NoRoom::Full))));
-        assert!(state.get(mine).is_some() && state.get(theirs).is_some());
-        assert_eq!((state.sessions.len(), state.evicted_and_refused()), (1000, (1002, 1)));
-        state.connect(theirs);
-        assert!((2000..2998).all(|n| allocate_for(&mut state, &config, now, address(n)).is_ok()));
-        assert!(state.get(mine).is_some() && state.get(theirs).is_some(), "what was used stays");
-    }
-
-    #[test]
-    fn the_time_until_the_first_use_is_short() {
-        let config = SessionConfig { first_use_timeout: TTL / 2, ..SessionConfig::default() };
-        let (mut state, unused, now) = state_with(&config);
-        let used = allocate(&mut state, &config, now).ok().unwrap();
-        state.connect(used);
-        state.get(used).unwrap().disconnect(now.mono);
-        assert!(state.remove_expired(unused, now.mono + TTL / 2 - Duration::from_millis(1)).is_none());
-        assert!(state.remove_expired(unused, now.mono + TTL / 2).is_some());
-        assert!(
-            state.remove_expired(used, now.mono + TTL - Duration::from_millis(1)).is_none(),
-            "it has its full time"
-        );
-        assert!(state.remove_expired(used, now.mono + TTL).is_some());
-    }
-
-    #[test]
-    fn guests() {
-        let (a, b) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
-        assert!(Guests::Any.admit(None) && Guests::Only(a).admit(Some(a)));
-        assert!(!Guests::None.admit(Some(a)) && !Guests::Only(a).admit(Some(b)) && !Guests::Only(a).admit(None));
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
 //! Transfers a message from the sender's connection to the receiver's.
 //!
-//! First the receiver gets a response with the outlet of a pipe. That fails if it has just left; then the message waits
+//! First the receiver gets a response with the outlet of a pipe. That fails if it has just disconnected; then the message waits
 //! for the next receiver, and nothing is lost. Only after that the sender's body is read. Both steps happen under the
 //! relay's lock, so the end of either request is seen before or after both.
 
@@ -10,16 +10,18 @@ use uncork::{
 };
 
 use super::{
-    SessionConfig,
-    state::{MessageBody, Poll, Sender, Session, Side, Transfer},
-    wire::{self, CorsHeaders},
+    config::SessionConfig,
+    requests::{MessageBody, Poll, Sender, Side, Transfer},
+    state::Session,
+    wire,
 };
+use crate::relay::wire::{CorsHeaders, neutral};
 
 impl Session {
     /// Hands the message of one side to the receiver of the other side, if both exist. `expire` makes the response to a
     /// sender whose session ends before the message does.
     ///
-    /// Returns the response that a receiver could not take, because it had left. The caller drops it after unlocking.
+    /// Returns the response that a receiver could not take, because it had disconnected. The caller drops it after unlocking.
     pub(super) fn hand_over(
         &mut self,
         from: Side,
@@ -28,7 +30,7 @@ impl Session {
         expire: impl FnOnce(Moment) -> Response + Send + 'static,
     ) -> Option<RespondError> {
         let to = from.other();
-        // A sender that has just left or timed out does not count; the end of its request removes it.
+        // A sender that has just disconnected or timed out does not count; the end of its request removes it.
         let ready = |sender: &mut Sender| matches!(sender, Sender::Waiting(poll, _) if !poll.ticket.is_gone());
         self.receivers[to].as_ref()?;
         let Sender::Waiting(sender, message) = self.senders[from].take_if(ready)? else { return None };
@@ -56,11 +58,11 @@ impl Session {
         // From here on the end of the receiver's request makes the response to the sender; only the end of the session
         // can come before it.
         sender.ticket.fallback(self.left(now.mono), expire);
-        let moved = inlet.as_ref().map(PipeIn::counters);
+        let counters = inlet.as_ref().map(PipeIn::counters);
         if let Some(inlet) = inlet {
             receive(&sender.ticket, &sender.cors, message.body, inlet, config);
         }
-        let transfer = Transfer { receiver: id, body: message.body, moved };
+        let transfer = Transfer { receiver: id, body: message.body, counters };
         self.senders[from] = Some(Sender::Sending(sender, transfer));
         None
     }
@@ -83,7 +85,7 @@ impl Transfer {
     /// Returns the response to the sender, when the receiver's request has ended.
     pub(super) fn report(&self, end: &RequestEnd) -> Response {
         let bytes = end.acked.unwrap_or(end.written);
-        let relayed = self.moved.as_ref().map_or(0, PipeCounters::written);
+        let relayed = self.counters.as_ref().map_or(0, PipeCounters::written);
         let response = Response::new(200).header("X-Bytes-Delivered", bytes.to_string());
         let (response, whole) = match self.body {
             MessageBody::None => (response, true),
@@ -108,7 +110,7 @@ fn of_type(response: Response, content_type: Option<&[u8]>) -> Response {
         Some(content_type) => response.header("Content-Type", content_type),
         None => response,
     };
-    super::super::wire::neutral(response)
+    neutral(response)
 }
 
 /// Receives a chunked body, whose length is unknown: the engine fills the pipe up to the limit.

@@ -8,9 +8,8 @@ use std::{
 use subtle::ConstantTimeEq;
 use uncork::{Body, Request, Response, h1::HeadersRef};
 
-pub(super) use super::super::wire::CorsHeaders;
-use super::super::wire::{CorsPolicy, parameter, retry_after};
-use super::SessionConfig;
+use super::config::SessionConfig;
+use crate::relay::wire::{parameter, retry_after};
 
 /// Returns the number at the start of `text`, as cama parses it: `5x` is 5, and text without a leading digit is `None`.
 /// A number that is too large becomes `u64::MAX`.
@@ -67,20 +66,6 @@ pub(super) fn peer_address(req: &Request<'_>) -> Option<IpAddr> {
 pub(super) fn cookie(token: &str, path: &str, now: SystemTime, lasting: Duration, more: &str) -> String {
     let expires = httpdate::fmt_http_date(now + lasting);
     format!("token={token}; Expires={expires}; Path={path}; Max-Age={}; HttpOnly{more}", lasting.as_secs())
-}
-
-impl CorsPolicy for SessionConfig {
-    const REQUEST_FIELDS: &'static str = "Content-Type, X-Timeout, X-Type, X-Peer-Address";
-    const EXPOSED_FIELDS: &'static str = "Location, X-Type, X-Bytes-Delivered, X-Bytes-Relayed";
-    const COOKIES: bool = true;
-
-    fn server(&self) -> &str {
-        &self.server
-    }
-
-    fn origins(&self) -> &[String] {
-        &self.allow_origins
-    }
 }
 
 /// Returns a response with a short text.

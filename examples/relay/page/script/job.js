@@ -37,7 +37,7 @@ async function status(id) {
   return response.json();
 }
 
-// Returns why a request failed, as far as the stream's state shows it.
+// Returns the cause of a failed request, as far as the stream's state shows it.
 async function reason(its, otherwise) {
   try {
     const now = await status(its.id);

@@ -15,20 +15,20 @@ function offered(its, now) {
     // The record of an ended stream expires. If this page saw the transfer, it was suspended at its end.
     return fail(its, its.moved ? 'missed' : 'gone');
   }
-  if (!its.seen) look(its, now);
+  if (!its.seen) readFields(its, now);
   if (now.state === 'STREAMING') {
     if (!its.taken) return fail(its, 'used');
     return its.begun && progress(its, Number(now.bytes_transferred));
   }
   if (now.state === 'FINISHED') return its.taken ? ended(its) : fail(its, 'used');
   if (now.active) return undefined;
-  // A sender that leaves before the download began has cancelled, whether it sent an error or closed the page.
-  const why = cause(now.state);
-  return fail(its, why === 'source' && !its.taken ? 'cancelled' : why);
+  // A sender that disconnects before the download began has cancelled, whether it sent an error or closed the page.
+  const ending = cause(now.state);
+  return fail(its, ending === 'source' && !its.taken ? 'cancelled' : ending);
 }
 
 // Reads name and size from the sender's fields.
-function look(its, now) {
+function readFields(its, now) {
   its.seen = true;
   const field = (name) => {
     const fields = Object.entries(now.download_headers ?? {});
@@ -87,7 +87,7 @@ $('show')?.addEventListener('click', async () => {
   let text = '';
   try {
     const response = await fetch(`${url(its.id)}?strict=1`, { signal: its.abort.signal, cache: 'no-store' });
-    if (!response.ok) { fail(its, ...await problem(response)); return; }
+    if (!response.ok) { fail(its, ...await rejection(response)); return; }
     const reader = response.body.getReader();
     const decoder = new TextDecoder();
     for (let n = 0; ;) {

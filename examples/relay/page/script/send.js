@@ -23,7 +23,7 @@ async function send(blob, name, kind) {
   try {
     const options = JSON.stringify({ download_headers: headers(its) });
     const response = await fetch(`${STREAM}?strict=1&ttl=${TTL}`, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: options });
-    if (!response.ok) return fail(its, ...await problem(response));
+    if (!response.ok) return fail(its, ...await rejection(response));
     its.id = String((await response.json()).stream);
   } catch {
     return fail(its, 'unreachable');
@@ -35,8 +35,8 @@ async function send(blob, name, kind) {
 }
 
 function invite(its) {
-  // The id follows the "#", so it is not sent before the receiver asks for the file: neither to the relay (and its log) nor
-  // by a messenger that previews the link.
+  // The id follows the "#", so it is not sent before the receiver requests the file. Neither the relay (and its log)
+  // nor a messenger that previews the link gets it earlier.
   const link = `${location.origin}${location.pathname}#${its.kind}=${its.id}`;
   $('link').value = link;
   $('share-curl').textContent = `curl ${its.kind === 'text' ? '' : '-OJ '}'${location.origin}${url(its.id)}?strict=1'`;
@@ -69,7 +69,7 @@ function upload(its) {
   xhr.responseType = 'text';
   xhr.onload = () => {
     if (xhr.status === 200) return arrived(its);
-    return fail(its, cause(named(xhr.responseText), xhr.status));
+    return fail(its, cause(errorName(xhr.responseText), xhr.status));
   };
   // The response may be lost with the connection; the relay's status shows the result.
   xhr.onerror = async () => {
@@ -95,15 +95,15 @@ function sending(its, now) {
 }
 
 // Aborts the transfer; a receiver that has not begun gets an error.
-function withdraw() {
+function cancel() {
   const its = stop();
   if (its?.role === 'sender' && its.id && !its.begun) sendError(its.id, 'CancelledError', 'The sender has cancelled');
 }
 
 function arrived(its) {
   if (its !== job) return;
-  const what = its.kind === 'text' ? 'The text' : its.name;
+  const name = its.kind === 'text' ? 'The text' : its.name;
   if (its.kind === 'text') { $('words').value = ''; $('send-text').disabled = true; }
   const rate = its.begun && its.size > 1e6 ? ` in ${span((performance.now() - its.begun) / 1000)}` : '';
-  finish(true, 'Sent', `${what} (${bytes(its.size)}) has arrived at the other device${rate}.`);
+  finish(true, 'Sent', `${name} (${bytes(its.size)}) has arrived at the other device${rate}.`);
 }

@@ -14,15 +14,15 @@ async function copy(text) {
 }
 
 for (const button of document.querySelectorAll('[data-copy]')) {
-  const says = button.textContent;
-  let back;
+  const label = button.textContent;
+  let timer;
   button.addEventListener('click', async () => {
     const from = $(button.dataset.copy);
     const done = await copy(from.value ?? from.textContent);
     button.textContent = done ? 'Copied' : 'Please copy it by hand';
     button.focus();
-    clearTimeout(back);
-    back = setTimeout(() => { button.textContent = says; }, 2000);
+    clearTimeout(timer);
+    timer = setTimeout(() => { button.textContent = label; }, 2000);
   });
 }
 if (!STREAM) $('without').open = true;
@@ -31,20 +31,20 @@ if (!STREAM) $('without').open = true;
 
 function home() {
   stop();
-  $('refusal').hidden = true;
+  $('rejection').hidden = true;
   $('file').value = '';
   show('home');
 }
 
-function refuse(message) {
-  $('refusal').textContent = message;
-  $('refusal').hidden = false;
+function reject(message) {
+  $('rejection').textContent = message;
+  $('rejection').hidden = false;
 }
 
 function chosen(files, entry) {
   if ($('home').hidden) return;
-  if (entry?.isDirectory) { refuse('A folder cannot be sent: pack it into a ZIP file first.'); return; }
-  if (files.length > 1) { refuse('One file at a time: pack several into a ZIP file first.'); return; }
+  if (entry?.isDirectory) { reject('A folder cannot be sent: pack it into a ZIP file first.'); return; }
+  if (files.length > 1) { reject('One file at a time: pack several into a ZIP file first.'); return; }
   if (files.length === 1) send(files[0], files[0].name, 'file');
 }
 
@@ -84,12 +84,12 @@ if (STREAM) {
     button.addEventListener('click', () => { history.replaceState(null, '', location.pathname); home(); });
   }
   for (const button of document.querySelectorAll('[data-cancel]')) {
-    button.addEventListener('click', () => { withdraw(); home(); });
+    button.addEventListener('click', () => { cancel(); home(); });
   }
   // Leaving the page aborts the transfer.
   addEventListener('beforeunload', (event) => { if (job?.role === 'sender' || (job?.taken && job.kind === 'text')) event.preventDefault(); });
   // A browser may keep a closed page and its connections; the receiver must not wait for it.
-  addEventListener('pagehide', () => { if (job?.role === 'sender') withdraw(); });
+  addEventListener('pagehide', () => { if (job?.role === 'sender') cancel(); });
   addEventListener('pageshow', (event) => { if (event.persisted && !job) route(); });
   addEventListener('hashchange', route);
   route();

@@ -6,13 +6,17 @@
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use super::{
-    ConfigError, Fault, GatewayConfig, OriginPolicy, PORT, duration, endpoint, fault, settable, template, valuable,
+    duration,
+    fault::{Fault, fault},
+    template,
+    values::{GatewayConfig, OriginPolicy, PORT, endpoint, settable, valuable},
     yaml::{self, Node, Value},
 };
+use crate::relay::config::ConfigError;
 
 /// The content of a configuration file: the gateway's configuration, and where the program listens.
 ///
-/// Keys that are missing have the defaults of kuiperbelt ([`GatewayConfig::kuiperbelt`]): the port is open on all
+/// Keys that are missing have the defaults of kuiperbelt ([`GatewayConfig::kuiperbelt`]). The port is open on all
 /// addresses, pages of all origins may connect, and nothing has a timeout. On the open internet, set `address`,
 /// `origin_policy`, `callback.timeout`, `send_timeout` and `idle_timeout`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,37 +95,37 @@ impl Reader {
                 "port" => self.port = Some(number(&node, name, u16::MAX.into())?),
                 "address" => {
                     let line = node.line;
-                    if let Some(address) = some(text(node, name)?) {
+                    if let Some(address) = non_empty(text(node, name)?) {
                         let ip = address.parse().map_err(|_| {
                             fault(line, format!("invalid address {address:?}: expected an IP address, without a port"))
                         })?;
                         self.address = Some(ip);
                     }
                 }
-                "sock" => self.sock = some(text(node, name)?).map(PathBuf::from),
+                "sock" => self.sock = non_empty(text(node, name)?).map(PathBuf::from),
                 "endpoint" => {
                     let line = node.line;
                     let named = text(node, name)?;
                     valuable(&named).map_err(|what| fault(line, format!("endpoint: {what}")))?;
-                    self.endpoint = some(named);
+                    self.endpoint = non_empty(named);
                 }
                 "session_header" => {
                     let line = node.line;
-                    if let Some(header) = some(text(node, name)?) {
+                    if let Some(header) = non_empty(text(node, name)?) {
                         settable(&header).map_err(|what| fault(line, format!("session_header: {what}")))?;
                         config.session_header = header;
                     }
                 }
-                "send_timeout" => config.send_timeout = time(node, name)?,
+                "send_timeout" => config.send_timeout = duration(node, name)?,
                 "send_queue_size" => config.send_queue_size = number(&node, name, 1 << 20)?,
-                "strict_broadcast" => config.strict_broadcast = truth(&node, name)?,
-                "idle_timeout" => config.idle_timeout = time(node, name)?,
-                "ping_interval" => config.ping_interval = time(node, name)?,
-                "message_timeout" => config.message_timeout = time(node, name)?,
-                "suppress_access_log" => config.suppress_access_log = truth(&node, name)?,
+                "strict_broadcast" => config.strict_broadcast = boolean(&node, name)?,
+                "idle_timeout" => config.idle_timeout = duration(node, name)?,
+                "ping_interval" => config.ping_interval = duration(node, name)?,
+                "message_timeout" => config.message_timeout = duration(node, name)?,
+                "suppress_access_log" => config.suppress_access_log = boolean(&node, name)?,
                 "origin_policy" => {
                     let line = node.line;
-                    if let Some(policy) = some(text(node, name)?) {
+                    if let Some(policy) = non_empty(text(node, name)?) {
                         config.origin_policy = OriginPolicy::named(&policy).map_err(|what| fault(line, what))?;
                     }
                 }
@@ -149,7 +153,7 @@ impl Reader {
                 "close" => &mut callback.close,
                 "receive" => &mut callback.receive,
                 "timeout" => {
-                    callback.timeout = time(node, &name)?;
+                    callback.timeout = duration(node, &name)?;
                     continue;
                 }
                 _ => {
@@ -180,7 +184,7 @@ impl Reader {
                     continue;
                 }
             };
-            if let Some(given) = some(text(node, &name)?) {
+            if let Some(given) = non_empty(text(node, &name)?) {
                 if !given.starts_with('/') {
                     return Err(fault(line, format!("invalid {name} {given:?}: must begin with a slash")));
                 }
@@ -243,7 +247,7 @@ const KEYS: &[&str] = &[
     "limits",
 ];
 
-/// Enough to notice that something else was meant; whether it can be called is found out by calling.
+/// Returns `false` for a value that is obviously not a URL. Calling it finds all other errors.
 fn looks_like_a_url(url: &str) -> bool {
     let rest = url
         .split_once("://")
@@ -253,7 +257,8 @@ fn looks_like_a_url(url: &str) -> bool {
     })
 }
 
-fn some(text: String) -> Option<String> {
+/// Returns `None` for an empty text.
+fn non_empty(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
@@ -275,7 +280,7 @@ fn text(node: Node, key: &str) -> Result<String, Fault> {
 }
 
 /// Returns a scalar without white space around it; empty if there is no value.
-fn word<'n>(node: &'n Node, key: &str) -> Result<&'n str, Fault> {
+fn scalar<'n>(node: &'n Node, key: &str) -> Result<&'n str, Fault> {
     match &node.value {
         Value::Text(text) => Ok(text.trim()),
         Value::Null => Ok(""),
@@ -283,15 +288,15 @@ fn word<'n>(node: &'n Node, key: &str) -> Result<&'n str, Fault> {
     }
 }
 
-fn number<T: TryFrom<u64>>(node: &Node, key: &str, most: u64) -> Result<T, Fault> {
-    let text = word(node, key)?;
-    let number = text.parse::<u64>().ok().filter(|n| *n <= most).and_then(|n| T::try_from(n).ok());
-    number.ok_or_else(|| fault(node.line, format!("invalid {key} {text:?}: must be a number from 0 to {most}")))
+fn number<T: TryFrom<u64>>(node: &Node, key: &str, limit: u64) -> Result<T, Fault> {
+    let text = scalar(node, key)?;
+    let number = text.parse::<u64>().ok().filter(|n| *n <= limit).and_then(|n| T::try_from(n).ok());
+    number.ok_or_else(|| fault(node.line, format!("invalid {key} {text:?}: must be a number from 0 to {limit}")))
 }
 
 /// Accepts the spellings of YAML 1.1, which kuiperbelt reads.
-fn truth(node: &Node, key: &str) -> Result<bool, Fault> {
-    let text = word(node, key)?;
+fn boolean(node: &Node, key: &str) -> Result<bool, Fault> {
+    let text = scalar(node, key)?;
     match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" | "y" => Ok(true),
         "false" | "no" | "off" | "n" | "" => Ok(false),
@@ -300,19 +305,19 @@ fn truth(node: &Node, key: &str) -> Result<bool, Fault> {
 }
 
 /// Returns a duration; `None` if it is 0 or missing.
-fn time(node: Node, key: &str) -> Result<Option<Duration>, Fault> {
+fn duration(node: Node, key: &str) -> Result<Option<Duration>, Fault> {
     let line = node.line;
     let text = text(node, key)?;
     if text.is_empty() {
         return Ok(None);
     }
-    let time = duration::parse(&text).map_err(|what| fault(line, format!("{key}: {what}")))?;
-    Ok(Some(time).filter(|time| !time.is_zero()))
+    let duration = duration::parse(&text).map_err(|what| fault(line, format!("{key}: {what}")))?;
+    Ok(Some(duration).filter(|duration| !duration.is_zero()))
 }
 
 /// Parses a size: `512`, `64k`, `1M`, `1G`, with multiples of 1024.
 fn bytes(node: &Node, key: &str) -> Result<usize, Fault> {
-    let text = word(node, key)?;
+    let text = scalar(node, key)?;
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let shift = match &text[digits.len()..] {
         "" => Some(0),

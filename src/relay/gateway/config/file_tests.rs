@@ -101,7 +101,7 @@ fn unknown_keys_are_ignored_with_a_warning() {
 
 #[test]
 fn what_is_malformed_is_an_error_with_its_line() {
-    for (text, line, why) in [
+    for (text, line, reason) in [
         ("- a list", 1, "invalid configuration: must be a mapping"),
         ("just a word", 1, "invalid configuration: must be a mapping"),
         ("\nport: http", 2, "invalid port \"http\": must be a number from 0 to 65535"),
@@ -135,7 +135,7 @@ fn what_is_malformed_is_an_error_with_its_line() {
         ("a:\n\tb: c", 2, "invalid YAML"),
     ] {
         let fault = parse(text).expect_err(text);
-        assert!(fault.message().contains(why), "{text:?}: {fault}");
+        assert!(fault.message().contains(reason), "{text:?}: {fault}");
         assert_eq!(fault.line(), Some(line), "{text:?}: {fault}");
     }
     let fault = parse("path: { send: /ping }").expect_err("twice");

@@ -3,7 +3,7 @@
 //! The language is Go's `text/template`. Supported are these two functions, comments (`{{/* … */}}`), and the trimming
 //! of white space (`{{-`, `-}}`). Anything else is an error with its line.
 
-use super::{Fault, fault};
+use super::fault::{Fault, fault};
 
 /// The expanded text, and the origin of its lines.
 #[derive(Debug)]

@@ -5,7 +5,7 @@
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 
-use super::{Fault, fault};
+use super::fault::{Fault, fault};
 
 /// Maximum depth of nesting. A configuration needs two.
 const DEPTH: usize = 16;

@@ -5,7 +5,7 @@
 //! ```text
 //!             all connected            first byte            last receiver's end
 //!   Waiting ─────────────────▶ Meeting ──────────▶ Streaming ──────────────────▶ Over(Finished)
-//!      │ a side leaves, an error is posted, │ a side is lost   │
+//!      │ a side ends, an error is posted,   │ a side is lost   │
 //!      ▼ the deadline has passed            ▼                  ▼
 //!   Over(…)                              Over(…)            Over(…)
 //! ```
@@ -30,12 +30,12 @@ use uncork::{EndReason, Moment, PipeCounters, RequestId, Response, Ticket, pipe}
 
 use self::outcome::Outcome;
 use super::{
-    super::wire::CorsHeaders,
-    RendezvousConfig,
     body::CreateOptions,
+    config::RendezvousConfig,
     faults::{self, Fault},
     transfer::Inlets,
 };
+use crate::relay::wire::CorsHeaders;
 
 /// The deadline of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ pub(super) struct Waiter {
 }
 
 impl Waiter {
-    /// Responds to the request. An error means that it has left, or has a response already; its end follows.
+    /// Responds to the request. An error means that its client has disconnected, or that it has a response already; its end follows.
     fn respond(self, response: Response, config: &RendezvousConfig) {
         let _ = self.ticket.respond(self.cors.apply(response, config));
     }
@@ -198,12 +198,12 @@ impl Stream {
 
     // Connecting.
 
-    /// Removes requests that have left or were responded to, also if their ends are not known here yet.
+    /// Removes requests whose client has disconnected, or that have a response, also if their ends are not known here yet.
     pub(super) fn prune(&mut self, config: &RendezvousConfig, now: Moment) {
-        let left = |waiter: &Waiter| self.phase.is_waiting() && waiter.ticket.is_gone();
+        let is_over = |waiter: &Waiter| self.phase.is_waiting() && waiter.ticket.is_gone();
         let source =
-            self.source.iter().map(|source| &source.waiter).find(|waiter| left(waiter)).map(|waiter| waiter.id);
-        let receivers = self.receivers.iter().map(|receiver| &receiver.waiter).filter(|waiter| left(waiter));
+            self.source.iter().map(|source| &source.waiter).find(|waiter| is_over(waiter)).map(|waiter| waiter.id);
+        let receivers = self.receivers.iter().map(|receiver| &receiver.waiter).filter(|waiter| is_over(waiter));
         let receivers: Vec<RequestId> = receivers.map(|waiter| waiter.id).collect();
         for id in receivers {
             self.receiver_ended(id, EndReason::PeerClosed, config, now);
@@ -214,7 +214,7 @@ impl Stream {
     }
 
     /// Returns the error for a new source, if none can connect now.
-    pub(super) fn refuses_source(&self) -> Option<Fault> {
+    pub(super) fn reject_source(&self) -> Option<Fault> {
         match &self.phase {
             Phase::Over { posted, .. } => Some(posted.clone().unwrap_or(faults::NOT_FOUND)),
             _ => self.source.is_some().then_some(faults::SOURCE_TAKEN),
@@ -222,7 +222,7 @@ impl Stream {
     }
 
     /// Returns the error for a new receiver, if none can connect now.
-    pub(super) fn refuses_receiver(&self) -> Option<Fault> {
+    pub(super) fn reject_receiver(&self) -> Option<Fault> {
         match &self.phase {
             Phase::Over { posted, .. } => Some(posted.clone().unwrap_or(faults::NOT_FOUND)),
             Phase::Waiting if self.receivers.len() < self.receivers_wanted => None,
@@ -353,7 +353,7 @@ impl Stream {
         }
     }
 
-    /// Ends a stream whose sides have not connected in time.
+    /// Ends a stream whose sides have not connected before its deadline.
     pub(super) fn expire(&mut self, config: &RendezvousConfig, now: Moment) {
         if !self.is_waiting() {
             return;
@@ -395,8 +395,7 @@ impl Stream {
     pub(super) fn stop(&mut self, config: &RendezvousConfig) {
         if self.is_waiting() {
             for waiter in self.take_waiters() {
-                let retry = faults::STOPPING.response().header("Retry-After", "1");
-                waiter.respond(retry, config);
+                waiter.respond(faults::stopping(), config);
             }
         }
     }

@@ -8,7 +8,7 @@ use std::sync::{
 use uncork::{Action, PipeOut, Response, h1::Headers};
 
 use super::{
-    super::{RendezvousConfig, body::Fields, neutral, transfer::Exact},
+    super::{body::Fields, config::RendezvousConfig, neutral, transfer::Exact},
     Receiver, Stream,
 };
 

@@ -45,8 +45,8 @@ impl Stream {
     }
 }
 
-/// Formats a time as `2026-11-20T19:41:53.000Z`. A time that such a date cannot have becomes the nearest one that it
-/// can.
+/// Formats a time as `2026-11-20T19:41:53.000Z`. A time outside the years 1970 to 9999 becomes the nearest one
+/// within.
 ///
 /// The parts come from a date of HTTP (`Fri, 20 Nov 2026 19:41:53 GMT`), whose crate knows the calendar and is a
 /// dependency already.

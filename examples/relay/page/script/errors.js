@@ -1,6 +1,6 @@
-// ---- Error messages: what happened, and what to do
+// ---- Error messages: the cause, and advice
 
-const TROUBLE = {
+const ERRORS = {
   expired: {
     sender: ['The link has expired', 'It was not opened in time. Create a new one when the other device is ready.'],
     receiver: ['This link has expired', 'It was not opened in time. Ask the sender for a new one.'],
@@ -76,14 +76,14 @@ const STATUSES = { 404: 'gone', 413: 'large', 429: 'busy', 502: 'stopping', 503:
 const cause = (name, status) => (Object.hasOwn(CAUSES, name) ? CAUSES[name] : STATUSES[status] ?? 'other');
 
 // Returns the name of the error in a response's body.
-function named(text) {
+function errorName(text) {
   try { return String(JSON.parse(text).name); } catch { return ''; }
 }
 
 function fail(its, reason, more = '') {
   if (its !== job) return;
-  const words = TROUBLE[reason][its.role] ?? TROUBLE.other[its.role];
-  finish(false, words[0], `${words[1]} ${more}`, its.role === 'sender');
+  const [title, advice] = ERRORS[reason][its.role] ?? ERRORS.other[its.role];
+  finish(false, title, `${advice} ${more}`, its.role === 'sender');
 }
 
 function finish(good, title, text, again = false) {
@@ -101,8 +101,8 @@ function finish(good, title, text, again = false) {
 }
 
 // Returns the cause of an error response, and advice.
-async function problem(response) {
-  const why = cause(named(await response.text().catch(() => '')), response.status);
+async function rejection(response) {
+  const reason = cause(errorName(await response.text().catch(() => '')), response.status);
   const after = Number(response.headers.get('Retry-After'));
-  return [why, why === 'busy' ? `Try again ${after > 0 ? `in ${span(after)}` : 'in a moment'}.` : ''];
+  return [reason, reason === 'busy' ? `Try again ${after > 0 ? `in ${span(after)}` : 'in a moment'}.` : ''];
 }

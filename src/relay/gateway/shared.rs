@@ -1,0 +1,56 @@
+//! The part of a gateway that all its clones share.
+
+use std::sync::{Arc, atomic::AtomicBool};
+
+use uncork::ws;
+
+use super::{
+    application::Application, config::GatewayConfig, counters::Counters, limits::AddressLimits, registry::Registry,
+};
+
+/// The part of a gateway that all its clones share.
+pub(super) struct Shared {
+    pub(super) config: GatewayConfig,
+    pub(super) websocket: ws::Config,
+    pub(super) application: Application,
+    pub(super) registry: Registry,
+    pub(super) session_limits: Arc<AddressLimits>,
+    /// Bytes of messages that the application has not responded to.
+    pub(super) pending: Arc<AddressLimits>,
+    /// It was logged that messages of clients are dropped.
+    pub(super) drop_logged: AtomicBool,
+    pub(super) counters: Arc<Counters>,
+}
+
+impl Shared {
+    /// Creates the state of a gateway without clients, from a configuration that was checked.
+    pub(super) fn new(config: GatewayConfig) -> Self {
+        let websocket = ws::Config::new()
+            .message(config.limits.message as u64)
+            .queue(config.limits.queue)
+            .queue_messages(config.send_queue_size)
+            .message_timeout(config.message_timeout)
+            .ping_interval(config.ping_interval)
+            .idle_timeout(config.idle_timeout);
+        if let (Some(ping), Some(idle)) = (config.ping_interval, config.idle_timeout)
+            && ping >= idle
+        {
+            log::warn!(target: "uncork::relay", "ping_interval ({ping:?}) is not shorter than idle_timeout ({idle:?}): live \
+                clients will be dropped");
+        }
+        let websocket = match config.ping_interval {
+            Some(interval) => websocket.pong_timeout(interval),
+            None => websocket,
+        };
+        Self {
+            websocket,
+            application: Application::new(&config),
+            registry: Registry::default(),
+            session_limits: AddressLimits::new(&config.limits),
+            pending: AddressLimits::of(config.limits.pending, config.limits.pending.div_ceil(4)),
+            drop_logged: AtomicBool::new(false),
+            counters: Arc::default(),
+            config,
+        }
+    }
+}
