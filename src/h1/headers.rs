@@ -5,14 +5,14 @@
 //!   HeadersRef   [(name, value), (name, value), …]             points into the caller's buffer
 //! ```
 //!
-//! [`Headers`] checks names and values when they are added, so that nothing in it can end a line. An application cannot
-//! split a response by its fields.
+//! [`Headers`] checks names and values when they are added, so that none can end a line: an application cannot split a
+//! response.
 
 use std::fmt;
 
 use super::grammar::{HeaderName, HeaderValue, InvalidHeader, list, trim};
 
-/// Bytes held without an allocation: about `Content-Type: text/html; charset=utf-8` and one short line more.
+/// Bytes held without an allocation: about `Content-Type: text/html; charset=utf-8` and one more short line.
 const INLINE: usize = 62;
 
 #[derive(Clone)]
@@ -40,7 +40,7 @@ impl Headers {
         Self(Block::Inline { len: 0, bytes: [0; INLINE] })
     }
 
-    /// Fields as they go on the wire, of our own making: [`INLINE`] bytes at most, or it does not compile.
+    /// Creates a constant from complete lines of at most [`INLINE`] bytes. More do not compile.
     pub(crate) const fn constant(wire: &[u8]) -> Self {
         let mut bytes = [0; INLINE];
         bytes.split_at_mut(wire.len()).0.copy_from_slice(wire);
@@ -67,7 +67,7 @@ impl Headers {
     /// Sets a field: it replaces all others of that name.
     ///
     /// # Errors
-    /// As [`append`](Self::append); nothing is changed then.
+    /// Like those of [`append`](Self::append). Nothing is changed then.
     pub fn insert(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), InvalidHeader> {
         let value = trim(value.as_ref());
         InvalidHeader::check_name(name.as_bytes())?;
@@ -80,7 +80,7 @@ impl Headers {
     /// Adds a field: a [singleton](is_singleton) replaces all others of that name, any other field is appended.
     ///
     /// # Errors
-    /// As [`append`](Self::append); nothing is changed then.
+    /// Like those of [`append`](Self::append). Nothing is changed then.
     pub fn put(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), InvalidHeader> {
         if is_singleton(name) { self.insert(name, value) } else { self.append(name, value) }
     }
@@ -102,7 +102,7 @@ impl Headers {
         *self = kept;
     }
 
-    /// The caller has checked both.
+    /// Appends a field whose name and value the caller has checked.
     pub(crate) fn append_checked(&mut self, name: &[u8], value: &[u8]) {
         let size = name.len() + value.len() + 4;
         match &mut self.0 {
@@ -223,7 +223,7 @@ impl Default for Headers {
 }
 
 impl PartialEq for Headers {
-    /// The same lines in the same order and spelling.
+    /// Returns `true` if the lines are equal, in order and spelling.
     fn eq(&self, other: &Self) -> bool {
         self.as_wire() == other.as_wire()
     }
@@ -242,7 +242,7 @@ impl fmt::Debug for Headers {
 pub struct HeadersRef<'b>(&'b [httparse::Header<'b>]);
 
 impl<'b> HeadersRef<'b> {
-    /// A view over what httparse found. Names and values must have been checked (httparse's are).
+    /// Creates a view of parsed fields. Names and values must have been checked, as those of httparse are.
     #[inline]
     pub(crate) fn new(fields: &'b [httparse::Header<'b>]) -> Self {
         Self(fields)
@@ -263,7 +263,7 @@ impl<'b> HeadersRef<'b> {
         self.0.iter().map(|field| (field.name, field.value))
     }
 
-    /// As [`Headers::contains_token`].
+    /// Like [`Headers::contains_token`].
     pub fn contains_token(&self, name: &str, token: &str) -> bool {
         self.get_all(name).any(|value| has_token(value, token))
     }
@@ -358,14 +358,14 @@ mod tests {
         headers.insert("VARY", "*").unwrap();
         assert_eq!(headers.as_wire(), b"Connection: Keep-Alive, Upgrade\r\nVARY: *\r\n");
         assert_eq!(headers.insert("Vary", "a\nb"), Err(InvalidHeader::Value(b'\n')));
-        assert_eq!(headers.len(), 2, "what fails changes nothing");
+        assert_eq!(headers.len(), 2, "an error changes nothing");
         headers.remove("connection");
         headers.remove("vary");
         assert!(headers.is_empty() && headers == Headers::default());
     }
 
     #[test]
-    fn what_may_stand_once_replaces_and_the_rest_adds() {
+    fn a_singleton_replaces_and_other_fields_are_added() {
         // Every singleton field of RFC 9110, and Age and Expires of RFC 9111.
         for name in [
             "Age",
@@ -428,7 +428,7 @@ mod tests {
 
     #[test]
     fn no_value_can_end_its_line() {
-        // Every pair of bytes, in name and in value: what is accepted is one line, and reads back as it was.
+        // Every pair of bytes, in name and in value: an accepted field is one line, and reads back unchanged.
         for pair in 0..=u16::MAX {
             let [a, b] = pair.to_be_bytes();
             let mut headers = Headers::new();
