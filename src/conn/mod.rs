@@ -1,4 +1,4 @@
-//! Sans-IO HTTP/1.1 connection machines.
+//! State machines of HTTP/1.1 connections, without I/O.
 //!
 //! ```text
 //!              rx: Buf                                   out: Out
