@@ -74,7 +74,7 @@ pub(crate) enum Got {
 /// The result of a splice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Spliced {
-    /// So many bytes were moved. Fewer than requested says nothing about the socket.
+    /// The number of bytes moved. Fewer than requested does not mean that the socket is drained or full.
     Bytes(usize),
     /// The socket has no bytes, or takes none.
     Blocked,
@@ -197,7 +197,7 @@ impl Transport {
     }
 
     /// Reads the PROXY header at the front of a connection from which no byte was read yet. Takes it out of the socket,
-    /// but no byte behind it: that may be TLS. Returns `None` while it is incomplete.
+    /// but no byte after it: that may be TLS. Returns `None` while it is incomplete.
     pub(crate) fn read_proxy_header(&mut self) -> Result<Option<proxy::ProxyHeader>, ProxyFault> {
         let mut front = [0; proxy::MOST];
         let n = match sys::peek(&self.socket, &mut front) {

@@ -336,7 +336,7 @@ pub enum TlsError {
     Malformed {
         /// The file.
         file: String,
-        /// What is malformed.
+        /// The malformed part.
         what: String,
     },
     /// The private key is not the certificate's.
@@ -397,7 +397,7 @@ impl std::error::Error for TlsError {
     }
 }
 
-/// Selects a certificate by the name that a client asks for. Never empty where it must not be.
+/// Selects a certificate by the name that a client requests. It is never empty.
 #[derive(Debug)]
 struct Certificates(Vec<Arc<CertifiedKey>>);
 
