@@ -108,8 +108,8 @@ impl Runs {
 
     /// Returns `true` if half of `room` can be put in, perhaps in a larger store, without moving bytes often.
     ///
-    /// If others need the memory, a large store must be emptied first, and [goes](Self::leave_store): otherwise the blocks
-    /// that are never quite empty would keep the memory, and move many times more bytes than the rest.
+    /// If others need the memory, a large store must be emptied first, and is [dropped](Self::leave_store) then. Otherwise
+    /// blocks that are never empty would keep the memory, and move many times more bytes than the others.
     pub(crate) fn has_room(&mut self, room: usize) -> bool {
         if !self.is_empty() && self.share.is_scarce() {
             return false;
@@ -293,10 +293,10 @@ mod tests {
     fn all(runs: &Runs) -> (Vec<u8>, usize) {
         let mut pieces = [IoSlice::new(&[]); 32];
         let n = runs.pieces(usize::MAX, &mut pieces);
-        (pieces[..n].iter().flat_map(|piece| piece.iter().copied()).collect(), n)
+        (pieces[..n].iter().map(|piece| &**piece).collect::<Vec<&[u8]>>().concat(), n)
     }
 
-    /// Chunks of these sizes with ten bytes of framing before each, and some behind the last.
+    /// Returns a block of chunks of these sizes, with ten bytes of framing before each and four after the last, and the data.
     fn framed(sizes: &[usize]) -> (Runs, Vec<u8>) {
         let mut block = runs(64 * 1024);
         let (mut wire, mut data) = (Vec::new(), Vec::new());
@@ -310,7 +310,7 @@ mod tests {
         put_raw(&mut block, &wire);
         for &size in sizes {
             block.is_framing(10);
-            // In two goes.
+            // In two steps.
             block.is_data(size / 2);
             block.is_data(size - size / 2);
         }
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_behind_goes_on_where_the_data_ended() {
+    fn later_bytes_follow_the_data() {
         let (mut block, mut data) = framed(&[10_000, 10_000]);
         data.extend_from_slice(b"more");
         assert_eq!(block.push(b"more"), 4);
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn where_memory_is_used_up_a_block_is_small_and_has_room_for_what_it_must() {
+    fn when_memory_is_used_up_a_block_is_small_and_has_the_least_room() {
         const ROOM: usize = 256 * 1024;
         const MOST: usize = 4 * ROOM - 10_000;
         static MEMORY: PipeMemory = PipeMemory::new(4 * ROOM);
