@@ -204,7 +204,7 @@ pub(crate) fn mask(bytes: &mut [u8], key: [u8; 4], at: u64) {
 /// use uncork::ws::Frame;
 /// let news = Frame::text("to everyone");
 /// let again = news.clone(); // the same bytes
-/// assert_eq!((again.payload(), again.len()), (&b"to everyone"[..], 14));
+/// assert_eq!((again.payload(), again.len()), (&b"to everyone"[..], 13));
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Frame {
