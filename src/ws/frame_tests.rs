@@ -84,7 +84,7 @@ fn masking_is_byte_by_byte_however_it_is_split() {
 fn a_frame_is_made_of_parts_and_shows_its_payload() {
     let frame = Frame::text_parts(&["to ", "", "everyone"]);
     assert_eq!(frame, Frame::text("to everyone"));
-    assert_eq!((frame.kind(), frame.payload(), frame.len()), (MessageKind::Text, &b"to everyone"[..], 14));
+    assert_eq!((frame.kind(), frame.payload(), frame.len()), (MessageKind::Text, &b"to everyone"[..], 13));
     for n in [0, 125, 126, 65535, 65536] {
         let bytes = vec![7; n];
         let frame = Frame::binary_parts(&[&bytes[..n / 2], &bytes[n / 2..]]);
