@@ -93,7 +93,7 @@ fn a_frame_is_made_of_parts_and_shows_its_payload() {
     }
     assert!(Frame::text_bytes(b"\xff").is_err());
     assert_eq!(Frame::from(Message::Text("x")), Frame::text("x"));
-    assert_eq!(format!("{frame:?}"), "Frame(Text, 12 bytes)");
+    assert_eq!(format!("{frame:?}"), "Frame(Text, 11 bytes)");
 }
 
 #[test]
