@@ -11,6 +11,7 @@
 use super::{
     BodyOut,
     client::{ClientConn, HeadKind, RequestSpec},
+    fuzz_input::{FuzzInput, in_pieces},
 };
 use crate::h1::{
     HeadLimits, Headers, Misbehaved, ResponseFraming,
@@ -159,14 +160,12 @@ impl<'s> Harness<'s> {
 }
 
 /// Feeds `wire` in pieces of the sizes that `size` returns.
-pub(crate) fn run<'s>(script: &'s [u8], wire: &[u8], mut size: impl FnMut() -> usize) -> Harness<'s> {
+pub(crate) fn run<'s>(script: &'s [u8], wire: &[u8], size: impl FnMut() -> usize) -> Harness<'s> {
     let mut harness = Harness::new(script);
-    let mut rest = wire;
-    while !rest.is_empty() {
-        let (piece, behind) = rest.split_at(size().clamp(1, rest.len()));
+    in_pieces(wire, size, |piece| {
         harness.feed(piece);
-        rest = behind;
-    }
+        true
+    });
     harness.end(wire.len().is_multiple_of(2));
     harness
 }
@@ -174,18 +173,9 @@ pub(crate) fn run<'s>(script: &'s [u8], wire: &[u8], mut size: impl FnMut() -> u
 /// Checks that splitting the input changes nothing, and that each body has the announced framing.
 #[doc(hidden)]
 pub fn fuzz(data: &[u8]) {
-    let Some((&size, data)) = data.split_first() else { return };
-    let size = if size.is_ascii_digit() { size - b'0' } else { size };
-    let script = data.split(|&b| b == b'\n').next().unwrap_or_default();
-    let wire = data.get(script.len() + 1..).unwrap_or_default();
-    let script = &script[..script.len().min(16)];
-    let whole = run(script, wire, || usize::MAX);
-    let mut random = u32::from(size);
-    let any = || {
-        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (random >> 28) as usize
-    };
-    for split in [run(script, wire, || 1), run(script, wire, || usize::from(size)), run(script, wire, any)] {
+    let Some(input) = FuzzInput::parse(data, 16) else { return };
+    let (whole, splits) = input.run(|size| run(input.script, input.wire, size));
+    for split in splits {
         assert_eq!(whole.events, split.events, "events must not depend on how bytes arrive");
         if !matches!(whole.events.last(), Some(Event::Broken(_) | Event::Cut(_))) {
             assert_eq!(whole.used, split.used, "the bytes left must not depend on how bytes arrive");

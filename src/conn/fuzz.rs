@@ -6,7 +6,10 @@
 //!   size  for each act
 //! ```
 
-use super::server_harness::{Act, DATE, Event, Expected, Harness};
+use super::{
+    fuzz_input::{FuzzInput, in_pieces},
+    server_harness::{Act, DATE, Event, Expected, Harness},
+};
 use crate::{
     base::Limits,
     h1::{Headers, Version, reason},
@@ -58,7 +61,7 @@ fn act(letter: u8) -> Act {
 }
 
 /// Feeds `wire` in pieces of the sizes that `size` returns.
-fn run(script: &[u8], wire: &[u8], mut size: impl FnMut() -> usize) -> Harness {
+fn run(script: &[u8], wire: &[u8], size: impl FnMut() -> usize) -> Harness {
     let mut harness = Harness::new(limits());
     harness.acts.extend(script.iter().map(|letter| act(*letter)));
     // Continues after the script: every request is received and gets a response.
@@ -66,12 +69,10 @@ fn run(script: &[u8], wire: &[u8], mut size: impl FnMut() -> usize) -> Harness {
         harness.acts.extend(b"hezff".iter().map(|letter| act(*letter)));
     }
     harness.acts.push_back(Act::Head);
-    let mut rest = wire;
-    while !rest.is_empty() && !harness.over {
-        let (piece, behind) = rest.split_at(size().clamp(1, rest.len()));
+    in_pieces(wire, size, |piece| {
         harness.feed(piece);
-        rest = behind;
-    }
+        !harness.over
+    });
     harness.drive();
     harness
 }
@@ -80,20 +81,10 @@ fn run(script: &[u8], wire: &[u8], mut size: impl FnMut() -> usize) -> Harness {
 /// the output can be read as expected.
 #[doc(hidden)]
 pub fn fuzz(data: &[u8]) {
-    let Some((&size, data)) = data.split_first() else { return };
-    let size = if size.is_ascii_digit() { size - b'0' } else { size };
-    let script = data.split(|&b| b == b'\n').next().unwrap_or_default();
-    let script = &script[..script.len().min(64)];
-    let wire = data.get(script.len() + 1..).unwrap_or_default();
-
-    let whole = run(script, wire, || usize::MAX);
+    let Some(input) = FuzzInput::parse(data, 64) else { return };
+    let (whole, splits) = input.run(|size| run(input.script, input.wire, size));
     check(&whole);
-    let mut random = u32::from(size);
-    let any = || {
-        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (random >> 28) as usize
-    };
-    for split in [run(script, wire, || 1), run(script, wire, || usize::from(size)), run(script, wire, any)] {
+    for split in splits {
         assert_eq!(whole.events, split.events, "events must not depend on how bytes arrive");
         assert_eq!(whole.expected, split.expected);
         assert_eq!(whole.responses.escape_ascii().to_string(), split.responses.escape_ascii().to_string());
