@@ -104,24 +104,24 @@ fn begun(served: &Served, wire: &mut Wire, path: &str) -> PipeIn {
     wire.request(&format!("GET {path}"), &[]);
     let mut inlet = served.inlets.next();
     wire.head().is(200);
-    said(&mut inlet, wire, path, b"part");
+    transfer(&mut inlet, wire, path, b"part");
     inlet
 }
 
 /// Writes everything into the pipe. While the loop reads the pipe's block, there is no space for a moment.
-fn put(inlet: &mut PipeIn, words: &[u8]) {
+fn put(inlet: &mut PipeIn, data: &[u8]) {
     let has_room = (0..10_000_000).any(|_| {
         std::thread::yield_now();
-        inlet.write(words) > 0
+        inlet.write(data) > 0
     });
-    assert!(has_room, "{} bytes", words.len());
+    assert!(has_room, "{} bytes", data.len());
 }
 
 /// Checks that bytes of the pipe arrive.
-fn said(inlet: &mut PipeIn, wire: &mut Wire, path: &str, words: &[u8]) {
-    put(inlet, words);
-    let got = if path.contains("length") { wire.exactly(words.len()) } else { wire.next_chunk() };
-    assert_eq!(got, words);
+fn transfer(inlet: &mut PipeIn, wire: &mut Wire, path: &str, data: &[u8]) {
+    put(inlet, data);
+    let got = if path.contains("length") { wire.exactly(data.len()) } else { wire.next_chunk() };
+    assert_eq!(got, data);
 }
 
 /// The ways in which a client can leave, or half-close.
@@ -242,11 +242,11 @@ fn a_response_may_serve_half_closed_clients(world: &World) {
             let turns = served.host.turns();
             assert!(served.ended.is_silent(MOMENT), "{path}, {way}: it is still there");
             assert!(served.host.turns() - turns < 20, "the loop spins");
-            for words in [&b"more"[..], b"and more"] {
-                said(&mut inlet, &mut wire, path, words);
+            for data in [&b"more"[..], b"and more"] {
+                transfer(&mut inlet, &mut wire, path, data);
             }
             if path.contains("length") {
-                said(&mut inlet, &mut wire, path, &bytes(100 - 16));
+                transfer(&mut inlet, &mut wire, path, &bytes(100 - 16));
             } else {
                 inlet.finish(None);
                 assert_eq!(wire.next_chunk(), b"");

@@ -97,8 +97,8 @@ fn a_peer_that_closes(world: &World) {
 }
 
 #[track_caller]
-fn says(error: &DialError, words: &str) {
-    assert!(matches!(error, DialError::Tls(_)) && error.to_string().contains(words), "{error}");
+fn is_tls_error(error: &DialError, text: &str) {
+    assert!(matches!(error, DialError::Tls(_)) && error.to_string().contains(text), "{error}");
 }
 
 fn a_peer_must_prove_its_name(world: &World) {
@@ -106,7 +106,7 @@ fn a_peer_must_prove_its_name(world: &World) {
     let here = server.here();
     if world.tls {
         for name in ["example.org", "127.0.0.1"] {
-            says(&fails(&here, to(world, server.host.addr()).tls(&trust(), name)), "another name");
+            is_tls_error(&fails(&here, to(world, server.host.addr()).tls(&trust(), name)), "another name");
         }
     }
     server.here();
@@ -133,7 +133,7 @@ fn a_peer_without_tls(world: &World) {
     let (mut stream, _) = peer.accept().expect("a connection");
     let _ = stream.read(&mut [0; 4096]).expect("a hello");
     stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").expect("sent");
-    says(&reports.recv_timeout(PATIENCE).expect("called").expect_err("no TLS"), "plain text");
+    is_tls_error(&reports.recv_timeout(PATIENCE).expect("called").expect_err("no TLS"), "plain text");
 }
 
 fn an_invalid_name(world: &World) {

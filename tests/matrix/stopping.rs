@@ -15,7 +15,7 @@ use crate::{
 matrix! {
     at_once_everything_ends,
     gracefully_a_response_is_finished,
-    gracefully_a_waiting_ticket_has_until_the_grace_ends,
+    gracefully_a_suspended_request_has_the_grace_period,
     gracefully_idle_connections_close,
     gracefully_a_half_sent_request_gets_a_response,
     the_handler_is_notified,
@@ -80,7 +80,7 @@ fn gracefully_a_response_is_finished(world: &World) {
     host.ends();
 }
 
-fn gracefully_a_waiting_ticket_has_until_the_grace_ends(world: &World) {
+fn gracefully_a_suspended_request_has_the_grace_period(world: &World) {
     for in_time in [true, false] {
         let ((report, tickets), (report_ends, ended)) = (report_channel::<Ticket>(), report_channel());
         let host = world.serve(move |req: &mut Request<'_>| {

@@ -80,7 +80,7 @@ fn a_fallback_responds_if_nothing_else_does(world: &World) {
     // A request that gets its response in time never falls back.
     wire.request("GET /", &[]);
     let ticket = tickets.next();
-    ticket.fallback(Duration::from_millis(20), |_| unreachable!("it was answered"));
+    ticket.fallback(Duration::from_millis(20), |_| unreachable!("the request has its response"));
     ticket.respond(Response::new(204)).expect("a suspended request");
     wire.answer().is(204);
     assert!(wire.is_silent(Duration::from_millis(60)));
