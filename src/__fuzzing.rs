@@ -50,8 +50,8 @@ impl Default for OneConnection {
 }
 
 impl OneConnection {
-    /// Reads `wire`, answers each request without a body with `body`, and passes the output to `sent`. Returns the number
-    /// of requests.
+    /// Reads `wire`, responds to each request without a body with `body`, and passes the output to `sent`. Returns the
+    /// number of requests.
     pub fn serve(&mut self, wire: &[u8], body: &[u8], sent: impl FnOnce(&[u8])) -> usize {
         const DATE: &[u8; 29] = b"Sun, 06 Nov 1994 08:49:37 GMT";
         self.rx.push(wire);
@@ -65,8 +65,8 @@ impl OneConnection {
             }
             self.rx.consume(end);
             let length = Some(body.len() as u64);
-            let answer = ResponseSpec { status: 200, fields: &self.fields, length, date: DATE };
-            if let BodyOut::Length(n) = self.conn.respond(&answer, &mut self.out) {
+            let response = ResponseSpec { status: 200, fields: &self.fields, length, date: DATE };
+            if let BodyOut::Length(n) = self.conn.respond(&response, &mut self.out) {
                 self.out.push(body);
                 self.conn.wrote(n);
             }
@@ -117,7 +117,7 @@ impl std::fmt::Debug for OneWebSocket {
 mod tests {
     use std::{fs, path::Path};
 
-    /// Runs a fuzz body over its corpus.
+    /// Runs a fuzz target over its corpus.
     fn over_corpus(target: &str, fuzz: impl Fn(&[u8]) + std::panic::RefUnwindSafe) {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
         if !dir.exists() {
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     #[cfg(feature = "ws")]
-    #[expect(clippy::disallowed_methods, reason = "any moment will do")]
+    #[expect(clippy::disallowed_methods, reason = "the time does not matter")]
     fn websockets_hold_over_the_corpus() {
         let now = crate::Moment { mono: std::time::Instant::now(), wall: std::time::SystemTime::UNIX_EPOCH };
         over_corpus("websocket", |data| super::websocket(data, now));

@@ -83,9 +83,9 @@ fn receivers_that_do_not_read_hold_no_more_than_the_limit_and_get_everything_lat
     }
 }
 
-/// Sends a body into a pipe, from a connection that is two pipes itself: plain, but without a socket.
+/// The sender's connection is two pipes itself: plain, but without a socket.
 #[test]
-fn a_connection_within_the_process_goes_on_without_any_memory() {
+fn a_connection_within_the_process_continues_without_any_memory() {
     const ROOM: usize = 256 * 1024;
     let _alone = limited(0);
     let handler = |req: &mut Request<'_>| {
@@ -114,7 +114,7 @@ fn a_connection_within_the_process_goes_on_without_any_memory() {
             // Chunked bodies have space for a TLS record in any case.
             assert!(pipe_memory() <= 64 * 1024, "{} bytes in pipes", pipe_memory());
             sent += to.write(&request[sent..]);
-            // Once: the next look may show more.
+            // Counted once, because the next call may return more.
             let bytes = from.bytes();
             let n = bytes.len();
             got.extend_from_slice(bytes);

@@ -1,6 +1,6 @@
-//! A suspended request costs nothing: no deadline of an earlier state may wake the loop.
+//! A suspended request costs nothing: no deadline of an earlier state wakes the loop.
 
-#![expect(clippy::disallowed_methods, reason = "its limits are real ones")]
+#![expect(clippy::disallowed_methods, reason = "the limits are real time")]
 
 use std::{
     io::{Read, Write},
@@ -30,13 +30,13 @@ fn wait_after(server: &mut ExternalServer<'_>, until: impl Fn() -> bool) -> Wait
     server.turn().expect("turned")
 }
 
-/// A connection is open, and its idle timeout runs.
-fn taken_in(server: &mut ExternalServer<'_>) {
+/// Waits until a connection is open, and its idle timeout runs.
+fn wait_for_connection(server: &mut ExternalServer<'_>) {
     while !matches!(server.turn(), Ok(Wait::Until(_))) {}
 }
 
 #[test]
-fn an_upgrade_that_waits_wakes_nobody() {
+fn a_waiting_upgrade_wakes_no_loop() {
     let called = std::cell::Cell::new(0);
     let mut server = Server::bind("127.0.0.1:0")
         .expect("bound")
@@ -44,7 +44,7 @@ fn an_upgrade_that_waits_wakes_nobody() {
         .external(|_: &mut Request<'_>| -> Action { Switch::to("quiet", |_: &mut Io<'_>| EventMask::READ).into() })
         .expect("started");
     let mut client = TcpStream::connect(server.local_addr().expect("an address")).expect("connected");
-    taken_in(&mut server);
+    wait_for_connection(&mut server);
     client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: quiet\r\n\r\n").expect("written");
     client.set_nonblocking(true).expect("set");
     let until = || {
@@ -58,7 +58,7 @@ fn an_upgrade_that_waits_wakes_nobody() {
 }
 
 #[test]
-fn a_ticket_that_waits_wakes_nobody() {
+fn a_suspended_request_wakes_no_loop() {
     let ticket = std::cell::RefCell::new(None);
     let mut server = Server::bind("127.0.0.1:0")
         .expect("bound")
@@ -69,16 +69,16 @@ fn a_ticket_that_waits_wakes_nobody() {
         })
         .expect("started");
     let mut client = TcpStream::connect(server.local_addr().expect("an address")).expect("connected");
-    taken_in(&mut server);
+    wait_for_connection(&mut server);
     client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").expect("written");
     assert_eq!(wait_after(&mut server, || ticket.borrow().is_some()), Wait::Forever);
-    let answered = ticket.take().expect("a ticket").respond(Response::new(204));
-    assert!(answered.is_ok());
+    let sent = ticket.take().expect("a ticket").respond(Response::new(204));
+    assert!(sent.is_ok());
 }
 
-/// No ticket is left: the sender gets its error at once, and does not wait without a timeout.
+/// No ticket is left, so the sender gets an error at once instead of waiting forever.
 #[test]
-fn an_upload_into_a_pipe_that_nobody_reads_is_answered() {
+fn an_upload_into_a_pipe_without_a_reader_gets_a_response() {
     let mut server = Server::bind("127.0.0.1:0")
         .expect("bound")
         .limits(limits())
@@ -89,7 +89,7 @@ fn an_upload_into_a_pipe_that_nobody_reads_is_answered() {
         })
         .expect("started");
     let mut client = TcpStream::connect(server.local_addr().expect("an address")).expect("connected");
-    taken_in(&mut server);
+    wait_for_connection(&mut server);
     client.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhe").expect("written");
     client.set_nonblocking(true).expect("set");
     let mut buf = [0; 256];

@@ -49,7 +49,7 @@ fn limit_descriptors(to: u64) {
 }
 
 #[test]
-fn without_descriptors_the_loop_goes_on_and_does_not_spin() {
+fn without_descriptors_the_loop_continues_and_does_not_spin() {
     limit_descriptors(200);
     let handler = |_: &mut Request<'_>| Response::text("served");
     let mut server = Server::bind("127.0.0.1:0").expect("bound").external(handler).expect("started");
@@ -61,9 +61,9 @@ fn without_descriptors_the_loop_goes_on_and_does_not_spin() {
     let mut second = Server::bind("127.0.0.1:0").expect("bound").limits(limits).external(handler).expect("started");
     let of_second = second.local_addr().expect("an address");
     let mut important: Vec<_> = (0..3).map(|_| TcpStream::connect(of_second).expect("queued")).collect();
-    // They stand in the system's queue, not accepted.
+    // They wait in the system's queue.
     let mut late: Vec<_> = (0..20).map(|_| TcpStream::connect(addr).expect("queued")).collect();
-    // All but three of the possible descriptors; those of the test harness do not count.
+    // All possible descriptors except three. Those of the test harness do not count.
     let mut hoard: Vec<File> = Vec::new();
     while let Ok(file) = File::open("/dev/null") {
         hoard.push(file);
@@ -79,7 +79,7 @@ fn without_descriptors_the_loop_goes_on_and_does_not_spin() {
     assert_eq!(served, 2, "those in reserve");
     let turns = turns_in(&mut second, Duration::from_millis(200));
     assert!(turns < 50, "{turns} turns in a fifth of a second");
-    // One of them leaves: the next one gets its descriptor, and the first server gets none, although it waits, too.
+    // One client disconnects: the next one gets its descriptor. The first server waits, too, but gets none.
     let left = important.remove(0);
     left.shutdown(std::net::Shutdown::Both).expect("closed");
     assert!(is_served(&mut second, &mut important[1]), "its descriptor is free");

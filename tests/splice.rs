@@ -50,7 +50,7 @@ fn serve(kernel_pipes: usize) -> (Running, Arc<Mutex<Vec<Ticket>>>) {
         let (inlet, outlet) = pipe(256 * 1024);
         let answer = Response::stream(outlet).length(req.content_length());
         let _ = receiver.respond(answer);
-        // The response tells a sender that the receiver left.
+        // The response of the sender reports that the receiver disconnected.
         req.ticket().fallback(Duration::ZERO, |_| Response::new(200));
         Action::Receive(Box::new(inlet))
     };
@@ -67,7 +67,7 @@ fn connect(server: &Running, request: &str) -> TcpStream {
     stream
 }
 
-/// A connected receiver and sender; nothing of the body is sent.
+/// Returns a connected receiver and sender. No byte of the body is sent.
 fn pair(server: &Running, waiting: &Mutex<Vec<Ticket>>) -> (TcpStream, TcpStream) {
     let to = connect(server, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     becomes("receivers", 1, || waiting.lock().unwrap_or_else(PoisonError::into_inner).len());
@@ -76,7 +76,7 @@ fn pair(server: &Running, waiting: &Mutex<Vec<Ticket>>) -> (TcpStream, TcpStream
     (to, from)
 }
 
-/// Sends until nothing more is taken for a while.
+/// Sends until the server reads no more for a while.
 fn stall(from: &mut TcpStream, body: &[u8]) -> usize {
     from.set_write_timeout(Some(Duration::from_millis(300))).expect("set");
     let mut sent = 0;
@@ -129,14 +129,14 @@ fn pipes_of_the_system_are_limited_used_again_when_empty_and_closed_when_not() {
         assert!(Instant::now() < end, "{} ends of pipes, {before} before", ends_of_pipes());
         thread::sleep(Duration::from_millis(5));
     }
-    // And the next body finds it empty.
+    // It is empty for the next body.
     for _ in 0..2 {
         let (mut to, mut from) = pair(&server, &waiting);
         let sent = stall(&mut from, &body);
         assert_eq!(ends_of_pipes(), before + 2, "one stream, one pipe");
         goes_through(&mut to, &mut from, &body, sent);
         drop((to, from));
-        becomes("one that is kept", before + 2, ends_of_pipes);
+        becomes("the kept pipe", before + 2, ends_of_pipes);
     }
     server.stop().expect("stopped");
     becomes("pipes of a server that has ended", before, ends_of_pipes);

@@ -1,7 +1,7 @@
 //! Many streams at once, through pipes: each gets its share, a receiver that does not read stops its sender, and
 //! memory stays flat. The test measures the memory of the process, so it is a program of its own.
 //!
-//! A few dozen of them by default; by hand as many as the system has descriptors for:
+//! There are a few dozen by default. Manually, as many as the system has descriptors for:
 //! `UNCORK_STREAMS=500 cargo test --release --test streams -- --nocapture --test-threads 1`.
 #![cfg(target_os = "linux")]
 #![expect(clippy::disallowed_methods, reason = "tests wait for the server's threads")]
@@ -38,9 +38,9 @@ const PIECE: usize = 64 * 1024;
 /// scheduler of the system decides which of the server's threads gets more done.
 const SHARE: usize = 12 << 20;
 const LENGTH: u64 = 1 << 40;
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// One test at a time: they measure.
+/// Allows one test at a time, because they measure.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -134,7 +134,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// Sends as much as is taken, but not more than the others.
+    /// Sends as much as possible, but not more than the others.
     fn send(&mut self) -> usize {
         let mut sent = 0;
         while sent < PIECE {
@@ -148,7 +148,7 @@ impl Pair {
         sent
     }
 
-    /// Receives as much as is there, but not more than the others.
+    /// Receives as much as has arrived, but not more than the others.
     fn receive(&mut self, block: &mut [u8]) -> usize {
         let mut got = 0;
         while got < PIECE {
@@ -165,7 +165,7 @@ impl Pair {
 
     /// Reads everything up to the body, which has no framing.
     fn skip_head(&mut self) {
-        let (end, mut head) = (Instant::now() + PATIENCE, Vec::new());
+        let (end, mut head) = (Instant::now() + TIMEOUT, Vec::new());
         while !head.ends_with(b"\r\n\r\n") {
             assert!(Instant::now() < end, "{}", head.escape_ascii());
             let mut byte = [0];
@@ -214,11 +214,11 @@ fn run(what: &str, tls: bool, kernel_pipes: usize, memory: usize) {
     let mut roots = RootCertStore::empty();
     roots.add(made.cert.der().clone()).expect("a root");
     let client = tls.then(|| Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()));
-    let own = tls.then(|| Tls::pem_bytes(cert.as_bytes(), key.as_bytes()).expect("a good pair"));
+    let own = tls.then(|| Tls::pem_bytes(cert.as_bytes(), key.as_bytes()).expect("a valid pair"));
     // Small blocks between two loops wait for both threads, and these for the test's: one loop, to see the shares of memory.
     let threads = if memory > LITTLE { 2 } else { 1 };
     let (server, waiting) = serve(own.as_ref(), kernel_pipes, threads);
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
 
     let peer = |head: String| Peer::connect(&server, client.as_ref(), &head);
     let to: Vec<Peer> = (0..count).map(|n| peer(format!("GET /{n} HTTP/1.1\r\nHost: x\r\n\r\n"))).collect();

@@ -43,7 +43,7 @@ impl Sleepers {
         Self { server: server.expect("started"), clients: Vec::new(), wakers: Vec::new() }
     }
 
-    /// `false`: the machine does not have enough descriptors.
+    /// Opens connections. Returns `false` if the machine does not have enough descriptors.
     fn grow_to(&mut self, count: usize) -> bool {
         let addr = self.server.local_addr().expect("an address");
         while self.clients.len() < count {
@@ -97,7 +97,7 @@ fn a_wake_costs_the_same_among_thousands() {
 
 /// Upgrades that wait for EXTERNAL are called once each; from then on only the one that was woken.
 #[test]
-fn wake_all_calls_everyone_once() {
+fn wake_all_calls_each_upgrade_once() {
     let mut sleepers = Sleepers::new();
     assert!(sleepers.grow_to(30));
     assert_eq!(sleepers.calls(), 0);
@@ -108,7 +108,7 @@ fn wake_all_calls_everyone_once() {
     sleepers.server.wake_all();
     assert_eq!(sleepers.calls(), 30, "woken twice at once is called once");
     let mut head = [0; 12];
-    sleepers.clients[3].read_exact(&mut head).expect("answered");
+    sleepers.clients[3].read_exact(&mut head).expect("a response");
     assert_eq!(&head, b"HTTP/1.1 101");
 }
 

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn grows_when_asked_to() {
+    fn grows_on_request() {
         let mut buf = Buf::default();
         assert_eq!(buf.push(b"x"), 0, "without a store there is no room");
         assert!(buf.reserve(5).is_some());
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_filled_can_be_patched() {
+    fn filled_bytes_can_be_patched() {
         let mut buf = Buf::with_capacity(8);
         buf.push(b"xab");
         buf.consume(1);

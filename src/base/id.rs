@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_parts_come_back() {
+    fn the_parts_are_kept() {
         let id = ConnId::new(1023, ConnId::MAX_SLOTS - 1, 7);
         assert_eq!((id.index(), id.to_string().as_str()), (ConnId::MAX_SLOTS - 1, "1023.4194303#7"));
         assert_ne!(id, ConnId::new(1023, ConnId::MAX_SLOTS - 1, 8));

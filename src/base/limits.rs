@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn few_addresses_leave_places_to_others() {
+    fn few_addresses_leave_connections_to_others() {
         let Limits { connections, connections_per_address, .. } = Limits::default();
         assert_eq!(left(1, connections, connections_per_address), 49_152);
         assert!(left(4, connections, connections_per_address) > 18_000);
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_never_nothing_and_never_more_than_was_said() {
+    fn a_share_is_never_zero_and_never_above_the_limit() {
         for (limit, most, taken) in [(0, 0, 0), (1, 1, 1), (2, 1, 1), (3, 2, 3), (9, 5, 8), (9, 5, 20)] {
             let share = Limits::address_share(limit, most, taken);
             assert!(share <= most && (share > 0 || most == 0), "{limit} {most} {taken}: {share}");

@@ -6,11 +6,11 @@
 //!   Limits       sizes, numbers, timeouts              EndReason   why something ended
 //!   PipeMemory   the memory of all pipes               Pool        buffers, lent
 //!   Mailbox      a queue and a notifier for threads    PeerAddr    the address of a peer
-//!   Duplex       a socket without a system behind it   Runs        bytes with gaps, decoded in place
+//!   Duplex       a socket within this process          Runs        bytes with gaps, decoded in place
 //!   Seldom       lines for the log, one a minute       lock        a mutex, poisoned or not
 //! ```
 //!
-//! Depends on nothing, does no IO and reads no clock; every other module may import it.
+//! Depends on nothing, does no I/O and reads no clock; every other module may import it.
 
 pub(crate) mod addr;
 pub(crate) mod buf;

@@ -15,7 +15,7 @@ pub(crate) const SMALL: usize = 16 * 1024;
 const DEFAULT: usize = 256 << 20;
 
 /// One block gets at most a fourth of the memory that the others leave free. So blocks become smaller while the memory fills
-/// up, those of all pipes alike, and a pipe that comes late finds some. (This is how switches share the memory of their
+/// up, those of all pipes alike, and a later pipe finds some. (This is how switches share the memory of their
 /// ports: Choudhury and Hahne, "Dynamic queue length thresholds", 1998.)
 const PART: usize = 4;
 
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares_are_counted_until_they_are_dropped_wherever_that_is() {
+    fn shares_are_counted_until_they_are_dropped_on_any_thread() {
         static MEMORY: PipeMemory = PipeMemory::new(400_000);
         let (mut one, mut other) = (Share::none(&MEMORY), Share::none(&MEMORY));
         assert!(one.try_resize(100_000) && other.try_resize(60_000));
@@ -151,7 +151,7 @@ mod tests {
             .collect();
         assert_eq!(sizes, [256, 128, 128, 128, 64, 64, 64, 32, 32, 32, 16, 16]);
         shares.remove(0);
-        assert!(shares[10].try_resize(64 << 10), "who comes late gets what others give back");
+        assert!(shares[10].try_resize(64 << 10), "a late share gets what others give back");
     }
 
     #[test]

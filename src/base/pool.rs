@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_connections_hold_is_not_lent() {
+    fn memory_of_connections_is_not_lent() {
         let mut pool = Pool::new(12 * LENT);
         let mut bufs: Vec<Buf> = (0..13).map(|_| Buf::default()).collect();
         let mut lend = |pool: &mut Pool| bufs.iter_mut().filter_map(|b| pool.lend(b).then_some(())).count();
@@ -202,7 +202,7 @@ mod tests {
         assert_eq!(got, 4);
         assert!(!pool.returned() && pool.is_short());
         pool.settle(&mut bufs[0]);
-        assert!(!pool.returned() && pool.is_short(), "one may need more than one");
+        assert!(!pool.returned() && pool.is_short(), "a connection may need several");
         bufs.iter_mut().for_each(|buf| pool.settle(buf));
         assert!(!pool.is_short() && pool.returned() && !pool.returned());
     }

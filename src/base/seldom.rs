@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn the_first_is_logged_at_once_and_the_others_once_a_minute() {
-        #[expect(clippy::disallowed_methods, reason = "any moment will do")]
+        #[expect(clippy::disallowed_methods, reason = "the time does not matter")]
         let start = Instant::now();
         let seldom = Seldom::default();
         let at = |seconds: u64| seldom.happens(start + Duration::from_secs(seconds)).map(|times| times.to_string());

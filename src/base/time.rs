@@ -120,7 +120,7 @@ mod tests {
         let tick = Tick::since(start, now).after(Duration::from_millis(5));
         let at = tick.instant(start).expect("not never");
         assert!(at >= now + Duration::from_millis(5), "{:?}", at - now);
-        assert!(Tick::since(start, at) >= tick, "at its instant a tick has come");
+        assert!(Tick::since(start, at) >= tick, "a tick is reached at its instant");
         assert_eq!(Tick::NEVER.instant(start), None);
         assert!(Tick::since(start, now).after(Duration::MAX) < Tick::NEVER);
     }

@@ -142,7 +142,7 @@ impl Request {
     /// Sends this host, or `host:port`, in the Host field instead of the URL's. The client still connects to the URL's
     /// host, and verifies that host's certificate.
     pub fn host(mut self, host: &str) -> Self {
-        match target::is_host(host.as_bytes()) {
+        match target::is_authority(host.as_bytes()) {
             true => self.host = Some(host.to_owned()),
             false => self.invalid(Error::InvalidRequest(format!("invalid host {host:?}"))),
         }

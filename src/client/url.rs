@@ -51,7 +51,7 @@ impl Url {
             return Err("user information is not allowed");
         }
         let (authority, zone) = without_zone(authority)?;
-        if !target::is_host(authority.as_bytes()) {
+        if !target::is_authority(authority.as_bytes()) {
             return Err("malformed host");
         }
         let (host, port) = target::split_port(&authority).ok_or("malformed host")?;
@@ -311,7 +311,7 @@ mod tests {
             for reference in [&[b'x', a, b, b'y'][..], &[b'/', b'/', a, b, b'/'], &[b'?', a, b], &[a, b]] {
                 if let Ok(url) = base.join(reference) {
                     assert!(url.target.starts_with('/') && grammar::is_target(url.target.as_bytes()), "{reference:?}");
-                    assert!(target::is_host(url.authority().as_bytes()), "{reference:?}");
+                    assert!(target::is_authority(url.authority().as_bytes()), "{reference:?}");
                     assert!(url.zone.is_none() || url.host == base.host, "{reference:?}");
                 }
             }

@@ -1,4 +1,4 @@
-//! Runs the client's machine: a server that sends arbitrary bytes, in pieces, and what the client reads from them.
+//! Runs the client's state machine against a server that sends arbitrary bytes in pieces, and records the events.
 //!
 //! ```text
 //!   3 g h u c ␊ HTTP/1.1 200 OK ␍␊ …
@@ -11,6 +11,7 @@
 use super::{
     BodyOut,
     client::{ClientConn, HeadKind, RequestSpec},
+    fuzz_input::{FuzzInput, in_pieces},
 };
 use crate::h1::{
     HeadLimits, Headers, Misbehaved, ResponseFraming,
@@ -22,9 +23,9 @@ use crate::h1::{
 const HEAD: HeadLimits = HeadLimits { head: 400, target: 400, fields: 8 };
 const BODY: BodyLimits = BodyLimits { body: 1000, trailers: 100, fields: 5 };
 
-/// An event that the client saw.
+/// An event that the client received.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Seen {
+pub(crate) enum Event {
     /// Status, framing, and number of fields.
     Head(u16, ResponseFraming, usize),
     Body(Vec<u8>),
@@ -37,32 +38,32 @@ pub(crate) enum Seen {
 }
 
 /// One connection, and a client that sends one request after the other.
-pub(crate) struct Play<'s> {
+pub(crate) struct Harness<'s> {
     conn: ClientConn,
     script: &'s [u8],
     input: Vec<u8>,
-    pub(crate) seen: Vec<Seen>,
+    pub(crate) events: Vec<Event>,
     /// Bytes that were parsed as HTTP.
     used: usize,
     over: bool,
 }
 
-impl<'s> Play<'s> {
+impl<'s> Harness<'s> {
     pub(crate) fn new(script: &'s [u8]) -> Self {
-        let mut play =
-            Self { conn: ClientConn::new(), script, input: Vec::new(), seen: Vec::new(), used: 0, over: false };
-        play.ask();
-        play
+        let mut harness =
+            Self { conn: ClientConn::new(), script, input: Vec::new(), events: Vec::new(), used: 0, over: false };
+        harness.send();
+        harness
     }
 
     /// Sends the next request, if there is one.
-    fn ask(&mut self) {
+    fn send(&mut self) {
         let Some((letter, rest)) = self.script.split_first() else {
             self.over = true;
             return;
         };
         self.script = rest;
-        let ask = RequestSpec {
+        let request = RequestSpec {
             method: match letter {
                 b'h' => "HEAD",
                 b'c' => "CONNECT",
@@ -81,7 +82,7 @@ impl<'s> Play<'s> {
             upgrade: *letter == b'u',
             last: *letter == b'l',
         };
-        let begun = self.conn.begin(&ask, &mut Vec::new());
+        let begun = self.conn.begin(&request, &mut Vec::new());
         debug_assert!(begun.is_ok());
         assert!(self.conn.awaits_head());
         assert_eq!(self.conn.is_sending(), self.conn.body_out() != BodyOut::Nothing);
@@ -93,14 +94,14 @@ impl<'s> Play<'s> {
     pub(crate) fn feed(&mut self, piece: &[u8]) {
         self.input.extend_from_slice(piece);
         if let Err(rule) = self.work() {
-            self.seen.push(Seen::Broken(rule));
+            self.events.push(Event::Broken(rule));
             self.over = true;
         }
     }
 
     pub(crate) fn end(&mut self, clean: bool) {
         if !self.over {
-            self.seen.push(Seen::Cut(self.conn.handle_end(clean)));
+            self.events.push(Event::Cut(self.conn.handle_end(clean)));
             assert!(!self.conn.is_idle(), "no request can follow after the end of the stream");
         }
     }
@@ -116,11 +117,11 @@ impl<'s> Play<'s> {
                 let mut slots = field_slots();
                 let Some((end, head)) = self.conn.poll_head(&self.input, &mut slots, &HEAD)? else { return Ok(()) };
                 assert!(end <= HEAD.head && head.fields.len() <= HEAD.fields);
-                self.seen.push(Seen::Head(head.status, head.framing, head.fields.len()));
+                self.events.push(Event::Head(head.status, head.framing, head.fields.len()));
                 let received_head = self.conn.received_head(&head)?;
                 self.consume(end);
                 if received_head == HeadKind::Switched {
-                    self.seen.push(Seen::Switched);
+                    self.events.push(Event::Switched);
                     self.over = true;
                 }
                 continue;
@@ -131,16 +132,16 @@ impl<'s> Play<'s> {
                 Step::Data(n) => {
                     // Not always everything.
                     let n = n.div_ceil(2);
-                    match self.seen.last_mut() {
-                        Some(Seen::Body(body)) => body.extend_from_slice(&self.input[..n]),
-                        _ => self.seen.push(Seen::Body(self.input[..n].to_vec())),
+                    match self.events.last_mut() {
+                        Some(Event::Body(body)) => body.extend_from_slice(&self.input[..n]),
+                        _ => self.events.push(Event::Body(self.input[..n].to_vec())),
                     }
                     self.conn.took(n);
                     self.consume(n);
                 }
                 Step::End(n, trailers) => {
                     self.consume(n);
-                    self.seen.push(Seen::End(trailers.map(|boxed| *boxed).unwrap_or_default()));
+                    self.events.push(Event::End(trailers.map(|boxed| *boxed).unwrap_or_default()));
                     let (got, announced) = self.conn.progress();
                     assert!(self.conn.has_no_body() && announced.is_none_or(|n| n == got));
                     if self.conn.is_sending() {
@@ -148,7 +149,7 @@ impl<'s> Play<'s> {
                         self.conn.wrote(5);
                     }
                     match self.conn.is_idle() {
-                        true => self.ask(),
+                        true => self.send(),
                         false => self.over = true,
                     }
                 }
@@ -159,64 +160,58 @@ impl<'s> Play<'s> {
 }
 
 /// Feeds `wire` in pieces of the sizes that `size` returns.
-pub(crate) fn play<'s>(script: &'s [u8], wire: &[u8], mut size: impl FnMut() -> usize) -> Play<'s> {
-    let mut play = Play::new(script);
-    let mut rest = wire;
-    while !rest.is_empty() {
-        let (piece, behind) = rest.split_at(size().clamp(1, rest.len()));
-        play.feed(piece);
-        rest = behind;
-    }
-    play.end(wire.len().is_multiple_of(2));
-    play
+pub(crate) fn run<'s>(script: &'s [u8], wire: &[u8], size: impl FnMut() -> usize) -> Harness<'s> {
+    let mut harness = Harness::new(script);
+    in_pieces(wire, size, |piece| {
+        harness.feed(piece);
+        true
+    });
+    harness.end(wire.len().is_multiple_of(2));
+    harness
 }
 
 /// Checks that splitting the input changes nothing, and that each body has the announced framing.
 #[doc(hidden)]
 pub fn fuzz(data: &[u8]) {
-    let Some((&size, data)) = data.split_first() else { return };
-    let size = if size.is_ascii_digit() { size - b'0' } else { size };
-    let script = data.split(|&b| b == b'\n').next().unwrap_or_default();
-    let wire = data.get(script.len() + 1..).unwrap_or_default();
-    let script = &script[..script.len().min(16)];
-    let whole = play(script, wire, || usize::MAX);
-    let mut random = u32::from(size);
-    let any = || {
-        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (random >> 28) as usize
-    };
-    for split in [play(script, wire, || 1), play(script, wire, || usize::from(size)), play(script, wire, any)] {
-        assert_eq!(whole.seen, split.seen, "what is seen must not depend on how bytes arrive");
-        if !matches!(whole.seen.last(), Some(Seen::Broken(_) | Seen::Cut(_))) {
-            assert_eq!(whole.used, split.used, "what is left for others must not depend on how bytes arrive");
+    let Some(input) = FuzzInput::parse(data, 16) else { return };
+    let (whole, splits) = input.run(|size| run(input.script, input.wire, size));
+    for split in splits {
+        assert_eq!(whole.events, split.events, "events must not depend on how bytes arrive");
+        if !matches!(whole.events.last(), Some(Event::Broken(_) | Event::Cut(_))) {
+            assert_eq!(whole.used, split.used, "the bytes left must not depend on how bytes arrive");
         }
     }
     let mut framing = ResponseFraming::None;
-    for (n, seen) in whole.seen.iter().enumerate() {
-        let body = match n.checked_sub(1).map(|before| &whole.seen[before]) {
-            Some(Seen::Body(body)) => body.len() as u64,
+    for (n, event) in whole.events.iter().enumerate() {
+        let body = match n.checked_sub(1).map(|before| &whole.events[before]) {
+            Some(Event::Body(body)) => body.len() as u64,
             _ => 0,
         };
-        match (seen, framing) {
-            (Seen::Head(status, next, _), _) => {
+        match (event, framing) {
+            (Event::Head(status, next, _), _) => {
                 framing = *next;
                 assert!(*status >= 100 && *status <= 999);
             }
-            (Seen::Body(_), ResponseFraming::Length(n)) => {
-                let Seen::Body(now) = seen else { continue };
+            (Event::Body(_), ResponseFraming::Length(n)) => {
+                let Event::Body(now) = event else { continue };
                 assert!(now.len() as u64 <= n);
             }
-            (Seen::Body(_), framing) => {
-                assert!(matches!(framing, ResponseFraming::Chunked | ResponseFraming::UntilClose), "a body of nothing");
+            (Event::Body(_), framing) => {
+                assert!(
+                    matches!(framing, ResponseFraming::Chunked | ResponseFraming::UntilClose),
+                    "a body without a framing"
+                );
             }
-            (Seen::End(_), ResponseFraming::Length(n)) => assert_eq!(body, n),
-            (Seen::End(_), framing) => assert!(framing != ResponseFraming::UntilClose, "only the end can end it"),
-            (Seen::Cut(true), framing) => assert_eq!(framing, ResponseFraming::UntilClose),
-            (Seen::Switched, framing) => assert_eq!(framing, ResponseFraming::Switched),
-            (Seen::Broken(_) | Seen::Cut(false), _) => {}
+            (Event::End(_), ResponseFraming::Length(n)) => assert_eq!(body, n),
+            (Event::End(_), framing) => {
+                assert!(framing != ResponseFraming::UntilClose, "only the end of the stream can end it")
+            }
+            (Event::Cut(true), framing) => assert_eq!(framing, ResponseFraming::UntilClose),
+            (Event::Switched, framing) => assert_eq!(framing, ResponseFraming::Switched),
+            (Event::Broken(_) | Event::Cut(false), _) => {}
         }
-        let last = matches!(seen, Seen::Switched | Seen::Broken(_) | Seen::Cut(_));
-        assert!(!last || n + 1 == whole.seen.len(), "something behind the end");
+        let last = matches!(event, Event::Switched | Event::Broken(_) | Event::Cut(_));
+        assert!(!last || n + 1 == whole.events.len(), "an event after the end");
     }
 }
 
@@ -224,18 +219,18 @@ pub fn fuzz(data: &[u8]) {
 mod tests {
     use super::*;
 
-    fn see(script: &str, wire: &str) -> Vec<Seen> {
+    fn events_of(script: &str, wire: &str) -> Vec<Event> {
         let data = format!("3{script}\n{wire}");
         fuzz(data.as_bytes());
-        play(script.as_bytes(), wire.as_bytes(), || usize::MAX).seen
+        run(script.as_bytes(), wire.as_bytes(), || usize::MAX).events
     }
 
-    fn body(bytes: &str) -> Seen {
-        Seen::Body(bytes.as_bytes().to_vec())
+    fn body(bytes: &str) -> Event {
+        Event::Body(bytes.as_bytes().to_vec())
     }
 
-    fn end() -> Seen {
-        Seen::End(Headers::new())
+    fn end() -> Event {
+        Event::End(Headers::new())
     }
 
     #[test]
@@ -245,61 +240,61 @@ mod tests {
             HTTP/1.1 103 x\r\nLink: y\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n\
             HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nde\r\n0\r\n\r\n\
             HTTP/1.1 204 x\r\n\r\nHTTP/1.1 200 OK\r\n\r\nrest ";
-        let seen = see("ghgggg", wire);
+        let events = events_of("ghgggg", wire);
         let want = [
-            Seen::Head(200, Length(3), 1),
+            Event::Head(200, Length(3), 1),
             body("abc"),
             end(),
-            Seen::Head(103, None, 1),
-            Seen::Head(200, None, 1),
+            Event::Head(103, None, 1),
+            Event::Head(200, None, 1),
             end(),
-            Seen::Head(200, Chunked, 1),
+            Event::Head(200, Chunked, 1),
             body("de"),
             end(),
-            Seen::Head(204, None, 0),
+            Event::Head(204, None, 0),
             end(),
-            Seen::Head(200, UntilClose, 0),
+            Event::Head(200, UntilClose, 0),
             body("rest "),
-            Seen::Cut(wire.len().is_multiple_of(2)),
+            Event::Cut(wire.len().is_multiple_of(2)),
         ];
-        assert_eq!(seen, want);
+        assert_eq!(events, want);
     }
 
     #[test]
-    fn the_connection_ends_when_it_was_said() {
+    fn the_connection_ends_after_close() {
         let close = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx";
         let keep = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx";
-        assert_eq!(see("gg", &close.repeat(2)).len(), 3);
-        assert_eq!(see("gg", &keep.repeat(2)).len(), 6);
-        assert_eq!(see("lg", &keep.repeat(2)).len(), 3);
+        assert_eq!(events_of("gg", &close.repeat(2)).len(), 3);
+        assert_eq!(events_of("gg", &keep.repeat(2)).len(), 6);
+        assert_eq!(events_of("lg", &keep.repeat(2)).len(), 3);
     }
 
     #[test]
     fn a_body_may_go_out_after_the_response() {
         let keep = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx";
-        assert_eq!(see("epe", &keep.repeat(3)).len(), 9);
+        assert_eq!(events_of("epe", &keep.repeat(3)).len(), 9);
     }
 
     #[test]
     fn switching() {
         let switch = "HTTP/1.1 101 x\r\nUpgrade: y\r\nConnection: upgrade\r\n\r\nHTTP/";
-        assert_eq!(see("u", switch)[1..], [Seen::Switched]);
-        assert_eq!(see("g", switch)[1..], [Seen::Broken(Misbehaved::UnaskedSwitch)]);
-        assert_eq!(see("c", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nHTTP/")[1..], [Seen::Switched]);
-        assert_eq!(see("c", "HTTP/1.1 403 x\r\nContent-Length: 1\r\n\r\nx")[1..], [body("x"), end()]);
+        assert_eq!(events_of("u", switch)[1..], [Event::Switched]);
+        assert_eq!(events_of("g", switch)[1..], [Event::Broken(Misbehaved::UnaskedSwitch)]);
+        assert_eq!(events_of("c", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nHTTP/")[1..], [Event::Switched]);
+        assert_eq!(events_of("c", "HTTP/1.1 403 x\r\nContent-Length: 1\r\n\r\nx")[1..], [body("x"), end()]);
     }
 
     #[test]
     fn interim_responses_are_bounded() {
         let wire = "HTTP/1.1 102 x\r\n\r\n".repeat(30);
-        assert_eq!(see("g", &wire).last(), Some(&Seen::Broken(Misbehaved::TooManyInterim)));
+        assert_eq!(events_of("g", &wire).last(), Some(&Event::Broken(Misbehaved::TooManyInterim)));
     }
 
     #[test]
-    fn a_body_goes_out_beside_what_comes_in() {
+    fn a_body_goes_out_while_the_response_comes_in() {
         let mut conn = ClientConn::new();
         let fields = Headers::new();
-        let mut ask = RequestSpec {
+        let mut request = RequestSpec {
             method: "PUT",
             target: "/",
             host: "x",
@@ -310,7 +305,7 @@ mod tests {
             last: false,
         };
         let mut out = Vec::new();
-        conn.begin(&ask, &mut out).unwrap();
+        conn.begin(&request, &mut out).unwrap();
         assert_eq!(out, b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n");
         let mut slots = field_slots();
         let (_, head) =
@@ -322,11 +317,11 @@ mod tests {
         assert!(!conn.end_body(None, &mut out), "too short");
         conn.wrote(1);
         assert!(conn.is_idle(), "and now both are");
-        ask.length = BodyLength::Chunked;
+        request.length = BodyLength::Chunked;
         out.clear();
-        conn.begin(&ask, &mut out).unwrap();
+        conn.begin(&request, &mut out).unwrap();
         assert!(conn.end_body(None, &mut out) && out.ends_with(b"\r\n\r\n0\r\n\r\n"));
-        ask.target = "/ x";
-        assert!(ClientConn::new().begin(&ask, &mut out).is_err());
+        request.target = "/ x";
+        assert!(ClientConn::new().begin(&request, &mut out).is_err());
     }
 }

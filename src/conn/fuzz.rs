@@ -1,4 +1,4 @@
-//! Fuzz target of the server's machine: random bytes, a random application, and rules for all of them.
+//! Fuzz target of the server's state machine: random bytes, a random application, and the rules that must hold.
 //!
 //! ```text
 //!   3 h r w w h T e F ␊ POST / HTTP/1.1 ␍␊ …
@@ -6,7 +6,10 @@
 //!   size  for each act
 //! ```
 
-use super::server_harness::{Act, DATE, Meant, Play, Seen};
+use super::{
+    fuzz_input::{FuzzInput, in_pieces},
+    server_harness::{Act, DATE, Event, Expected, Harness},
+};
 use crate::{
     base::Limits,
     h1::{Headers, Version, reason},
@@ -58,131 +61,119 @@ fn act(letter: u8) -> Act {
 }
 
 /// Feeds `wire` in pieces of the sizes that `size` returns.
-fn play(script: &[u8], wire: &[u8], mut size: impl FnMut() -> usize) -> Play {
-    let mut play = Play::new(limits());
-    play.acts.extend(script.iter().map(|letter| act(*letter)));
+fn run(script: &[u8], wire: &[u8], size: impl FnMut() -> usize) -> Harness {
+    let mut harness = Harness::new(limits());
+    harness.acts.extend(script.iter().map(|letter| act(*letter)));
     // Continues after the script: every request is received and gets a response.
     for _ in 0..wire.len() / 16 {
-        play.acts.extend(b"hezff".iter().map(|letter| act(*letter)));
+        harness.acts.extend(b"hezff".iter().map(|letter| act(*letter)));
     }
-    play.acts.push_back(Act::Head);
-    let mut rest = wire;
-    while !rest.is_empty() && !play.over {
-        let (piece, behind) = rest.split_at(size().clamp(1, rest.len()));
-        play.feed(piece);
-        rest = behind;
-    }
-    play.drive();
-    play
+    harness.acts.push_back(Act::Head);
+    in_pieces(wire, size, |piece| {
+        harness.feed(piece);
+        !harness.over
+    });
+    harness.drive();
+    harness
 }
 
 /// Checks that splitting the input or calling again changes nothing, that nothing is parsed after a rejection, and that
-/// the output can be read as it was meant.
+/// the output can be read as expected.
 #[doc(hidden)]
 pub fn fuzz(data: &[u8]) {
-    let Some((&size, data)) = data.split_first() else { return };
-    let size = if size.is_ascii_digit() { size - b'0' } else { size };
-    let script = data.split(|&b| b == b'\n').next().unwrap_or_default();
-    let script = &script[..script.len().min(64)];
-    let wire = data.get(script.len() + 1..).unwrap_or_default();
-
-    let whole = play(script, wire, || usize::MAX);
+    let Some(input) = FuzzInput::parse(data, 64) else { return };
+    let (whole, splits) = input.run(|size| run(input.script, input.wire, size));
     check(&whole);
-    let mut random = u32::from(size);
-    let any = || {
-        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (random >> 28) as usize
-    };
-    for split in [play(script, wire, || 1), play(script, wire, || usize::from(size)), play(script, wire, any)] {
-        assert_eq!(whole.seen, split.seen, "what is seen must not depend on how bytes arrive");
-        assert_eq!(whole.meant, split.meant);
+    for split in splits {
+        assert_eq!(whole.events, split.events, "events must not depend on how bytes arrive");
+        assert_eq!(whole.expected, split.expected);
         assert_eq!(whole.responses.escape_ascii().to_string(), split.responses.escape_ascii().to_string());
         assert_eq!((whole.state(), whole.over), (split.state(), split.over));
         if split.conn.is_switched() || split.conn.is_idle() {
-            assert_eq!(whole.used, split.used, "what is left for others must not depend on how bytes arrive");
+            assert_eq!(whole.used, split.used, "the bytes left must not depend on how bytes arrive");
         }
         check(&split);
     }
 }
 
-/// Reads the output as a client would, and compares it with the intended responses.
-fn check(play: &Play) {
-    let mut rest = &play.sent[..];
-    let broken = play.seen.last() == Some(&Seen::Broken);
-    for (n, meant) in play.meant.iter().enumerate() {
-        let last = n + 1 == play.meant.len();
+/// Reads the output as a client would, and compares it with the expected responses.
+fn check(harness: &Harness) {
+    let mut rest = &harness.sent[..];
+    let broken = harness.events.last() == Some(&Event::Broken);
+    for (n, expected) in harness.expected.iter().enumerate() {
+        let last = n + 1 == harness.expected.len();
         let mut informed = 0;
         // Interim responses.
         while let Some(head) = head_of(rest).filter(|head| matches!(head.status, 100 | 102..200)) {
-            let modern = meant.request.as_ref().is_some_and(|(_, version)| *version == Version::Http11);
+            let modern = expected.request.as_ref().is_some_and(|(_, version)| *version == Version::Http11);
             assert!(modern && head.length.is_none() && !head.chunked && head.dates == 0);
             informed += usize::from(head.status != 100);
             rest = &rest[head.bytes..];
         }
-        assert_eq!(informed, meant.informed);
-        if meant.status == 0 {
-            assert!(last, "output behind a request without a response");
+        assert_eq!(informed, expected.informed);
+        if expected.status == 0 {
+            assert!(last, "output after a request without a response");
             break;
         }
         let head = head_of(rest).expect("a head that ends");
         rest = &rest[head.bytes..];
-        assert_eq!((head.status, head.dates), (meant.status, 1));
-        rest = body(rest, &head, meant, broken && last);
-        let (method, modern) = match &meant.request {
+        assert_eq!((head.status, head.dates), (expected.status, 1));
+        rest = body(rest, &head, expected, broken && last);
+        let (method, modern) = match &expected.request {
             Some((method, version)) => (method.as_str(), *version == Version::Http11),
             None => ("", true),
         };
-        assert!(last || !head.close, "a response behind the last one");
+        assert!(last || !head.close, "a response after the last one");
         assert!(last || modern || head.keep_alive, "a 1.0 client without keep-alive");
-        assert!(last || method != "CONNECT" || head.status >= 300, "a tunnel's bytes were taken for a request");
+        assert!(last || method != "CONNECT" || head.status >= 300, "a tunnel's bytes were parsed as a request");
         assert!(last || head.status != 101);
     }
-    assert!(rest.is_empty(), "unintended output: {}", rest.escape_ascii());
+    assert!(rest.is_empty(), "unexpected output: {}", rest.escape_ascii());
 }
 
-/// Checks that the body of one response is the intended one. Returns the bytes behind it.
-fn body<'a>(bytes: &'a [u8], head: &Head, meant: &Meant, broken: bool) -> &'a [u8] {
-    let method = meant.request.as_ref().map_or("", |(method, _)| method);
-    let modern = meant.request.as_ref().is_none_or(|(_, version)| *version == Version::Http11);
+/// Checks that the body of one response is the expected one. Returns the bytes behind it.
+fn body<'a>(bytes: &'a [u8], head: &Head, expected: &Expected, broken: bool) -> &'a [u8] {
+    let method = expected.request.as_ref().map_or("", |(method, _)| method);
+    let modern = expected.request.as_ref().is_none_or(|(_, version)| *version == Version::Http11);
     assert!(head.length.is_none() || !head.chunked, "two framings");
     assert!(modern || !head.chunked, "chunks to a 1.0 client");
     if matches!(head.status, 101 | 204) || (method == "CONNECT" && head.status < 300) {
-        assert!(head.length.is_none() && !head.chunked && meant.body.is_empty());
+        assert!(head.length.is_none() && !head.chunked && expected.body.is_empty());
         return bytes;
     }
     if method == "HEAD" || head.status == 304 {
         return bytes;
     }
     if let Some(n) = head.length {
-        assert!(meant.complete == (meant.body.len() as u64 == n));
-        let (body, rest) = bytes.split_at(meant.body.len());
-        assert_eq!(body, meant.body);
+        assert!(expected.complete == (expected.body.len() as u64 == n));
+        let (body, rest) = bytes.split_at(expected.body.len());
+        assert_eq!(body, expected.body);
         return rest;
     }
     if !head.chunked {
-        assert!(head.close, "only the end can end it");
-        assert_eq!(bytes, meant.body);
+        assert!(head.close, "only the end of the stream can end it");
+        assert_eq!(bytes, expected.body);
         return b"";
     }
     let (mut rest, mut body) = (bytes, Vec::new());
     loop {
-        if rest.is_empty() && !meant.complete {
+        if rest.is_empty() && !expected.complete {
             break;
         }
         let end = rest.windows(2).position(|two| two == b"\r\n").expect("a size line");
         let size = usize::from_str_radix(std::str::from_utf8(&rest[..end]).expect("digits"), 16).expect("a size");
         rest = &rest[end + 2..];
         if size == 0 {
-            let lines = meant.trailers.as_wire().len();
-            assert_eq!(&rest[..lines], meant.trailers.as_wire());
+            let lines = expected.trailers.as_wire().len();
+            assert_eq!(&rest[..lines], expected.trailers.as_wire());
             rest = rest[lines..].strip_prefix(b"\r\n").expect("the last line");
-            assert!(meant.complete);
+            assert!(expected.complete);
             break;
         }
         body.extend_from_slice(&rest[..size]);
         rest = rest[size..].strip_prefix(b"\r\n").expect("the end of a chunk");
     }
-    assert!(broken || body == meant.body);
+    assert!(broken || body == expected.body);
     rest
 }
 

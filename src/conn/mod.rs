@@ -1,4 +1,4 @@
-//! Sans-IO HTTP/1.1 connection machines.
+//! State machines of HTTP/1.1 connections, without I/O.
 //!
 //! ```text
 //!              rx: Buf                                   out: Out
@@ -23,6 +23,8 @@ pub(crate) mod client;
 pub(crate) mod client_harness;
 #[cfg(any(test, fuzzing, feature = "__internals"))]
 pub(crate) mod fuzz;
+#[cfg(any(test, fuzzing, feature = "__internals"))]
+mod fuzz_input;
 pub(crate) mod halves;
 pub(crate) mod server;
 #[cfg(any(test, fuzzing, feature = "__internals"))]

@@ -278,7 +278,7 @@ impl ServerConn {
 
     // Output.
 
-    /// Asks for the body, if the client waits for that and has not begun to send.
+    /// Requests the body with `100 Continue`, if the client waits for that and has not begun to send.
     ///
     /// RFC 9110 §10.1.1: "A server MAY omit sending a 100 (Continue) response if it has already received some or all of
     /// the content for the corresponding request".
@@ -313,13 +313,13 @@ impl ServerConn {
         let tunnel = self.connect && response.status < 300;
         let bodiless = tunnel || matches!(response.status, 100..200 | 204 | 304);
         if tunnel {
-            // RFC 9110 §9.3.6: for the client this is a tunnel now. What it sends next is not a request.
+            // RFC 9110 §9.3.6: the client sees a tunnel now, and sends no further request.
             self.halves.forbid_keep_alive();
         }
         // RFC 9112 §6.3, items 1 to 8, from the sender's side.
         let length = match response.length {
             _ if bodiless => BodyLength::None,
-            // RFC 9110 §15.3.6: a 205 has no content, whatever the application gave it.
+            // RFC 9110 §15.3.6: a 205 has no content.
             _ if response.status == 205 => BodyLength::Known(0),
             Some(n) => BodyLength::Known(n),
             None if self.version == Version::Http11 => BodyLength::Chunked,

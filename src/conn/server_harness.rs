@@ -1,13 +1,13 @@
-//! Runs the server's machine: bytes in, an application that follows a script, bytes out.
+//! Runs the server's state machine: bytes in, an application that follows a script, bytes out.
 //!
 //! The fuzz target and the traces use it. It takes the engine's part between the two buffers. A response before the end
 //! of the body drains the body or ends the connection. A broken rule is rejected, or aborts the connection if a
 //! response is in progress.
 //!
 //! ```text
-//!   pieces ──▶ rx ──▶ ServerConn ──▶ Seen: what the application saw
+//!   pieces ──▶ rx ──▶ ServerConn ──▶ Event: what the application received
 //!                        ▲
-//!             Acts ──────┘─────────▶ out: what the peer gets; Meant: what it was meant to get
+//!             Acts ──────┘─────────▶ out: what the peer gets; Expected: what it must get
 //! ```
 
 use std::collections::VecDeque;
@@ -21,14 +21,13 @@ use crate::{
     },
 };
 
-/// Here every day is the same.
+/// The date of every response.
 pub(crate) const DATE: &[u8; 29] = b"Sun, 06 Nov 1994 08:49:37 GMT";
 
 /// Bytes of input held at once; more than the longest element the machine must see completely.
 const ROOM: usize = 4096;
 
-/// The application's next act. One that must wait for input delays those behind it. One that is not possible is
-/// skipped.
+/// The application's next act. An act that must wait for input delays those behind it. An impossible act is skipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
     /// Waits for the next request's head; the request before it is completed first.
@@ -52,13 +51,13 @@ pub(crate) enum Act {
     /// Ends the response's body.
     Finish(Option<Headers>),
     Switch(u16, Headers),
-    /// From now on, bodies are read past the input buffer where that is possible; or no longer.
+    /// Switches reading past the input buffer on or off. It is used for bodies, where it is possible.
     Direct(bool),
 }
 
-/// An event that the application saw.
+/// An event that the application received.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Seen {
+pub(crate) enum Event {
     Head {
         method: String,
         target: String,
@@ -68,7 +67,7 @@ pub(crate) enum Seen {
     Body(Vec<u8>),
     End(Headers),
     /// The peer broke a rule; `true` if a response could be written.
-    Refused(Misbehaved, bool),
+    Rejected(Misbehaved, bool),
     /// The stream belongs to another protocol.
     Switched,
     /// The connection was aborted within a response.
@@ -77,7 +76,7 @@ pub(crate) enum Seen {
 
 /// The response that the peer must read from the output.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Meant {
+pub(crate) struct Expected {
     /// Method and version, if the head was understood.
     pub(crate) request: Option<(String, Version)>,
     pub(crate) informed: usize,
@@ -90,35 +89,35 @@ pub(crate) struct Meant {
 
 /// The progress of an act.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Did {
-    Act,
+enum Outcome {
+    Done,
     Wait,
 }
 
-pub(crate) struct Play {
+pub(crate) struct Harness {
     pub(crate) conn: ServerConn,
     pub(crate) rx: Buf,
     out: Out,
     limits: Limits,
     /// The acts left.
     pub(crate) acts: VecDeque<Act>,
-    /// Nothing more will be done, whatever arrives.
+    /// No act follows, whatever arrives.
     pub(crate) over: bool,
-    pub(crate) seen: Vec<Seen>,
-    pub(crate) meant: Vec<Meant>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) expected: Vec<Expected>,
     /// All output.
     pub(crate) sent: Vec<u8>,
     /// All output but `100 Continue`, which may be missing if the body has already arrived.
     pub(crate) responses: Vec<u8>,
     /// Input that was consumed.
     pub(crate) used: usize,
-    /// Bytes left for this Take.
+    /// Bytes that the current Take still waits for.
     wanted: Option<usize>,
     drain: usize,
     direct: bool,
 }
 
-impl Play {
+impl Harness {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             conn: ServerConn::new(),
@@ -127,8 +126,8 @@ impl Play {
             limits,
             acts: VecDeque::new(),
             over: false,
-            seen: Vec::new(),
-            meant: Vec::new(),
+            events: Vec::new(),
+            expected: Vec::new(),
             sent: Vec::new(),
             responses: Vec::new(),
             used: 0,
@@ -149,7 +148,7 @@ impl Play {
             };
             let past = past.min(self.conn.direct()).min(piece.len());
             let n = if past > 0 {
-                self.saw_body(&piece[..past]);
+                self.received_body(&piece[..past]);
                 self.conn.took_directly(past);
                 self.used += past;
                 if let Some(wanted) = &mut self.wanted {
@@ -159,7 +158,7 @@ impl Play {
             } else {
                 self.rx.push(piece)
             };
-            assert!(n > 0, "the input is full, and still the machine waits for more");
+            assert!(n > 0, "the input is full, but the machine waits for more");
             piece = &piece[n..];
             self.drive();
         }
@@ -168,17 +167,17 @@ impl Play {
     /// Does everything that is possible. A second call does nothing more.
     pub(crate) fn drive(&mut self) {
         self.advance();
-        let before = (self.state(), self.rx.len(), self.acts.len(), self.seen.len(), self.sent.len());
+        let before = (self.state(), self.rx.len(), self.acts.len(), self.events.len(), self.sent.len());
         self.advance();
-        let after = (self.state(), self.rx.len(), self.acts.len(), self.seen.len(), self.sent.len());
-        assert_eq!(before, after, "later means later");
+        let after = (self.state(), self.rx.len(), self.acts.len(), self.events.len(), self.sent.len());
+        assert_eq!(before, after, "a second call outcome more");
     }
 
     /// Returns the state as one word.
     pub(crate) fn state(&self) -> &'static str {
         match &self.conn {
             conn if conn.is_switched() => "switched",
-            _ if self.seen.contains(&Seen::Broken) => "broken",
+            _ if self.events.contains(&Event::Broken) => "broken",
             conn if conn.must_close() => "closing",
             conn if conn.is_idle() => "idle",
             conn if conn.is_receiving() && conn.is_responding() => "receiving and responding",
@@ -192,11 +191,11 @@ impl Play {
     fn advance(&mut self) {
         while !self.over {
             let Some(act) = self.acts.pop_front() else { return };
-            let did = self.act(&act);
+            let outcome = self.act(&act);
             self.flush(false);
-            match did {
-                Ok(Did::Act) => self.wanted = None,
-                Ok(Did::Wait) => {
+            match outcome {
+                Ok(Outcome::Done) => self.wanted = None,
+                Ok(Outcome::Wait) => {
                     self.acts.push_front(act);
                     return;
                 }
@@ -210,18 +209,18 @@ impl Play {
 
     fn reject(&mut self, rule: Misbehaved) {
         self.over = true;
-        let said = !self.conn.is_responding() && self.conn.reject(rule, DATE, &mut self.out);
-        self.seen.push(Seen::Refused(rule, said));
-        if said {
-            if self.meant.last().is_none_or(|meant| meant.status != 0) {
-                self.meant.push(Meant::default());
+        let responded = !self.conn.is_responding() && self.conn.reject(rule, DATE, &mut self.out);
+        self.events.push(Event::Rejected(rule, responded));
+        if responded {
+            if self.expected.last().is_none_or(|expected| expected.status != 0) {
+                self.expected.push(Expected::default());
             }
-            let meant = self.meant();
-            meant.status = rule.status();
-            meant.body = format!("{rule}\n").into_bytes();
-            meant.complete = true;
+            let expected = self.expected();
+            expected.status = rule.status();
+            expected.body = format!("{rule}\n").into_bytes();
+            expected.complete = true;
         } else if self.conn.is_responding() {
-            self.seen.push(Seen::Broken);
+            self.events.push(Event::Broken);
             return;
         }
         // Whatever arrives now is not parsed.
@@ -231,7 +230,7 @@ impl Play {
         assert_eq!(self.rx.len(), left);
     }
 
-    fn act(&mut self, act: &Act) -> Result<Did, Misbehaved> {
+    fn act(&mut self, act: &Act) -> Result<Outcome, Misbehaved> {
         match act {
             Act::Head => return self.head(),
             Act::Ask => {
@@ -244,8 +243,8 @@ impl Play {
             Act::Inform(status, fields) => {
                 self.conn.inform(*status, fields, &mut self.out);
                 let informed = usize::from(!self.out.is_empty());
-                if let Some(meant) = self.meant.last_mut() {
-                    meant.informed += informed;
+                if let Some(expected) = self.expected.last_mut() {
+                    expected.informed += informed;
                 }
             }
             Act::Close if !self.conn.is_idle() => self.conn.forbid_keep_alive(),
@@ -256,24 +255,24 @@ impl Play {
             Act::Finish(trailers) if self.conn.is_responding() => self.finish(trailers.as_ref()),
             Act::Switch(status, fields) if self.conn.owes_response() && self.conn.can_switch(*status) => {
                 // The body belongs to HTTP: it must be complete first.
-                if self.take(usize::MAX)? == Did::Wait {
-                    return Ok(Did::Wait);
+                if self.take(usize::MAX)? == Outcome::Wait {
+                    return Ok(Outcome::Wait);
                 }
                 let response = ResponseSpec { status: *status, fields, length: None, date: DATE };
                 self.conn.switch(Some(&response), &mut self.out);
-                self.meant().status = *status;
-                self.meant().complete = true;
+                self.expected().status = *status;
+                self.expected().complete = true;
                 assert!(self.conn.is_switched());
-                self.seen.push(Seen::Switched);
+                self.events.push(Event::Switched);
                 self.over = true;
             }
             Act::Direct(on) => self.direct = *on,
             _ => {}
         }
-        Ok(Did::Act)
+        Ok(Outcome::Done)
     }
 
-    fn head(&mut self) -> Result<Did, Misbehaved> {
+    fn head(&mut self) -> Result<Outcome, Misbehaved> {
         // Completes the request before.
         if self.conn.owes_response() {
             self.respond(500, &Headers::new(), Some(0));
@@ -283,11 +282,11 @@ impl Play {
         }
         if self.over || self.conn.must_close() {
             self.over = true;
-            return Ok(Did::Wait);
+            return Ok(Outcome::Wait);
         }
         while self.conn.is_receiving() {
             match self.conn.poll_body(&mut self.rx, &self.limits)? {
-                BodyEvent::NeedMore => return Ok(Did::Wait),
+                BodyEvent::NeedMore => return Ok(Outcome::Wait),
                 BodyEvent::End(_) => {}
                 BodyEvent::Data(n) => {
                     // All of it or nothing, byte by byte: where it stops must not depend on the pieces.
@@ -295,7 +294,7 @@ impl Play {
                     if n == 0 {
                         self.conn.forbid_keep_alive();
                         self.over = true;
-                        return Ok(Did::Wait);
+                        return Ok(Outcome::Wait);
                     }
                     self.drain -= n;
                     self.conn.took(&mut self.rx, n);
@@ -305,16 +304,16 @@ impl Play {
         }
         if !self.conn.is_idle() {
             self.over = true;
-            return Ok(Did::Wait);
+            return Ok(Outcome::Wait);
         }
         let limits = HeadLimits { head: self.limits.head, target: self.limits.target, fields: self.limits.fields };
         let mut slots = field_slots();
         let Some((end, head)) = self.conn.poll_head(&self.rx, &mut slots, &limits, &mut KnownHost::default())? else {
-            return Ok(Did::Wait);
+            return Ok(Outcome::Wait);
         };
         let method = head.method.to_owned();
-        self.meant.push(Meant { request: Some((method.clone(), head.version)), ..Meant::default() });
-        self.seen.push(Seen::Head {
+        self.expected.push(Expected { request: Some((method.clone(), head.version)), ..Expected::default() });
+        self.events.push(Event::Head {
             method,
             target: head.target.to_owned(),
             version: head.version,
@@ -324,13 +323,13 @@ impl Play {
         let begun = self.conn.begin(&head, &self.limits, false);
         self.rx.consume(end);
         self.used += end;
-        begun.map(|()| Did::Act)
+        begun.map(|()| Outcome::Done)
     }
 
-    /// Takes `n` bytes of body, unless it ends before.
-    fn take(&mut self, n: usize) -> Result<Did, Misbehaved> {
+    /// Takes `n` bytes of body, or fewer if it ends before.
+    fn take(&mut self, n: usize) -> Result<Outcome, Misbehaved> {
         if !self.conn.is_receiving() {
-            return Ok(Did::Act);
+            return Ok(Outcome::Done);
         }
         let mut wanted = self.wanted.unwrap_or(n);
         while wanted > 0 {
@@ -340,10 +339,10 @@ impl Play {
             match event {
                 BodyEvent::NeedMore => {
                     self.wanted = Some(wanted);
-                    return Ok(Did::Wait);
+                    return Ok(Outcome::Wait);
                 }
                 BodyEvent::End(trailers) => {
-                    self.seen.push(Seen::End(trailers.map(|boxed| *boxed).unwrap_or_default()));
+                    self.events.push(Event::End(trailers.map(|boxed| *boxed).unwrap_or_default()));
                     break;
                 }
                 BodyEvent::Data(n) => {
@@ -351,20 +350,20 @@ impl Play {
                     // Not always everything.
                     let n = n.div_ceil(2).min(wanted);
                     let data = self.rx.filled()[..n].to_vec();
-                    self.saw_body(&data);
+                    self.received_body(&data);
                     self.conn.took(&mut self.rx, n);
                     self.used += n;
                     wanted -= n;
                 }
             }
         }
-        Ok(Did::Act)
+        Ok(Outcome::Done)
     }
 
-    fn saw_body(&mut self, data: &[u8]) {
-        match self.seen.last_mut() {
-            Some(Seen::Body(body)) => body.extend_from_slice(data),
-            _ => self.seen.push(Seen::Body(data.to_vec())),
+    fn received_body(&mut self, data: &[u8]) {
+        match self.events.last_mut() {
+            Some(Event::Body(body)) => body.extend_from_slice(data),
+            _ => self.events.push(Event::Body(data.to_vec())),
         }
     }
 
@@ -376,9 +375,9 @@ impl Play {
         assert_eq!(framing, self.conn.body_out());
         let complete = !self.conn.is_responding();
         assert_eq!(complete, framing == BodyOut::Nothing);
-        let meant = self.meant();
-        meant.status = status;
-        meant.complete = complete;
+        let expected = self.expected();
+        expected.status = status;
+        expected.complete = complete;
     }
 
     fn write(&mut self, bytes: &[u8]) {
@@ -400,31 +399,31 @@ impl Play {
         }
         self.conn.wrote(bytes.len() as u64);
         let complete = !self.conn.is_responding();
-        let meant = self.meant();
-        meant.body.extend_from_slice(bytes);
-        meant.complete = complete;
+        let expected = self.expected();
+        expected.body.extend_from_slice(bytes);
+        expected.complete = complete;
     }
 
     fn finish(&mut self, trailers: Option<&Headers>) {
         let chunked = self.conn.body_out() == BodyOut::Chunked;
         if !self.conn.end_body(trailers, &mut self.out) {
-            self.seen.push(Seen::Broken);
+            self.events.push(Event::Broken);
             self.over = true;
             return;
         }
-        let meant = self.meant();
-        meant.complete = true;
+        let expected = self.expected();
+        expected.complete = true;
         if let Some(trailers) = trailers.filter(|_| chunked) {
-            meant.trailers = trailers.clone();
+            expected.trailers = trailers.clone();
         }
     }
 
-    fn meant(&mut self) -> &mut Meant {
-        if self.meant.is_empty() {
-            self.meant.push(Meant::default());
+    fn expected(&mut self) -> &mut Expected {
+        if self.expected.is_empty() {
+            self.expected.push(Expected::default());
         }
-        let last = self.meant.len() - 1;
-        &mut self.meant[last]
+        let last = self.expected.len() - 1;
+        &mut self.expected[last]
     }
 
     /// Moves the output to the peer. `optional`: it is `100 Continue`.

@@ -1,19 +1,19 @@
-//! Plays every trace in `tests/traces/*.txt` in pieces of 1, of 2, ... up to all at once.
+//! Runs every trace in `tests/traces/*.txt` in pieces of 1, of 2, ... up to all at once.
 //!
 //! ```text
 //! # a comment
 //! >  what the peer sends                         escapes: \r \n \t \0 \\ \xNN; {100*a} is a hundred times a
-//! >> the same, but always in one piece           where it matters
+//! >> like `>`, but always in one piece
 //! !  what the application does                   see `act`
 //! <  what the peer gets since the last `<`       Date: @ is the date; several lines are one
-//! =  the state it is in                          see `Play::state`
+//! =  the state of the connection                 see `Harness::state`
 //! ```
 //!
 //! `>` and `!` take effect at the next `<` or `=`: first the acts, then the input, piece by piece.
 
 use std::{fs, path::Path};
 
-use super::server_harness::{Act, DATE, Play, Seen};
+use super::server_harness::{Act, DATE, Event, Harness};
 use crate::{base::Limits, h1::Headers};
 
 /// Small limits, so that traces can be short.
@@ -25,7 +25,7 @@ fn limits() -> Limits {
 struct Step {
     input: Vec<(Vec<u8>, bool)>,
     acts: Vec<Act>,
-    seen: Vec<Seen>,
+    seen: Vec<Event>,
     output: Vec<u8>,
     state: Option<String>,
     line: usize,
@@ -74,13 +74,13 @@ fn fields(text: &str) -> Headers {
     fields
 }
 
-/// An act of the application, and the event that it must have seen before.
+/// Adds an act of the application, and the event that it must have received before.
 ///
 /// ```text
 /// head GET /path         waits for this head         respond 200 3 [fields]   begins a response of 3 bytes
 /// ask                    asks for the body           respond 200 ? [fields]   ... of unknown length
 /// body hello             waits for this much of it   write hello              some of the response's body
-/// end [trailers]         waits for its end           finish [trailers]        the response's body is over
+/// end [trailers]         waits for its end           finish [trailers]        ends the response's body
 /// inform 103 [fields]    an interim response         switch 101 [fields]      hands the stream over
 /// close                  no other request            next, wait               a head, an end that never come
 /// ```
@@ -90,7 +90,7 @@ fn act(text: &str, step: &mut Step) {
     let number = || first.parse().expect("a status");
     let act = match verb {
         "head" => {
-            // Version and framing are not spelled out: the responses show.
+            // Without version and framing: the responses show them.
             step.seen.push(head(first, behind));
             Act::Head
         }
@@ -99,13 +99,13 @@ fn act(text: &str, step: &mut Step) {
             let body = unescape(rest);
             let n = body.len();
             match step.seen.last_mut() {
-                Some(Seen::Body(before)) => before.extend(body),
-                _ => step.seen.push(Seen::Body(body)),
+                Some(Event::Body(before)) => before.extend(body),
+                _ => step.seen.push(Event::Body(body)),
             }
             Act::Take(n)
         }
         "end" => {
-            step.seen.push(Seen::End(fields(rest)));
+            step.seen.push(Event::End(fields(rest)));
             Act::End
         }
         "inform" => Act::Inform(number(), fields(behind)),
@@ -117,18 +117,18 @@ fn act(text: &str, step: &mut Step) {
         "write" => Act::Write(unescape(rest)),
         "finish" => Act::Finish((!rest.is_empty()).then(|| fields(rest))),
         "switch" => {
-            step.seen.push(Seen::Switched);
+            step.seen.push(Event::Switched);
             Act::Switch(number(), fields(behind))
         }
         "next" => Act::Head,
         "wait" => Act::End,
-        other => panic!("no act: {other}"),
+        other => panic!("unknown act: {other}"),
     };
     step.acts.push(act);
 }
 
-fn head(method: &str, target: &str) -> Seen {
-    Seen::Head {
+fn head(method: &str, target: &str) -> Event {
+    Event::Head {
         method: method.to_owned(),
         target: target.to_owned(),
         version: crate::h1::Version::Http11,
@@ -144,7 +144,7 @@ fn steps(text: &str) -> Vec<Step> {
         let Some((sign, rest)) = line.split_once(' ') else { continue };
         let rest = rest.trim_start();
         let kind = sign.chars().next().unwrap_or(' ');
-        // Input and acts behind an outcome begin the next step.
+        // Input and acts after an outcome begin the next step.
         if "<=".contains(last) && ">!".contains(kind) || last == '=' && kind == '<' {
             steps.push(std::mem::take(&mut step));
         }
@@ -166,40 +166,44 @@ fn steps(text: &str) -> Vec<Step> {
     steps
 }
 
-/// Without what a trace doesn't say.
-fn plain(seen: &Seen) -> Seen {
+/// Returns the event without the parts that a trace does not contain.
+fn plain(seen: &Event) -> Event {
     match seen {
-        Seen::Head { method, target, .. } => head(method, target),
+        Event::Head { method, target, .. } => head(method, target),
         other => other.clone(),
     }
 }
 
 fn run(name: &str, steps: &[Step], size: usize) {
-    let mut play = Play::new(limits());
+    let mut harness = Harness::new(limits());
     let mut sent = 0;
     let mut seen = Vec::new();
     for step in steps {
-        let place = || format!("{name}:{}, in pieces of {size}", step.line);
-        play.acts.extend(step.acts.iter().cloned());
-        play.drive();
+        let position = || format!("{name}:{}, in pieces of {size}", step.line);
+        harness.acts.extend(step.acts.iter().cloned());
+        harness.drive();
         for (bytes, whole) in &step.input {
             let size = if *whole { usize::MAX } else { size };
-            bytes.chunks(size.min(bytes.len()).max(1)).for_each(|piece| play.feed(piece));
+            bytes.chunks(size.min(bytes.len()).max(1)).for_each(|piece| harness.feed(piece));
         }
         for next in &step.seen {
             match (seen.last_mut(), next) {
-                (Some(Seen::Body(before)), Seen::Body(more)) => before.extend(more),
+                (Some(Event::Body(before)), Event::Body(more)) => before.extend(more),
                 _ => seen.push(next.clone()),
             }
         }
-        let got: Vec<Seen> =
-            play.seen.iter().map(plain).filter(|seen| !matches!(seen, Seen::Refused(..) | Seen::Broken)).collect();
-        assert_eq!(got, seen, "{}: what the application saw", place());
-        let output = play.sent[sent..].escape_ascii().to_string();
-        assert_eq!(output, step.output.escape_ascii().to_string(), "{}: what the peer got", place());
-        sent = play.sent.len();
+        let got: Vec<Event> = harness
+            .events
+            .iter()
+            .map(plain)
+            .filter(|seen| !matches!(seen, Event::Rejected(..) | Event::Broken))
+            .collect();
+        assert_eq!(got, seen, "{}: what the application received", position());
+        let output = harness.sent[sent..].escape_ascii().to_string();
+        assert_eq!(output, step.output.escape_ascii().to_string(), "{}: what the peer got", position());
+        sent = harness.sent.len();
         if let Some(state) = &step.state {
-            assert_eq!(play.state(), state, "{}", place());
+            assert_eq!(harness.state(), state, "{}", position());
         }
     }
 }

@@ -165,8 +165,8 @@ impl Admission {
         Ok(entered)
     }
 
-    /// Admits a proxy. It counts toward the limit on all connections, but not toward its own address's: it may bring
-    /// many clients.
+    /// Admits a proxy. It counts toward the limit on all connections, but not toward that of its own address, because it
+    /// may have many clients.
     pub(super) fn enter_proxy(self: &Arc<Self>, peer: &PeerAddr) -> Result<Peer, LimitReached> {
         if self.all.fetch_add(1, Ordering::Relaxed) >= self.most {
             self.all.fetch_sub(1, Ordering::Relaxed);
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_counted_in_all_and_per_address_and_given_back() {
+    fn connections_are_counted_in_all_and_per_address_until_they_end() {
         let admission = admission(4, 2);
         let enter = |peer: &PeerAddr| admission.enter(peer);
         let peer = |ip: [u8; 4]| PeerAddr::tcp((ip, 1).into());
@@ -230,12 +230,12 @@ mod tests {
     }
 
     #[test]
-    fn a_few_addresses_leave_places_to_others() {
+    fn a_few_addresses_leave_connections_to_others() {
         let peer = |n: u8| PeerAddr::tcp(([10, 0, 0, n], 1).into());
         for (addresses, least) in [(1, 50), (4, 20), (9, 10), (49, 2), (99, 1)] {
             let admission = admission(100, 1000);
             let mut held = Vec::new();
-            // In turn, until none of them is admitted any more.
+            // In turn, until no address is admitted any more.
             while let before = held.len()
                 && {
                     held.extend((0..addresses).filter_map(|n| admission.enter(&peer(n)).ok()));
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_takes_the_place_of_whom_it_speaks_for() {
+    fn a_connection_through_a_proxy_counts_for_its_client() {
         let admission = admission(9, 1);
         let peer = |ip: [u8; 4]| PeerAddr::tcp((ip, 1).into());
         let (proxy, client) = (peer([10, 0, 0, 1]), peer([192, 0, 2, 1]));
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn all_addresses_of_a_v6_network_share_its_places() {
+    fn all_addresses_of_a_v6_network_share_its_limit() {
         let admission = admission(9, 2);
         let enter = |text: &str| admission.enter(&PeerAddr::tcp(text.parse().expect("an address")));
         let taken = [enter("[2001:db8::1]:9").ok(), enter("[2001:db8::2]:9").ok()];

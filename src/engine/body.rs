@@ -23,7 +23,7 @@ use crate::{
 };
 
 impl Job {
-    /// Handles the body timeout. Returns `true` if the sender is not at fault: the receiver has not taken what it sent.
+    /// Handles the body timeout. Returns `true` if the sender is not at fault: the receiver has not consumed its bytes.
     pub(super) fn has_yielded(&mut self) -> bool {
         let RequestBody::Pipe { upload, pace, .. } = &mut self.request_body else { return false };
         let Ok(Some(inlet)) = dispatch::inlet(upload.as_mut()) else { return false };
@@ -34,11 +34,11 @@ impl Job {
         full
     }
 
-    /// Returns how much input to hold while this job is at work. For a body, as much as is taken at once; otherwise
-    /// enough to notice that the peer leaves, and to have its next request.
+    /// Returns how much input to hold while this job is at work. For a body, it is as much as one step consumes; otherwise,
+    /// enough to notice that the peer disconnects, and to have its next request.
     ///
-    /// The engine does not read more of what a client pipelines. Its FIN is noticed nevertheless, as the socket reports
-    /// it. A close_notify behind so much, without a FIN, is not.
+    /// The engine does not read more pipelined input. A FIN is noticed nevertheless, as the socket reports it. A
+    /// close_notify without a FIN, after that much input, is not.
     pub(super) fn hold(&self, io: &ConnIo) -> usize {
         match &self.request_body {
             RequestBody::Upload { pushed_back: false, .. } | RequestBody::Draining(_) => LENT,
@@ -133,7 +133,7 @@ impl Job {
             let n = match io.conn.poll_body(&mut io.rx, &core.limits)? {
                 BodyEvent::Data(n) => n,
                 BodyEvent::NeedMore if io.eof.is_some() => return Err(EndReason::PeerClosed.into()),
-                // An upload that was woken may want bytes that are still in the socket: another round reads them.
+                // A woken upload may wait for bytes that are still in the socket: another round reads them.
                 BodyEvent::NeedMore => return Ok(worked || woken),
                 BodyEvent::End(trailers) => {
                     self.body_ended(io, core, trailers)?;
@@ -151,7 +151,7 @@ impl Job {
                         }
                         Consumed::Stop(action) => {
                             dispatch::discard(std::mem::replace(&mut self.request_body, RequestBody::Idle));
-                            // The bytes shown are still in the input: for another upload, or to be drained.
+                            // The bytes are still in the input: for another upload, or to be drained.
                             self.perform(io, core, action)?;
                             if !matches!(self.response_body, ResponseBody::Owed | ResponseBody::Switch(_)) {
                                 self.skip_body(io, core);
@@ -176,8 +176,8 @@ impl Job {
         }
     }
 
-    /// Gives up a body that is not asked for, once a response has begun. A short rest is discarded; a longer one ends
-    /// the connection.
+    /// Abandons a body that is not requested, once a response has begun. A short rest is discarded; a longer one ends the
+    /// connection.
     pub(super) fn skip_body(&mut self, io: &mut ConnIo, core: &Core) {
         if !io.conn.is_receiving() || !matches!(self.request_body, RequestBody::Idle) {
             return;

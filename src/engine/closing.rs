@@ -61,7 +61,7 @@ impl Closing {
             self.stage = Stage::Linger;
         }
         io.rx.consume(io.rx.len());
-        // Errors no longer matter: the connection was over before.
+        // Errors no longer matter: the connection has ended.
         let Ok(more) = io.fill(core, usize::MAX, usize::MAX) else { return Ok(Step::Closed(reason)) };
         if io.eof.is_some() {
             return Ok(Step::Closed(reason));

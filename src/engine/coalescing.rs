@@ -10,7 +10,7 @@
 //!              fast                  over             over
 //! ```
 //!
-//! Bytes wait in the socket no longer than [`PAUSE`] (plus rounding to ticks), and only behind bytes that were fast.
+//! Bytes wait in the socket no longer than [`PAUSE`] (plus rounding to ticks), and only after bytes that were fast.
 //! The mark is set and removed in one place, `Slot::settle`.
 
 use std::time::Duration;
@@ -74,7 +74,7 @@ impl Coalescing {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "any moment will do")]
+#[expect(clippy::disallowed_methods, reason = "the time does not matter")]
 mod tests {
     use std::time::Instant;
 
@@ -86,13 +86,13 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_fast_is_taken_in_large_pieces_until_it_pauses() {
+    fn a_fast_body_is_read_in_large_pieces_until_it_pauses() {
         let (at, mut body) = (ticks(), Coalescing::default());
         body.note(at(1), WATER);
         assert!(!body.is_on() && body.due() == Tick::NEVER);
         body.note(at(2), WATER);
         assert!(body.is_on() && body.due() <= at(2).after(PAUSE));
-        // Slower, but it does not pause.
+        // Slower, but without a pause.
         for ms in 3..100 {
             body.note(at(ms), 10_000);
             body.look_at(at(ms + 1));
@@ -100,13 +100,13 @@ mod tests {
         }
         body.note(at(103), 0);
         body.look_at(body.due());
-        assert!(!body.is_on() && body.due() == Tick::NEVER, "it has paused, and has to be fast again");
+        assert!(!body.is_on() && body.due() == Tick::NEVER, "it has paused, and must be fast again");
         body.note(at(104), WATER);
         assert!(!body.is_on());
     }
 
     #[test]
-    fn what_comes_slowly_is_looked_at_each_time() {
+    fn a_slow_body_is_read_at_every_event() {
         let (at, mut body) = (ticks(), Coalescing::default());
         for ms in (0..1000).step_by(5) {
             body.note(at(ms), FAST - 1);

@@ -117,12 +117,12 @@ pub(super) fn later(f: Later, now: Moment) {
     let _ = guard("the function given to LoopHandle::after", || f(now));
 }
 
-/// Passes on an established connection. Returns the upgrade that handles it.
+/// Reports an established connection. Returns the upgrade that handles it.
 pub(super) fn dialed(then: Then, dialed: Dialed<'_>) -> Called<Option<Box<dyn Upgrade>>> {
     guard(DIAL, || then.call(Ok(dialed)))
 }
 
-/// Passes on why a connection was not established.
+/// Reports the error with which a connection was not established.
 pub(super) fn not_dialed(then: Then, error: DialError) {
     let _ = guard(DIAL, || drop(then.call(Err(error))));
 }

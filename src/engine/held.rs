@@ -1,11 +1,11 @@
 //! Bytes that upgraded connections hold themselves, of messages that are still arriving. They count toward the loop's
-//! buffers. Beyond half of these, the loop asks one connection to let go.
+//! buffers. Beyond half of these, the loop makes one connection free its bytes.
 //!
 //! ```text
 //!   Io::hold ──▶ change ──▶ all > most? ──▶ the network with most ──▶ its largest message ──▶ Events::shed
 //! ```
-//! It asks for the largest message of the network that holds most. So neither one network nor four can push out the
-//! message of another one, as long as that holds less than they do.
+//! The largest message of the network that holds most is freed. So neither one network nor four can displace the message
+//! of another one, as long as that holds less than they do.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -31,7 +31,7 @@ pub(super) struct Held {
     networks: HashMap<Network, Share>,
     /// The networks, ordered by held bytes.
     order: BTreeSet<(usize, Network)>,
-    /// Connections that were asked to let go, and have not been called yet.
+    /// Connections that must free their bytes, and have not been called yet.
     asked: HashSet<ConnId>,
 }
 
@@ -86,7 +86,7 @@ impl Held {
         }
     }
 
-    /// Returns the connection that must let go, if too much is held. What it held no longer counts.
+    /// Returns the connection that must free its bytes, if too much is held. They no longer count.
     pub(super) fn ask(&mut self) -> Option<ConnId> {
         if self.all <= self.most {
             return None;
@@ -122,9 +122,9 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_message_of_the_network_with_most_has_to_go() {
+    fn the_largest_message_of_the_network_with_most_is_freed() {
         let mut held = Held::new(100);
-        // One network with many small ones, another with a single larger one.
+        // One network with many small messages, another with a single larger one.
         (0..9).for_each(|n| held.change(id(n), network(1), 10));
         assert_eq!((held.all(), held.ask()), (90, None));
         held.change(id(20), network(2), 10);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn four_networks_do_not_push_out_a_fifth() {
+    fn four_networks_do_not_displace_a_fifth() {
         let mut held = Held::new(1000);
         held.change(id(0), network(0), 100);
         for n in 1..400 {
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_leaves_nothing() {
+    fn an_ended_connection_leaves_nothing() {
         let mut held = Held::new(10);
         held.change(id(1), None, 8);
         held.change(id(2), network(1), 9);

@@ -28,7 +28,7 @@ impl ConnIo {
             }
         }
         if self.eof.is_some() && self.out.len() < core.limits.output {
-            // The peer has half-closed, and all of its requests are done; responses may still be on their way.
+            // The peer has half-closed, and all of its requests are done; responses may still be in flight.
             let partial = self.conn.has_partial_head(&self.rx);
             self.rx.consume(self.rx.len());
             self.conn.handle_end();
@@ -109,7 +109,7 @@ impl ConnIo {
         Step::Progress
     }
 
-    /// Writes the head of a response, and `body` behind it. The connection closes afterwards if the response says so.
+    /// Writes the head of a response, and `body` after it. The connection closes afterwards if the response says so.
     #[inline]
     pub(super) fn write_head(&mut self, core: &mut Core, response: &Response, body: &[u8]) -> BodyOut {
         if response.close || core.stopping.is_some() {

@@ -47,7 +47,7 @@ impl Engine<'_> {
                 LoopMessage::AdoptUpgrade(stream, upgrade) => self.adopt_upgrade(stream, upgrade),
                 LoopMessage::Dial(dial, then) => self.dial(dial, then),
                 LoopMessage::Wakeup => {}
-                // If the caller does not wait any more, the sockets close.
+                // If the caller no longer waits, the sockets close.
                 LoopMessage::Quiesce(reply) => drop(reply.send(self.quiesce())),
                 LoopMessage::After(Duration::ZERO, f) => dispatch::later(f, self.core.now),
                 LoopMessage::After(delay, f) => {
@@ -201,7 +201,7 @@ impl Engine<'_> {
                 && slot.io.conn.owes_response()
             {
                 job.respond(&mut slot.io, &mut self.core, Response::new(503).close());
-                // As far as the socket takes it at once.
+                // As far as the socket accepts it at once.
                 let _ = slot.io.flush(&mut self.core);
             }
             self.close_slot(id, EndReason::Stopped);

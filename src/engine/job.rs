@@ -73,9 +73,9 @@ impl From<dispatch::Panicked> for JobExit {
 
 /// The state of the request's body.
 pub(super) enum RequestBody {
-    /// It was not asked for yet.
+    /// The application has not requested it yet.
     Idle,
-    /// It will not be asked for: up to so many bytes of it are discarded.
+    /// The application does not receive it: up to this many bytes are discarded.
     Draining(u64),
     Upload {
         upload: Box<dyn Upload>,
@@ -95,7 +95,7 @@ pub(super) enum RequestBody {
 /// The progress of a body that goes into a pipe.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum PipeProgress {
-    /// It is taken as it arrives.
+    /// It is moved as it arrives.
     Going,
     /// Spliced bytes must leave the kernel pipe first, which takes little time: the sender's timeout runs on.
     Yielding,
@@ -175,13 +175,13 @@ impl Job {
         }
     }
 
-    /// Returns `true` if an upload takes the body, whether a response has begun or not. `false` after
+    /// Returns `true` if an upload receives the body, before or after the response has begun. `false` after
     /// [`Response::close`], which ends the connection with the response.
     pub(super) fn is_wanted(&self) -> bool {
         !self.close_after && matches!(self.request_body, RequestBody::Upload { .. } | RequestBody::Pipe { .. })
     }
 
-    /// Returns `true` if the body is wanted now: the peer's timeout runs.
+    /// Returns `true` if the body is received now, so that the peer's timeout runs.
     pub(super) fn wants_body(&self) -> bool {
         match &self.request_body {
             RequestBody::Draining(_) => true,

@@ -1,7 +1,7 @@
 //! Pipes: from one connection's socket into a block, and from the block directly to another socket.
 //!
 //! ```text
-//!   body of known length, plain ──read───▶ ┌────────┐ ──write, behind what waits in the output──▶ socket
+//!   body of known length, plain ──read───▶ ┌────────┐ ──write, after what waits in the output───▶ socket
 //!   chunks, TLS, what came with            │ buffer │                                            plain, TLS, chunked
 //!   the head ──read, sorted out in there─▶ └────────┘
 //!   body of known length, plain ──splice─▶ ═ kernel ═ ──splice, when the output is empty────────▶ plain, not chunked
@@ -10,7 +10,7 @@
 //!
 //! The end that has work takes the block out of the pipe, makes one system call, and returns the block. The pipe knows
 //! which kind of block it is and whose socket is lent (`api/pipe`); the counters are the same. A read that did not fill
-//! the buffer has emptied the socket. A splice that moved less than it was asked for says nothing: it is tried again.
+//! the buffer has emptied the socket. A splice that moved less than requested may have more: it is tried again.
 //!
 //! Bytes are read into the block with their framing, which is then marked where it lies. Bytes of the next request
 //! return to the input. Only into a small pipe, or when much has arrived with the head, bytes are copied from the
@@ -51,7 +51,7 @@ const PIECES: usize = 64;
 /// Pieces of the output that go with them.
 const QUEUED: usize = 8;
 
-/// The result of one look at the sender's side.
+/// The result of one read on the sender's side.
 enum Filled {
     /// Some bytes were read, of the body or of its framing.
     Added,
@@ -70,7 +70,7 @@ impl Job {
                 return Ok(worked);
             };
             let Some(inlet) = dispatch::inlet(upload.as_mut())? else { return Err(EndReason::Aborted.into()) };
-            // Nothing of the body is left: its end needs neither free space nor a receiver.
+            // The body is complete: its end needs neither free space nor a receiver.
             if io.conn.is_all_in() {
                 let end = io.conn.poll_body(&mut io.rx, &core.limits)?;
                 debug_assert!(matches!(end, BodyEvent::End(None)));
@@ -113,8 +113,8 @@ impl Job {
                     return Ok(worked);
                 }
                 Lent::Over(_) => {
-                    // The receiver is gone. The application learns of that end; its ticket, if there is one, responds
-                    // to the sender. Nothing more is read.
+                    // The receiver has disconnected. The application learns of that end; its ticket, if there is one,
+                    // responds to the sender. No more is read.
                     self.request_body = RequestBody::Idle;
                     match self.response_body {
                         ResponseBody::Owed => self.perform(io, core, Action::Suspend)?,
@@ -156,7 +156,7 @@ impl Job {
             }
             io.note_received(core, added, self.body_timeout);
             match result? {
-                // Nothing can be done here until it is out, except at the body's end.
+                // The pump must wait until it is out, except at the body's end.
                 Filled::Added if spliced => return Ok(!waits || io.conn.is_all_in()),
                 Filled::Added => worked = true,
                 Filled::Unable => inlet.splice_no_more(),
@@ -300,7 +300,7 @@ fn read_block(block: &mut Runs, direct: usize, io: &mut ConnIo, core: &mut Core)
     Ok(filled)
 }
 
-/// Reads behind the block's bytes, with one system call. Returns `Added` if that brought anything.
+/// Reads after the block's bytes, with one system call. Returns `Added` if that brought anything.
 fn read_raw(block: &mut Runs, most: usize, io: &mut ConnIo, core: &mut Core) -> Result<Filled, JobExit> {
     if !io.ready.contains(Ready::READ) || io.eof.is_some() {
         return Ok(Filled::NeedMore);
@@ -334,7 +334,7 @@ fn sort_block(block: &mut Runs, most: usize, io: &mut ConnIo, core: &mut Core) -
         let spare = block.spare().len().saturating_sub(beyond);
         filled = match read_raw(block, spare, io, core) {
             Ok(Filled::Added) => sort_out(block, most, io, core).map(|filled| match filled {
-                // There may be more behind it.
+                // More may follow.
                 Filled::NeedMore => Filled::Added,
                 filled => filled,
             }),
@@ -375,7 +375,7 @@ fn sort_out(block: &mut Runs, most: usize, io: &mut ConnIo, core: &mut Core) -> 
 }
 
 /// Splices from the socket, and on to the receiver's socket as long as that takes everything. Returns the number of
-/// bytes that arrived, and the result of the last look.
+/// bytes that arrived, and the result of the last splice.
 fn splice_blocks(
     pipe: &mut KernelPipe,
     direct: usize,

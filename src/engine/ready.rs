@@ -1,4 +1,4 @@
-//! What a socket is ready for: set by events, cleared by a call that returned nothing (or less than it asked for).
+//! The readiness of a socket: set by events, cleared by a call that returned nothing (or less than requested).
 //!
 //! One mechanism for four sources: mio is edge-triggered, the application's `select` is level-triggered, rustls may hold
 //! plaintext while the socket is silent, and pipes within the process send messages.
@@ -24,7 +24,7 @@ bitflags::bitflags! {
 }
 
 impl Ready {
-    /// Adds what the other end of a stream within the process has done.
+    /// Adds the events of the other end of a stream within the process.
     pub(super) fn note_within(&mut self, peer: PeerSide) {
         self.insert(match peer {
             PeerSide::Open => Self::NEW,
@@ -33,7 +33,7 @@ impl Ready {
         });
     }
 
-    /// Adds what the poll reports.
+    /// Adds the events of the poll.
     pub(super) fn note(&mut self, event: &mio::event::Event) {
         if event.is_readable() {
             self.insert(Self::READ);

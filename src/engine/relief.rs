@@ -1,6 +1,6 @@
 //! Closes connections when no buffer is left, so that the others can continue.
 //!
-//! A connection keeps a buffer as long as it holds bytes that do not move: sealed output that a client does not take,
+//! A connection keeps a buffer as long as it holds bytes that do not move: encrypted output that a client does not receive,
 //! or an incomplete TLS record. One address can have as many of those as it has connections, and its timeouts are long.
 //! So when buffers have been missing for a second, connections of the address with the most of them are closed. Only
 //! those that have not moved for a second are, until an eighth of all buffers is free.
@@ -91,7 +91,7 @@ impl Engine<'_> {
 }
 
 impl Slot {
-    /// Returns how many buffers it keeps between two turns.
+    /// Returns the number of buffers that it keeps between two turns.
     fn lent(&self) -> usize {
         let own = [&self.io.rx, &self.io.out.buf].into_iter().filter(|buf| pool::is_lent(buf)).count();
         own + self.io.transport.lent_buffers()

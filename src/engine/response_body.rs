@@ -69,7 +69,7 @@ impl Job {
             Kind::Stream(mut produce) if piped => {
                 // Between the bytes of a chunked body there would have to be framing.
                 let splices = io.transport.is_plain() && out != BodyOut::Chunked;
-                // If it is not a pipe any more, or panics, draining will find out.
+                // If it is no longer a pipe, or panics, draining detects that.
                 if let Ok(Some(outlet)) = dispatch::outlet(produce.as_mut()) {
                     outlet.set_splices(splices);
                 }
@@ -148,7 +148,7 @@ impl Job {
             match produced {
                 Produced::Abort => return Err(EndReason::Aborted.into()),
                 Produced::Pending => *waits = true,
-                // It wrote nothing although there was space. It must be woken: asking again would never end.
+                // It wrote nothing although there was space. It must be woken: calling it again would never end.
                 Produced::More if n == 0 => {
                     *waits = io.out.is_empty();
                     return Ok(worked);

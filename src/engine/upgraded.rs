@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   events, wakes, deadlines ──▶ Events ──▶ Upgrade::ready(Io) ──▶ mask ──▶ wait │ push │ terminate
-//!                                 └─ nothing the last mask asks for: no call
+//!                                 └─ nothing in the last mask: no call
 //! ```
 //! The rules are those of the event mask's documentation; each has its test in `tests/matrix`.
 
@@ -65,7 +65,7 @@ impl Upgraded {
         self.job
     }
 
-    /// Reads what the application asked for. Over TLS, also a little that it did not ask for: rustls must read its own
+    /// Reads what the application requested. Over TLS it also reads a little unrequested input: rustls must read its own
     /// messages (a key update, a close).
     #[inline(never)]
     pub(super) fn fill(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, EndReason> {
@@ -113,8 +113,8 @@ impl Upgraded {
         Ok(Step::progress(worked))
     }
 
-    /// Returns `true` if the application has learned of the end of the input, has nothing in progress, and asks for
-    /// input all the same. It would never be called again, and no timeout would end that.
+    /// Returns `true` if the application has learned of the end of the input, has nothing in progress, and still requests
+    /// input. It would never be called again, and no timeout would end that.
     fn waits_for_nothing(&self, io: &ConnIo) -> bool {
         let read_alone = self.mask == EventMask::READ || self.mask == EventMask::READ | EventMask::CORK;
         let all_out = io.out.is_empty() && !io.transport.has_pending();
@@ -306,8 +306,8 @@ impl Job {
             self.respond(io, core, response);
             return Ok(Step::Progress);
         }
-        // Bytes behind the request belong to the new protocol, so the body must be complete first. The application did
-        // not ask for it: bytes that are here are discarded, and the engine does not wait for more.
+        // Bytes after the request belong to the new protocol, so the body must be complete first. The application does not
+        // receive it: bytes that have arrived are discarded, and the engine does not wait for more.
         while io.conn.is_receiving() {
             match io.conn.poll_body(&mut io.rx, &core.limits) {
                 Ok(BodyEvent::Data(n)) => io.conn.took(&mut io.rx, n),
@@ -343,7 +343,7 @@ impl Job {
 
 impl ConnIo {
     /// Records how many bytes the application itself holds. If all connections together hold too much, one of them must
-    /// let go in this turn.
+    /// free its bytes in this turn.
     #[cold]
     fn holds(&mut self, core: &mut Core, bytes: usize) {
         core.held.change(self.id, self.peer.addr.network(), bytes);

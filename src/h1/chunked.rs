@@ -5,7 +5,7 @@
 //!   └─Skip─┘ └Data┘ └─Skip─┘└──Skip───┘ End
 //! ```
 //!
-//! Heads up: read RFC 9112 §7.1 and §11.2 before changing this file. Decoders that take a bare LF, a lone CR in an
+//! Read RFC 9112 §7.1 and §11.2 before changing this file. Decoders that take a bare LF, a lone CR in an
 //! extension, or `0x5` for a size have all been used to smuggle requests.
 
 use super::{Headers, Misbehaved, grammar};
@@ -57,7 +57,7 @@ enum State {
     #[default]
     Size,
     Data,
-    /// The CR LF behind the data.
+    /// The CR LF after the data.
     DataEnd,
     Trailers,
     Done,
@@ -80,7 +80,7 @@ pub struct Decoder {
     /// Bytes of data announced so far.
     announced: u64,
     trailers: Option<Box<Trailers>>,
-    /// Bytes of the line at the front that were looked at before.
+    /// Bytes of the line at the front that were read before.
     seen: u16,
     /// Bytes of extensions so far.
     extensions: u16,
@@ -227,7 +227,7 @@ impl Decoder {
         }
         let colon = line.iter().position(|&b| b == b':').ok_or(Misbehaved::BadTrailer)?;
         let (name, value) = (&line[..colon], &line[colon + 1..]);
-        // The line's control bytes were refused when it was found.
+        // Control bytes were rejected when the line was found.
         if !grammar::is_token(name) {
             return Err(Misbehaved::BadTrailer);
         }
@@ -326,7 +326,7 @@ fn may_be_trailer(name: &[u8]) -> bool {
         && !name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"if-"))
 }
 
-/// The data, and how the body ended: `None` if it did not, else its length on the wire and its trailers.
+/// The data, and the end of the body: `None` if it has not ended, else its length on the wire and its trailers.
 #[cfg(any(test, fuzzing, feature = "__internals"))]
 type Outcome = (Vec<u8>, Result<Option<(usize, Headers)>, Misbehaved>);
 
@@ -339,7 +339,7 @@ fn run(input: &[u8], size: usize, limits: &BodyLimits) -> Outcome {
         match decoder.step(&input[from..to], limits) {
             Ok(Step::Skip(n)) => from += n,
             Ok(Step::Data(n)) => {
-                // Not always all of it.
+                // Only half, to test partial reads.
                 let n = n.div_ceil(2);
                 data.extend_from_slice(&input[from..from + n]);
                 decoder.took(n);
@@ -352,11 +352,11 @@ fn run(input: &[u8], size: usize, limits: &BodyLimits) -> Outcome {
             Ok(Step::NeedMore) => to = to.saturating_add(size).min(input.len()),
             Err(m) => return (data, Err(m)),
         }
-        assert!(from <= to, "no more was asked for than there was");
+        assert!(from <= to, "only input that exists was consumed");
     }
 }
 
-/// Fuzz body: the first byte is the size of the pieces; splitting changes nothing.
+/// Fuzz target: the first byte is the size of the pieces. Checks that splitting changes nothing.
 #[cfg(any(test, fuzzing, feature = "__internals"))]
 #[doc(hidden)]
 pub fn fuzz(data: &[u8]) {

@@ -2,10 +2,10 @@ use super::{Misbehaved::*, *};
 
 const LIMITS: BodyLimits = BodyLimits { body: 100, trailers: 64, fields: 3 };
 
-/// The data, and how it ended: with how many bytes unread and which trailers; `None` if it did not.
+/// The data, and the end: the number of unread bytes and the trailers, or `None` if the body has not ended.
 type Want<'a> = (&'a str, Result<Option<(usize, &'a str)>, Misbehaved>);
 
-/// In pieces of 1, of 2, ... up to all at once: the outcome must not depend on how bytes arrive.
+/// Checks the outcome with pieces of 1, of 2, ... up to all at once: it must not depend on how bytes arrive.
 #[track_caller]
 fn every_way(input: &[u8], want: Want<'_>) {
     for size in 1..=input.len().max(1) {
@@ -112,7 +112,7 @@ fn limits_hold_to_the_byte() {
         assert_eq!(run(&vec![b'0'; 1025], size, &LIMITS).1, Err(ChunkExtensionTooLong), "{size}");
         assert_eq!(run(&vec![b'0'; 1024], size, &LIMITS).1, Ok(None), "{size}");
     }
-    // A flood of extensions, each of them within its limit.
+    // Many extensions, each within its limit.
     let flood = format!("1;{}\r\nx\r\n", "e".repeat(511)).repeat(33);
     for size in [1, 500, 99_999] {
         let (data, end) = run(flood.as_bytes(), size, &LIMITS);
@@ -152,7 +152,7 @@ fn forbidden_trailers() {
 }
 
 #[test]
-fn it_is_small_and_data_is_not_looked_at() {
+fn it_is_small_and_does_not_read_data() {
     assert!(size_of::<Decoder>() <= 32, "{}", size_of::<Decoder>());
     let limits = BodyLimits { body: u64::MAX, ..LIMITS };
     let mut decoder = Decoder::new();
@@ -183,36 +183,26 @@ fn one_call_skips_all_framing_between_data() {
 }
 
 #[test]
-fn the_fuzz_body_holds_over_bodies_and_their_neighbours() {
+fn the_fuzz_target_holds_over_bodies_and_their_neighbours() {
     let bodies: &[&[u8]] = &[
         b"\x03a;b=\"c\"\r\n0123456789\r\n5\r\nhello\r\n0\r\nA: b\r\nTE: x\r\n\r\nGET / ",
         b"\x01ffffffffffffffff\r\n",
         b"\x023e8\r\nabc",
     ];
     for body in bodies {
-        fuzz(body);
-        for i in 0..body.len() {
-            fuzz(&body[..i]);
-            for b in [0, b'\n', b'\r', b' ', b';', b'"', b':', b'0', b'f', 0x80] {
-                let mut changed = body.to_vec();
-                changed[i] = b;
-                fuzz(&changed);
-                changed.insert(i, b);
-                fuzz(&changed);
-            }
-        }
+        super::super::neighbours::fuzz_neighbours(body, b"\0\n\r ;\":0f\x80", fuzz);
     }
 }
 
 #[test]
-fn a_line_that_arrives_byte_by_byte_is_looked_at_once() {
+fn a_line_that_arrives_byte_by_byte_is_read_once() {
     let line = format!("1;{}", "e".repeat(1000));
     let mut decoder = Decoder::new();
     for n in 1..=line.len() {
         assert_eq!(decoder.step(&line.as_bytes()[..n], &LIMITS), Ok(Step::NeedMore));
         assert_eq!(usize::from(decoder.seen), n, "the next call starts where this one stopped");
     }
-    // What was seen is not looked at again: it could even be something else.
+    // Bytes read before are not read again: here they are even replaced.
     let mut other = vec![0; line.len()];
     assert_eq!(decoder.step(&other, &LIMITS), Ok(Step::NeedMore));
     other.push(0);

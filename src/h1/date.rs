@@ -12,9 +12,9 @@ const LAST: u64 = 253_402_300_799;
 /// for every response and formatted once per second.
 #[derive(Clone, Debug)]
 pub struct DateCache {
-    /// The text holds from here on,
+    /// The first time for which the text is right,
     from: SystemTime,
-    /// until here.
+    /// and the first for which it is not.
     until: SystemTime,
     text: [u8; 29],
 }
@@ -35,7 +35,7 @@ impl DateCache {
         self.from = UNIX_EPOCH + Duration::from_secs(second);
         self.until = self.from + Duration::from_secs(1);
         let date = httpdate::HttpDate::from(self.from);
-        // It always is 29 bytes long; were it not, what does not fit would be left out.
+        // It always has 29 bytes. More would be left out.
         let _ = write!(&mut self.text[..], "{date}");
     }
 }

@@ -1,6 +1,6 @@
 //! The length of a body: one function, numbered like RFC 9112 §6.3.
 //!
-//! Heads up: read RFC 9112 §6 and §11.2 before changing this file. A server and a proxy in front of it that disagree
+//! Read RFC 9112 §6 and §11.2 before changing this file. A server and a proxy in front of it that disagree
 //! here see different requests in the same bytes.
 
 use super::{Misbehaved, Version, grammar};
@@ -40,7 +40,7 @@ enum Codings {
     Chunked,
     /// Something well-formed without `chunked`, or with `chunked` last.
     Unknown,
-    /// `chunked`, and something behind it.
+    /// `chunked`, and another coding after it.
     NotFinal,
     Malformed,
 }
@@ -142,7 +142,7 @@ impl BodyFields {
         if status == 101 || (method == "CONNECT" && (200..300).contains(&status)) {
             return Ok(ResponseFraming::Switched);
         }
-        // Items 3 to 6, which are the same for requests; of item 4, that a coding other than chunked is not known here.
+        // Items 3 to 6, as for requests. Item 4: no coding other than chunked is supported.
         let framing = self.decide(version)?;
         Ok(match framing {
             // Item 1.
@@ -212,8 +212,8 @@ pub fn request_framing<'a>(
     fields.decide(version)
 }
 
-/// Fuzz body: lines of both fields, `T` or `C` first. What is taken for a body must be what the strictest reading of
-/// the same lines takes it for.
+/// Fuzz target: lines of both fields, `T` or `C` first. An accepted framing must be that of the strictest reading of the
+/// same lines.
 #[cfg(any(test, fuzzing, feature = "__internals"))]
 #[doc(hidden)]
 pub fn fuzz(data: &[u8]) {
@@ -232,7 +232,7 @@ pub fn fuzz(data: &[u8]) {
         Ok(Framing::None) => assert!(of(b'T').chain(of(b'C')).next().is_none()),
         Err(m) => assert!(m.status() == 400 || m.status() == 501),
     }
-    // How the list is spread over lines changes nothing.
+    // Splitting the list over lines changes nothing.
     let whole = |value: Vec<u8>, any: bool| any.then_some(value);
     let (te, cl) = (whole(te, of(b'T').next().is_some()), whole(cl, of(b'C').next().is_some()));
     assert_eq!(framing, request_framing(Version::Http11, te.as_deref(), cl.as_deref()));
@@ -288,7 +288,7 @@ mod tests {
         ("empty, then chunked",  &["", "chunked"],             &[],                        Err(BadTransferEncoding)),
         ("only commas",          &[","],                       &[],                        Err(BadTransferEncoding)),
         ("comma before",         &[", chunked"],               &[],                        Err(BadTransferEncoding)),
-        ("comma behind",         &["chunked,"],                &[],                        Err(BadTransferEncoding)),
+        ("comma after",         &["chunked,"],                &[],                        Err(BadTransferEncoding)),
         ("quoted",               &["\"chunked\""],             &[],                        Err(BadTransferEncoding)),
         ("two words",            &["chun ked"],                &[],                        Err(BadTransferEncoding)),
         ("vertical tab",         &["\x0bchunked"],             &[],                        Err(BadTransferEncoding)),
@@ -308,30 +308,23 @@ mod tests {
     fn by_the_table() {
         for (name, te, cl, want) in ROWS {
             assert_eq!(request_framing(Version::Http11, lines(te), lines(cl)), *want, "{name}");
-            // On 1.0 the same, but that Transfer-Encoding is never right.
+            // On 1.0 alike, except that Transfer-Encoding is never valid.
             let want = if te.is_empty() { *want } else { Err(TransferEncodingOn10) };
             assert_eq!(request_framing(Version::Http10, lines(te), lines(cl)), want, "{name}");
         }
     }
 
     #[test]
-    fn the_fuzz_body_holds_over_the_table_and_its_neighbours() {
+    fn the_fuzz_target_holds_over_the_table_and_its_neighbours() {
         for (_, te, cl, _) in ROWS {
             let all = te.iter().map(|te| format!("T{te}\n")).chain(cl.iter().map(|cl| format!("C{cl}\n")));
-            let mut data = all.collect::<String>().into_bytes();
-            fuzz(&data);
-            for i in 0..data.len() {
-                for b in [0, b',', b';', b' ', b'9', b'\n', 0xff] {
-                    let old = std::mem::replace(&mut data[i], b);
-                    fuzz(&data);
-                    data[i] = old;
-                }
-            }
+            let data = all.collect::<String>();
+            super::super::neighbours::fuzz_neighbours(data.as_bytes(), b"\0,; 9\n\xff", fuzz);
         }
     }
 
     #[test]
-    fn what_was_said_is_kept() {
+    fn the_announced_length_is_kept() {
         assert_eq!((None.content_length(), Length(0).content_length()), (Option::None, Some(0)));
         assert!(None.is_empty() && Length(0).is_empty() && !Chunked.is_empty() && !Length(1).is_empty());
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The classes of each byte; see the constants below.
+/// The classes of each byte, by the constants below.
 const CLASS: [u8; 256] = classes();
 const TOKEN: u8 = 1;
 const VALUE: u8 = 2;
@@ -28,12 +28,12 @@ const fn classes() -> [u8; 256] {
         if b.is_ascii_alphanumeric() || in_set(b, b"-._~!$&'()*+,;=%") {
             class |= REG_NAME;
         }
-        // Visible ASCII but the fragment's sign, which never travels (RFC 9112 §3.2). This is wider than RFC 3986:
-        // browsers send `|`, `^` and the like as they are, and nothing that frames a message depends on them.
+        // Visible ASCII without `#`, which a client never sends (RFC 9112 §3.2). This is wider than RFC 3986: browsers send
+        // `|` and `^` unescaped, and no framing depends on them.
         if b > b' ' && b < 0x7f && b != b'#' {
             class |= TARGET;
         }
-        // What nearly all names and all IPv4 addresses are made of.
+        // The bytes of nearly all names and all IPv4 addresses.
         if b.is_ascii_alphanumeric() || in_set(b, b".-") {
             class |= PLAIN_HOST;
         }
@@ -97,17 +97,17 @@ pub(crate) fn plain_host(bytes: &[u8]) -> usize {
     at + tail.iter().take_while(|&&b| CLASS[usize::from(b)] & PLAIN_HOST != 0).count()
 }
 
-/// Bit 7 of each of eight bytes that is something else than a letter, digit, dot or hyphen.
+/// Returns eight bytes of which bit 7 is set where the byte is not a letter, digit, dot or hyphen.
 #[inline]
 fn not_plain_host(word: u64) -> u64 {
     const ONES: u64 = u64::MAX / 255;
     const TOPS: u64 = ONES * 0x80;
-    // Of bytes below 0x80: bit 7 of each that is `from` at least. No sum reaches the next byte.
+    // For bytes below 0x80: sets bit 7 of each that is at least `from`. No sum reaches the next byte.
     let at_least = |bytes: u64, from: u8| bytes + ONES * (0x80 - u64::from(from));
     let low = word & !TOPS;
     let lower = low | (ONES * 0x20);
     let letter = at_least(lower, b'a') & !at_least(lower, b'z' + 1);
-    // `-`, `.`, and, behind the slash, which is none of them, the digits.
+    // `-`, `.`, and the digits; not the slash between them.
     let rest = at_least(low, b'-') & !at_least(low, b'9' + 1) & at_least(low ^ (ONES * u64::from(b'/')), 1);
     (!(letter | rest) | word) & TOPS
 }
@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_byte_is_judged_by_the_rfc() {
+    fn every_byte_is_classified_as_in_the_rfc() {
         for b in 0..=255u8 {
             let token = b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
             assert_eq!(is_token(&[b]), token, "{b:#x}");

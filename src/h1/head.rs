@@ -7,7 +7,7 @@
 //! ```
 //!
 //! httparse is lenient in places: it takes bare LF for line ends (rejected before, by [`HeadScanner`](super::HeadScanner)), any
-//! UTF-8 in a target, and skips empty lines. Each of these has its test.
+//! UTF-8 in a target, and skips empty lines. Each of these has a test.
 
 use std::mem::MaybeUninit;
 
@@ -18,24 +18,24 @@ use super::{
     target::{self, KnownHost},
 };
 
-/// Field lines for which there is room on the stack. A longer head, if its limits let it in, takes an allocation.
+/// Field lines that fit on the stack. A longer head, if its limits allow it, takes an allocation.
 pub const MAX_FIELDS: usize = 256;
 
-/// Room for the fields of one head: 8 KiB on the stack, not initialised, and as much as it takes for longer ones.
+/// Space for the fields of one head: 8 KiB on the stack, not initialised, and an allocation for longer heads.
 #[derive(Debug)]
 pub struct FieldSlots<'b> {
     few: [MaybeUninit<httparse::Header<'b>>; MAX_FIELDS],
     many: Vec<httparse::Header<'b>>,
 }
 
-/// Room for the fields of one head. It costs nothing: no byte of it is written.
+/// Returns space for the fields of one head. It costs nothing: no byte of it is written.
 #[inline(always)]
 pub const fn field_slots<'b>() -> FieldSlots<'b> {
     FieldSlots { few: [const { MaybeUninit::uninit() }; MAX_FIELDS], many: Vec::new() }
 }
 
 impl<'b> FieldSlots<'b> {
-    /// Room for the fields of a head of so many bytes, of which `most` are allowed.
+    /// Returns space for the fields of a head of `head` bytes, for at most `most` fields.
     #[inline]
     pub(super) fn room(&mut self, head: usize, most: usize) -> &mut [MaybeUninit<httparse::Header<'b>>] {
         /// `a:`, CR, LF.
@@ -49,10 +49,10 @@ impl<'b> FieldSlots<'b> {
     }
 }
 
-/// The version of a request. Others than these are refused.
+/// The version of a request. Other versions are rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Version {
-    /// HTTP/1.0: no chunks, and a connection for each request unless the client asks for more.
+    /// HTTP/1.0: no chunks, and a connection for each request unless the client requests more.
     Http10,
     /// HTTP/1.1.
     Http11,
@@ -89,21 +89,20 @@ pub struct RequestHead<'b> {
     pub expect_continue: bool,
     /// `true` if the client offers to switch protocols (RFC 9110 §7.8): an Upgrade field that Connection names, on 1.1.
     pub upgrade: bool,
-    /// Checked to be ASCII, and made a `str` only when asked for.
-    host: Option<&'b [u8]>,
+    /// The authority of the target, or else the value of the Host field. Valid ASCII, converted on use.
+    authority: Option<&'b [u8]>,
 }
 
 impl<'b> RequestHead<'b> {
     /// Returns the authority of the request: `host`, or `host:port`. It comes from the target if that has one (RFC 9112
-    /// §3.2.2), otherwise from the Host field. `None` if an HTTP/1.0 client sent none; empty if the client's URI has no
-    /// authority.
-    pub fn host(&self) -> Option<&'b str> {
-        self.host.and_then(|host| std::str::from_utf8(host).ok())
+    /// §3.2.2), otherwise from the Host field. `None` if that is empty, or if an HTTP/1.0 client sent none.
+    pub fn authority(&self) -> Option<&'b str> {
+        self.authority.filter(|bytes| !bytes.is_empty()).and_then(|bytes| std::str::from_utf8(bytes).ok())
     }
 
-    /// Like [`host`](Self::host), but `None` if it is empty.
-    pub fn authority(&self) -> Option<&'b str> {
-        self.host().filter(|host| !host.is_empty())
+    /// Returns the [authority](Self::authority) without its port.
+    pub fn host(&self) -> Option<&'b str> {
+        self.authority().and_then(target::split_port).map(|(host, _)| host)
     }
 
     /// Returns the path as received, percent-encoding and dot segments included: `/` at least; `*` of the asterisk form, `""`
@@ -137,7 +136,7 @@ impl<'b> Facts<'b> {
     fn of(fields: &[httparse::Header<'b>]) -> Self {
         let mut facts = Self::default();
         for field in fields {
-            // The length first: most fields are none of these, and are done with after one comparison.
+            // The length first: it is the only comparison for most other fields.
             let is = |name: &str| field.name.eq_ignore_ascii_case(name);
             match field.name.len() {
                 4 if is("host") => {
@@ -185,17 +184,17 @@ impl<'b> Facts<'b> {
             None if version == Version::Http11 => Err(Misbehaved::MissingHost),
             None => Ok(None),
             // Empty if the target URI has no authority (RFC 9112 §3.2).
-            Some(host) if host.is_empty() || known.is_host(host) => Ok(Some(host)),
+            Some(host) if host.is_empty() || known.is_authority(host) => Ok(Some(host)),
             Some(_) => Err(Misbehaved::BadHost),
         }
     }
 }
 
-/// Parses a head, which is exactly what [`HeadScanner`](super::HeadScanner) found: from behind the empty lines to the end of the
-/// one that ends the head. Line ends are not judged here again.
+/// Parses a head as [`HeadScanner`](super::HeadScanner) found it: without the empty lines before it, with the empty line that
+/// ends it. Line ends are not checked again.
 ///
-/// A minor version above 1 is rejected with 505 like any other version. RFC 9110 §2.5 would have it read as 1.1, but
-/// there is none and will be none.
+/// A minor version above 1 is rejected with 505 like any other version. By RFC 9110 §2.5 it would be read as 1.1, but
+/// no such version exists or will exist.
 ///
 /// # Errors
 /// The first violated rule; malformed lines come before rules about well-formed ones.
@@ -208,7 +207,7 @@ pub fn parse_request<'b>(
     parse_request_of(head, slots, limits, &mut KnownHost::default())
 }
 
-/// Like [`parse_request`], with a cache of the last valid host.
+/// Like [`parse_request`], with a cache of the last valid authority.
 #[inline]
 pub(crate) fn parse_request_of<'b>(
     head: &'b [u8],
@@ -252,11 +251,11 @@ pub(crate) fn parse_request_of<'b>(
         keep_alive: !facts.close && (modern || facts.keep_alive),
         expect_continue: facts.expects && modern && !framing.is_empty(),
         upgrade: facts.upgrade_token && facts.upgrade_field && modern,
-        host: authority.map(str::as_bytes).or(host),
+        authority: authority.map(str::as_bytes).or(host),
     })
 }
 
-/// Which rule it was that httparse saw broken.
+/// Returns the rule whose violation httparse found.
 #[cold]
 fn blame(head: &[u8], error: httparse::Error) -> Misbehaved {
     use httparse::Error as E;
@@ -273,7 +272,7 @@ fn blame_line(head: &[u8]) -> Misbehaved {
     match parts[..] {
         [method, ..] if !is_token(method) => Misbehaved::BadMethod,
         [_, b"", ..] => Misbehaved::BadRequestLine,
-        // The rest is fine, so it must be the target.
+        // The rest is valid, so it must be the target.
         [_, _, b"HTTP/1.0" | b"HTTP/1.1"] => Misbehaved::BadTarget,
         [_, _, [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9']] => Misbehaved::UnsupportedVersion,
         [_, _, _] => Misbehaved::BadVersion,
@@ -297,7 +296,7 @@ pub(super) fn blame_field(head: &[u8]) -> Misbehaved {
     Misbehaved::BadField
 }
 
-/// Fuzz body: the head is found the same way whole and byte by byte, and what is accepted keeps every promise.
+/// Fuzz target: checks that a head is found however it is split, and that an accepted head follows all rules.
 #[cfg(any(test, fuzzing, feature = "__internals"))]
 #[doc(hidden)]
 pub fn fuzz(data: &[u8]) {
@@ -318,7 +317,7 @@ pub fn fuzz(data: &[u8]) {
         assert!(*b != b'\r' || bytes[i + 1] == b'\n');
         assert!(*b >= 0x20 && *b != 0x7f || matches!(b, b'\r' | b'\n' | b'\t'));
     }
-    // The same head, written down again from what was understood, is the same bytes but for whitespace.
+    // Written again from its parts, the head has the same bytes except whitespace.
     let version = if head.version == Version::Http11 { "1.1" } else { "1.0" };
     let mut again = format!("{} {} HTTP/{version}\r\n", head.method, head.target).into_bytes();
     for (name, value) in head.fields.iter() {
@@ -331,8 +330,8 @@ pub fn fuzz(data: &[u8]) {
     assert!(head.fields.len() <= limits.fields && head.target.len() <= limits.target);
     assert!(head.version == Version::Http10 || head.fields.get_all("host").count() == 1);
     assert!(head.path() == "*" || head.path().is_empty() || head.path().starts_with('/'));
-    assert!(head.authority().is_none_or(|host| target::is_host(host.as_bytes())));
-    // What an intermediary forwards is for the whole way; and what it leaves out, is not.
+    assert!(head.authority().is_none_or(|host| target::is_authority(host.as_bytes())));
+    // An intermediary forwards exactly the end-to-end fields.
     let (kept, names) = (head.fields.end_to_end().collect::<Vec<_>>(), head.fields.connection_names());
     let ends = |name: &str| super::is_hop_by_hop(name) || names.iter().any(|own| own.eq_ignore_ascii_case(name));
     assert_eq!(kept, head.fields.iter().filter(|(name, _)| !ends(name)).collect::<Vec<_>>());

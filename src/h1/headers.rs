@@ -5,14 +5,14 @@
 //!   HeadersRef   [(name, value), (name, value), …]             points into the caller's buffer
 //! ```
 //!
-//! [`Headers`] checks names and values when they are added, so that nothing in it can end a line. An application cannot
-//! split a response by its fields.
+//! [`Headers`] checks names and values when they are added, so that none can end a line: an application cannot split a
+//! response.
 
 use std::fmt;
 
 use super::grammar::{HeaderName, HeaderValue, InvalidHeader, list, trim};
 
-/// Bytes held without an allocation: about `Content-Type: text/html; charset=utf-8` and one short line more.
+/// Bytes held without an allocation: about `Content-Type: text/html; charset=utf-8` and one more short line.
 const INLINE: usize = 62;
 
 #[derive(Clone)]
@@ -40,7 +40,7 @@ impl Headers {
         Self(Block::Inline { len: 0, bytes: [0; INLINE] })
     }
 
-    /// Fields as they go on the wire, of our own making: [`INLINE`] bytes at most, or it does not compile.
+    /// Creates a constant from complete lines of at most [`INLINE`] bytes. More do not compile.
     pub(crate) const fn constant(wire: &[u8]) -> Self {
         let mut bytes = [0; INLINE];
         bytes.split_at_mut(wire.len()).0.copy_from_slice(wire);
@@ -67,7 +67,7 @@ impl Headers {
     /// Sets a field: it replaces all others of that name.
     ///
     /// # Errors
-    /// As [`append`](Self::append); nothing is changed then.
+    /// Like those of [`append`](Self::append). Nothing is changed then.
     pub fn insert(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), InvalidHeader> {
         let value = trim(value.as_ref());
         InvalidHeader::check_name(name.as_bytes())?;
@@ -80,7 +80,7 @@ impl Headers {
     /// Adds a field: a [singleton](is_singleton) replaces all others of that name, any other field is appended.
     ///
     /// # Errors
-    /// As [`append`](Self::append); nothing is changed then.
+    /// Like those of [`append`](Self::append). Nothing is changed then.
     pub fn put(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), InvalidHeader> {
         if is_singleton(name) { self.insert(name, value) } else { self.append(name, value) }
     }
@@ -102,7 +102,7 @@ impl Headers {
         *self = kept;
     }
 
-    /// The caller has checked both.
+    /// Appends a field whose name and value the caller has checked.
     pub(crate) fn append_checked(&mut self, name: &[u8], value: &[u8]) {
         let size = name.len() + value.len() + 4;
         match &mut self.0 {
@@ -223,7 +223,7 @@ impl Default for Headers {
 }
 
 impl PartialEq for Headers {
-    /// The same lines in the same order and spelling.
+    /// Returns `true` if the lines are equal, in order and spelling.
     fn eq(&self, other: &Self) -> bool {
         self.as_wire() == other.as_wire()
     }
@@ -242,7 +242,7 @@ impl fmt::Debug for Headers {
 pub struct HeadersRef<'b>(&'b [httparse::Header<'b>]);
 
 impl<'b> HeadersRef<'b> {
-    /// A view over what httparse found. Names and values must have been checked (httparse's are).
+    /// Creates a view of parsed fields. Names and values must have been checked, as those of httparse are.
     #[inline]
     pub(crate) fn new(fields: &'b [httparse::Header<'b>]) -> Self {
         Self(fields)
@@ -263,7 +263,7 @@ impl<'b> HeadersRef<'b> {
         self.0.iter().map(|field| (field.name, field.value))
     }
 
-    /// As [`Headers::contains_token`].
+    /// Like [`Headers::contains_token`].
     pub fn contains_token(&self, name: &str, token: &str) -> bool {
         self.get_all(name).any(|value| has_token(value, token))
     }
@@ -303,160 +303,5 @@ fn debug_fields<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>, f: &mut f
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn three() -> Headers {
-        let mut headers = Headers::new();
-        headers.append("Vary", "Accept").unwrap();
-        headers.append("Connection", "Keep-Alive, Upgrade ").unwrap();
-        headers.append("vary", "\tOrigin").unwrap();
-        headers
-    }
-
-    #[test]
-    fn it_is_small_and_short_content_stays_inline() {
-        assert!(size_of::<Headers>() <= 80, "{}", size_of::<Headers>());
-        let mut headers = Headers::new();
-        headers.append("Content-Type", "text/html; charset=utf-8").unwrap();
-        assert!(matches!(headers.0, Block::Inline { .. }));
-        headers.append("X-More", "0123456789012345678901234567890123456789").unwrap();
-        assert!(matches!(headers.0, Block::Heap(_)));
-        assert_eq!(headers.len(), 2);
-        assert_eq!(headers.get("content-type"), Some(&b"text/html; charset=utf-8"[..]));
-    }
-
-    #[test]
-    fn every_length_survives_the_step_from_inline_to_heap() {
-        for n in 0..100 {
-            let value = "v".repeat(n);
-            let mut headers = Headers::new();
-            headers.append("A", &value).unwrap();
-            headers.append("B", "").unwrap();
-            assert_eq!(headers.as_wire(), format!("A: {value}\r\nB: \r\n").as_bytes());
-            assert_eq!(headers.iter().map(|(_, v)| v.len()).collect::<Vec<_>>(), [n, 0]);
-        }
-    }
-
-    #[test]
-    fn reads_back_what_was_put_in() {
-        let headers = three();
-        assert_eq!(headers.as_wire(), b"Vary: Accept\r\nConnection: Keep-Alive, Upgrade\r\nvary: Origin\r\n");
-        assert_eq!(headers.get("VARY"), Some(&b"Accept"[..]));
-        assert_eq!(headers.get_all("vary").collect::<Vec<_>>(), [&b"Accept"[..], b"Origin"]);
-        assert!(headers.contains_token("connection", "upgrade") && headers.contains_token("vary", "ORIGIN"));
-        assert!(!headers.contains_token("connection", "keep") && headers.get("X").is_none());
-        assert_eq!(
-            format!("{headers:?}"),
-            r#"{"Vary": "Accept", "Connection": "Keep-Alive, Upgrade", "vary": "Origin"}"#
-        );
-    }
-
-    #[test]
-    fn insert_replaces_and_remove_removes() {
-        let mut headers = three();
-        headers.insert("VARY", "*").unwrap();
-        assert_eq!(headers.as_wire(), b"Connection: Keep-Alive, Upgrade\r\nVARY: *\r\n");
-        assert_eq!(headers.insert("Vary", "a\nb"), Err(InvalidHeader::Value(b'\n')));
-        assert_eq!(headers.len(), 2, "what fails changes nothing");
-        headers.remove("connection");
-        headers.remove("vary");
-        assert!(headers.is_empty() && headers == Headers::default());
-    }
-
-    #[test]
-    fn what_may_stand_once_replaces_and_the_rest_adds() {
-        // Every singleton field of RFC 9110, and Age and Expires of RFC 9111.
-        for name in [
-            "Age",
-            "Authorization",
-            "Content-Length",
-            "Content-Location",
-            "Content-Range",
-            "Content-Type",
-            "Date",
-            "ETag",
-            "Expires",
-            "From",
-            "Host",
-            "If-Modified-Since",
-            "If-Range",
-            "If-Unmodified-Since",
-            "Last-Modified",
-            "Location",
-            "Max-Forwards",
-            "Proxy-Authorization",
-            "Range",
-            "Referer",
-            "Retry-After",
-            "Server",
-            "User-Agent",
-        ] {
-            let mut headers = three();
-            headers.put(name, "a").unwrap();
-            headers.put(&name.to_ascii_uppercase(), "b").unwrap();
-            headers.put(&name.to_ascii_lowercase(), "c").unwrap();
-            assert_eq!((headers.get_all(name).collect::<Vec<_>>(), headers.len()), (vec![&b"c"[..]], 4), "{name}");
-            assert!(headers.put(name, "a\nb").is_err() && headers.get(name) == Some(b"c"), "{name}");
-        }
-        for name in [
-            "Accept",
-            "Allow",
-            "Cache-Control",
-            "Connection",
-            "Content-Encoding",
-            "Content-Language",
-            "Cookie",
-            "If-Match",
-            "If-None-Match",
-            "Link",
-            "Proxy-Authenticate",
-            "Set-Cookie",
-            "Trailer",
-            "Upgrade",
-            "Via",
-            "WWW-Authenticate",
-            "X-Own",
-            "",
-        ] {
-            assert!(!is_singleton(name), "{name}");
-        }
-        let mut headers = Headers::new();
-        headers.put("Set-Cookie", "a=1").and(headers.put("set-cookie", "b=2")).unwrap();
-        assert_eq!(headers.get_all("set-cookie").count(), 2);
-    }
-
-    #[test]
-    fn no_value_can_end_its_line() {
-        // Every pair of bytes, in name and in value: what is accepted is one line, and reads back as it was.
-        for pair in 0..=u16::MAX {
-            let [a, b] = pair.to_be_bytes();
-            let mut headers = Headers::new();
-            if headers.append("N", [b'x', a, b, b'x']).is_ok() {
-                let wire = headers.as_wire();
-                assert_eq!(wire.iter().filter(|b| matches!(b, b'\r' | b'\n' | 0)).count(), 2, "{a:#x} {b:#x}");
-                assert_eq!(headers.get("n"), Some(&[b'x', a, b, b'x'][..]));
-            }
-            if let Ok(name) = std::str::from_utf8(&[a, b])
-                && headers.append(name, "v").is_ok()
-            {
-                assert!(super::super::is_token(name.as_bytes()));
-            }
-        }
-    }
-
-    #[test]
-    fn a_borrowed_view_reads_the_same() {
-        let fields = [
-            httparse::Header { name: "Vary", value: b"Accept" },
-            httparse::Header { name: "Connection", value: b"Keep-Alive, Upgrade" },
-            httparse::Header { name: "vary", value: b"Origin" },
-        ];
-        let view = HeadersRef::new(&fields);
-        assert_eq!(view.to_owned(), three());
-        assert_eq!((view.len(), view.is_empty()), (3, false));
-        assert_eq!(view.get("vary"), Some(&b"Accept"[..]));
-        assert!(view.contains_token("VARY", "origin"));
-        assert!(view.iter().eq(three().iter()));
-    }
-}
+#[path = "headers_tests.rs"]
+mod tests;

@@ -1,4 +1,4 @@
-//! Fields of one hop, and fields that go all the way (RFC 9110 §7.6.1).
+//! Hop-by-hop and end-to-end fields (RFC 9110 §7.6.1).
 //!
 //! ```text
 //!   Connection: close, X-A    ─┐
@@ -10,14 +10,14 @@
 
 use super::{Headers, HeadersRef, grammar::list};
 
-/// Fields of one hop, by their names.
+/// The names of the hop-by-hop fields.
 const HOP: [&str; 7] =
     ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade", "http2-settings"];
 
-/// Options that most messages have in `Connection`. They name no field that is not in [`HOP`] already.
+/// Options that most messages have in `Connection`. If they name a field, it is in [`HOP`].
 const COMMON: [&[u8]; 4] = [b"", b"close", b"keep-alive", b"upgrade"];
 
-/// Tells whether a field of this name is for one hop, whatever `Connection` says: `Connection`, `Keep-Alive`,
+/// Returns `true` if a field of this name is always for one hop, with or without `Connection`: `Connection`, `Keep-Alive`,
 /// `Proxy-Connection`, `TE`, `Transfer-Encoding`, `Upgrade`, `HTTP2-Settings`.
 pub fn is_hop_by_hop(name: &str) -> bool {
     HOP.iter().any(|own| own.eq_ignore_ascii_case(name))
@@ -53,7 +53,7 @@ impl Headers {
 }
 
 impl<'b> HeadersRef<'b> {
-    /// As [`Headers::end_to_end`].
+    /// Like [`Headers::end_to_end`].
     pub fn end_to_end(&self) -> impl Iterator<Item = (&'b str, &'b [u8])> + use<'b> {
         let names = named(self.get_all("connection"));
         self.iter().filter(move |(name, _)| !is_hop_by_hop(name) && !is_one_of(&names, name))

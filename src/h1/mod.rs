@@ -25,6 +25,8 @@ pub mod grammar;
 pub mod head;
 pub mod headers;
 mod hop;
+#[cfg(test)]
+mod neighbours;
 pub mod response;
 pub mod scan;
 pub mod status;

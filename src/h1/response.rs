@@ -7,10 +7,10 @@
 //!   version status          framing              and: keep_alive
 //! ```
 //!
-//! The head is found by [`HeadScanner`], as a request's is, which refuses bare LF and CR. What can't become a
-//! status line is refused at its first byte that differs, or a server that speaks something else would be waited for.
+//! [`HeadScanner`] finds the head, as that of a request, and rejects bare LF and CR. Bytes that cannot become a status line
+//! are rejected at the first byte that differs: otherwise the client would wait for a server of another protocol.
 //!
-//! One leniency: `HTTP/1.1 200` without a space behind the number is taken. RFC 9112 §4 says that a server must send it
+//! One leniency: `HTTP/1.1 200` without a space after the number is accepted. By RFC 9112 §4 a server must send the space
 //! even if no phrase follows. Some servers do not, every other client accepts it, and it is not ambiguous: the line ends in
 //! either case.
 
@@ -40,14 +40,14 @@ pub struct ParsedResponse<'b> {
 /// Finds the end of a response's head, as [`HeadScanner::find`] does for requests.
 ///
 /// # Errors
-/// As [`HeadScanner::find`]; [`BadStatusLine`](Misbehaved::BadStatusLine) at the first byte that cannot begin a response.
+/// Like [`HeadScanner::find`], and [`BadStatusLine`](Misbehaved::BadStatusLine) at the first byte that cannot begin a response.
 pub fn find_response(scan: &mut HeadScanner, bytes: &[u8], limits: &HeadLimits) -> Result<Option<usize>, Misbehaved> {
     const START: &[u8] = b"HTTP/";
     let n = bytes.len().min(START.len());
     if bytes[..n] != START[..n] {
         return Err(Misbehaved::BadStatusLine);
     }
-    // A status line has no target that could be too long.
+    // A status line has no target.
     let limits = HeadLimits { target: limits.head, ..*limits };
     scan.find(bytes, &limits).map_err(|rule| match rule {
         Misbehaved::TargetTooLong => Misbehaved::HeadTooLarge,
@@ -73,7 +73,7 @@ pub fn parse_response<'b>(
         Ok(_) => return Err(Misbehaved::BadStatusLine),
         Err(error) => return Err(blame(head, error)),
     }
-    // Three digits, and then the space or the line's end: the leniency.
+    // Three digits, then a space or, by the leniency, the end of the line.
     let (Some(status @ 100..=999), Some(minor), Some(b' ' | b'\r')) = (parsed.code, parsed.version, head.get(12))
     else {
         return Err(Misbehaved::BadStatusLine);

@@ -1,10 +1,10 @@
-//! Heads of responses, by a table; fed whole and byte by byte.
+//! Heads of responses, by a table, parsed at once and byte by byte.
 
 use super::{super::field_slots, *};
 
 type Outcome = Result<(u16, ResponseFraming, bool), Misbehaved>;
 
-/// Finds and parses; `bytes` may be less or more than a head.
+/// Finds and parses a head in `bytes`, which may have less or more.
 fn parse(method: &str, bytes: &[u8], limits: &HeadLimits) -> Result<Option<(usize, Outcome)>, Misbehaved> {
     let (mut whole, mut split) = (HeadScanner::default(), HeadScanner::default());
     let found = find_response(&mut whole, bytes, limits);
@@ -122,7 +122,7 @@ fn by_the_table() {
 }
 
 #[test]
-fn what_is_no_http_is_refused_at_once() {
+fn other_protocols_are_rejected_at_once() {
     let limits = HeadLimits::default();
     for bytes in ["S", "HTTP\r", "HTTP:", "\r", "\n", "\0", " "] {
         assert_eq!(parse("GET", bytes.as_bytes(), &limits), Err(Misbehaved::BadStatusLine), "{bytes:?}");

@@ -4,17 +4,17 @@ use super::{Misbehaved::*, *};
 
 thread_local!(static LOOKED_AT: Cell<usize> = const { Cell::new(0) });
 
-/// Called by the code under test: so many bytes were looked at.
+/// Counts bytes that the code under test has read.
 pub(super) fn looked_at(n: usize) {
     LOOKED_AT.set(LOOKED_AT.get() + n);
 }
 
 const SMALL: HeadLimits = HeadLimits { head: 300, target: 40, fields: 8 };
 
-/// Where the head begins and ends.
+/// The beginning and the end of the head.
 type Found = Result<Option<(usize, usize)>, Misbehaved>;
 
-/// In pieces of 1, of 2, ... up to all at once: the outcome must not depend on how bytes arrive.
+/// Checks the outcome with pieces of 1, of 2, ... up to all at once: it must not depend on how bytes arrive.
 #[track_caller]
 fn every_way(input: &[u8], want: Found) {
     for size in 1..=input.len().max(1) {
@@ -79,14 +79,14 @@ fn limits_hold_to_the_byte() {
     every_way(head(10, 301).as_bytes(), Err(HeadTooLarge));
     every_way(&head(10, 400).as_bytes()[..300], Err(HeadTooLarge));
     every_way(&head(10, 400).as_bytes()[..299], Ok(None));
-    // The request line: room for its target and 128 bytes more. What is over the target's own limit is for the parser.
+    // The request line may have its target and 128 bytes more. The parser checks the exact limit of the target.
     let line = SMALL.target + LINE_ROOM;
     every_way(head(line - 15, 250).as_bytes(), Ok(Some((0, 250))));
     every_way(head(line - 14, 250).as_bytes(), Err(TargetTooLong));
     every_way("x".repeat(line - 1).as_bytes(), Ok(None));
     every_way("x".repeat(line).as_bytes(), Err(TargetTooLong));
     every_way([&"x".repeat(line)[..], "\n"].concat().as_bytes(), Err(TargetTooLong));
-    // A buffer just as large as the limit never gets stuck, full and without an answer.
+    // A buffer as large as the limit always yields a result when it is full.
     for at in 0..300 {
         let mut input = vec![b'x'; 300];
         input[at] = b'\r';
@@ -95,7 +95,7 @@ fn limits_hold_to_the_byte() {
 }
 
 #[test]
-fn each_byte_is_looked_at_once_however_they_arrive() {
+fn each_byte_is_read_once_however_they_arrive() {
     let limits = HeadLimits { head: 1 << 20, ..HeadLimits::default() };
     let mut head = b"GET / HTTP/1.1\r\n".to_vec();
     while head.len() < 64 * 1024 {
@@ -108,7 +108,7 @@ fn each_byte_is_looked_at_once_however_they_arrive() {
         assert_eq!(scan.find(&head[..n], &limits), Ok(None));
     }
     assert_eq!(scan.find(&head, &limits), Ok(Some(head.len())));
-    // One for each byte and one for each call and line, none of which grows with what is there already.
+    // One for each byte, and one for each call and line.
     assert!(LOOKED_AT.get() < 4 * head.len(), "{} bytes of {}", LOOKED_AT.get(), head.len());
 }
 
@@ -151,7 +151,7 @@ fn asking_again_changes_nothing() {
 }
 
 #[test]
-fn an_empty_line_behind_the_head_is_no_part_of_it() {
+fn an_empty_line_after_the_head_does_not_belong_to_it() {
     every_way(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n\r\n\r\nGET", Ok(Some((0, 27))));
     every_way(b"\r\nGET / HTTP/1.1\r\n\r\n\r\n", Ok(Some((2, 20))));
 }

@@ -1,4 +1,4 @@
-//! The request target in its four forms, and the host it names (RFC 9112 §3.2, RFC 9110 §7.2).
+//! The request target in its four forms, and its authority (RFC 9112 §3.2, RFC 9110 §7.2).
 //!
 //! | form      | looks like              | with                |
 //! |-----------|-------------------------|---------------------|
@@ -24,17 +24,17 @@ pub enum TargetForm {
     Asterisk,
 }
 
-/// Which form it is, and the authority it names, if it does; the target starts at its path behind that.
+/// Returns the form of a target, and its authority if it has one.
 #[inline]
 pub(crate) fn classify<'b>(method: &str, target: &'b str) -> Result<(TargetForm, Option<&'b str>), Misbehaved> {
-    // The one byte is visible ASCII by httparse, and so is nearly every target.
+    // httparse has checked that a single byte is visible ASCII.
     if target.len() > 1 && !grammar::is_target(target.as_bytes()) {
         return Err(Misbehaved::BadTarget);
     }
     if method == "CONNECT" {
         let (_, port) = split_port(target).ok_or(Misbehaved::BadTarget)?;
-        let fine = is_host(target.as_bytes()) && port.is_some_and(|port| !port.is_empty());
-        return if fine { Ok((TargetForm::Authority, Some(target))) } else { Err(Misbehaved::BadTarget) };
+        let valid = is_authority(target.as_bytes()) && port.is_some_and(|port| !port.is_empty());
+        return if valid { Ok((TargetForm::Authority, Some(target))) } else { Err(Misbehaved::BadTarget) };
     }
     match target.as_bytes() {
         [b'/', ..] => Ok((TargetForm::Origin, None)),
@@ -43,21 +43,21 @@ pub(crate) fn classify<'b>(method: &str, target: &'b str) -> Result<(TargetForm,
     }
 }
 
-/// The authority of an absolute-form target.
+/// Returns the authority of an absolute-form target.
 fn absolute(target: &str) -> Result<&str, Misbehaved> {
     let (scheme, rest) = target.split_once("://").ok_or(Misbehaved::BadTarget)?;
     if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
         return Err(Misbehaved::BadTarget);
     }
     let authority = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
-    // RFC 9110 §4.2.1: an empty host is invalid; §4.2.4: so is userinfo, and `@` is no part of a host.
-    if authority.is_empty() || !is_host(authority.as_bytes()) {
+    // RFC 9110 §4.2.1: an empty host is invalid; §4.2.4: so is userinfo, and `@` is not allowed in a host.
+    if authority.is_empty() || !is_authority(authority.as_bytes()) {
         return Err(Misbehaved::BadTarget);
     }
     Ok(authority)
 }
 
-/// The path and the query of a target of this form.
+/// Returns the path and the query of a target of this form.
 pub(crate) fn path_and_query(form: TargetForm, target: &str) -> (&str, Option<&str>) {
     let whole = match form {
         TargetForm::Origin => target,
@@ -88,21 +88,20 @@ pub(crate) fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
     port.strip_prefix(':').map(|port| (host, Some(port)))
 }
 
-/// Returns `true` if this is `uri-host [":" port]` with a host that is not empty, nor a port over 65,535 (RFC 9110 §7.2, RFC
-/// 3986 §3.2.2). Not taken: `IPvFuture` and zone identifiers, which are not in use.
+/// Returns `true` if this is `uri-host [":" port]`, with a host that is not empty and a port of at most 65,535 (RFC 9110
+/// §7.2, RFC 3986 §3.2.2). `IPvFuture` and zone identifiers are not in use, and rejected.
 #[inline]
-pub(crate) fn is_host(value: &[u8]) -> bool {
-    // A name or an IPv4 address, and nothing to look at twice.
+pub(crate) fn is_authority(value: &[u8]) -> bool {
+    // The usual case: a name or an IPv4 address.
     let name = grammar::plain_host(value);
     match &value[name..] {
         [] => name > 0,
         [b':', port @ ..] => name > 0 && is_port(port),
-        _ => is_rare_host(value),
+        _ => is_rare_authority(value),
     }
 }
 
-/// A host that was found to be one. Those who ask a server mostly name the same: to compare it costs a fraction of
-/// looking at each of its bytes.
+/// The last valid authority. Most requests to a server have the same, and a comparison costs a fraction of the check.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KnownHost {
     len: u8,
@@ -110,19 +109,19 @@ pub(crate) struct KnownHost {
 }
 
 impl KnownHost {
-    /// [`is_host`], which is asked if it is another than the last time.
+    /// Like [`is_authority`], but does not check the last valid authority again.
     #[inline]
-    pub(crate) fn is_host(&mut self, value: &[u8]) -> bool {
+    pub(crate) fn is_authority(&mut self, value: &[u8]) -> bool {
         value == &self.bytes[..usize::from(self.len)] && !value.is_empty() || self.is_another(value)
     }
 
     fn is_another(&mut self, value: &[u8]) -> bool {
-        let fine = is_host(value);
-        if fine && let Some(room) = self.bytes.get_mut(..value.len()) {
+        let valid = is_authority(value);
+        if valid && let Some(room) = self.bytes.get_mut(..value.len()) {
             room.copy_from_slice(value);
             self.len = value.len() as u8; // 63 at the most
         }
-        fine
+        valid
     }
 }
 
@@ -149,7 +148,7 @@ fn is_long_port(digits: &[u8]) -> bool {
 }
 
 #[cold]
-fn is_rare_host(value: &[u8]) -> bool {
+fn is_rare_authority(value: &[u8]) -> bool {
     let Some((host, port)) = std::str::from_utf8(value).ok().and_then(split_port) else { return false };
     if !is_port(port.unwrap_or_default().as_bytes()) {
         return false;
@@ -170,13 +169,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_known_is_no_wiser() {
+    fn a_known_authority_gets_the_same_result() {
         let mut known = KnownHost::default();
         let long = "x".repeat(64);
         for host in
             ["a.example", "a.example", "", "a.example:80", "a.exampl", "a b", "a b", "a.example", &long, "[::1]", ""]
         {
-            assert_eq!(known.is_host(host.as_bytes()), is_host(host.as_bytes()), "{host}");
+            assert_eq!(known.is_authority(host.as_bytes()), is_authority(host.as_bytes()), "{host}");
         }
     }
 
@@ -198,7 +197,7 @@ mod tests {
             "a!$&'()*+,;=b",
             "xn--bcher-kva.example",
         ] {
-            assert!(is_host(good.as_bytes()), "{good}");
+            assert!(is_authority(good.as_bytes()), "{good}");
         }
         for bad in [
             "",
@@ -233,9 +232,9 @@ mod tests {
             "é",
             "x:99999999999999999999",
         ] {
-            assert!(!is_host(bad.as_bytes()), "{bad}");
+            assert!(!is_authority(bad.as_bytes()), "{bad}");
         }
-        assert!(!is_host(b"\xff") && !is_host(b"a\0"));
+        assert!(!is_authority(b"\xff") && !is_authority(b"a\0"));
     }
 
     #[test]

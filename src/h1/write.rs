@@ -13,7 +13,7 @@ use super::{
     Headers, Misbehaved,
     grammar::{is_target, is_token},
     status::{reason, status_line},
-    target::is_host,
+    target::is_authority,
 };
 
 /// A destination that takes all bytes, in order.
@@ -21,7 +21,7 @@ pub trait Sink {
     /// Takes all of `bytes`.
     fn put(&mut self, bytes: &[u8]);
 
-    /// Offers room for `most` bytes; takes as many of them as `fill` says it has filled, from the front.
+    /// Offers space for `most` bytes, and takes the first bytes of it: as many as `fill` returns.
     fn put_with(&mut self, most: usize, fill: impl FnOnce(&mut [u8]) -> usize);
 }
 
@@ -59,7 +59,7 @@ pub enum ConnectionOption {
     Close,
     /// More may follow. Sent to HTTP/1.0 clients that requested it; the default for others.
     KeepAlive,
-    /// The protocol changes behind this 101 to that of its Upgrade field; or must change, after a 426.
+    /// After this 101, the protocol is that of its Upgrade field. With a 426: the client must change to it.
     Upgrade,
     /// This is the last response, and a 426.
     CloseUpgrade,
@@ -70,7 +70,7 @@ pub enum ConnectionOption {
 pub struct ResponseHead<'h> {
     /// The status, 100 to 999; others are sent as 500.
     pub status: u16,
-    /// Ready lines, from [`Headers`]; no Date, Connection, Content-Length, Transfer-Encoding among them.
+    /// Complete lines, from [`Headers`], without Date, Connection, Content-Length, Transfer-Encoding.
     pub fields: &'h [u8],
     /// How the body's end is found.
     pub length: BodyLength,
@@ -80,7 +80,7 @@ pub struct ResponseHead<'h> {
     pub connection: Option<ConnectionOption>,
 }
 
-/// The interim response that asks for the body (RFC 9110 §15.2.1).
+/// The interim response that requests the body (RFC 9110 §15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// The end of a chunked body without trailers (RFC 9112 §7.1).
@@ -97,14 +97,14 @@ pub fn is_written_here(name: &str) -> bool {
 /// The longest part that is not `fields`: status line (52), Date (37), Content-Length (38), Connection (28), end (2).
 const OWN: usize = 160;
 
-/// Bytes put together where they are to stand.
+/// Writes the parts of a head one after the other into `bytes`.
 struct HeadWriter<'a> {
     bytes: &'a mut [u8],
     len: usize,
 }
 
 impl HeadWriter<'_> {
-    /// Appends; the callers have seen to it that there is room.
+    /// Appends bytes. The caller must have made `bytes` large enough.
     #[inline(always)]
     fn put(&mut self, bytes: &[u8]) {
         if let Some(place) = self.bytes.get_mut(self.len..self.len + bytes.len()) {
@@ -122,7 +122,7 @@ impl HeadWriter<'_> {
         self.put(&digits[from..]);
     }
 
-    /// Writes the field that says how the body ends: `known` and the length, `chunked`, or `none`.
+    /// Writes the framing field: `known` and the length, `chunked`, or `none`.
     #[inline(always)]
     fn put_length(&mut self, length: BodyLength, known: &[u8], chunked: &[u8], none: &[u8]) {
         match length {
@@ -153,7 +153,7 @@ impl HeadWriter<'_> {
         match status_line(if (100..=999).contains(&status) { status } else { 500 }) {
             Some(line) => self.put(line),
             None => {
-                // RFC 9112 §4: the space behind the number stays even without a phrase.
+                // RFC 9112 §4: the space after the number stays even without a phrase.
                 self.put(b"HTTP/1.1 ");
                 self.put_number(u64::from(status));
                 self.put(b" \r\n");
@@ -162,7 +162,7 @@ impl HeadWriter<'_> {
     }
 }
 
-/// Writes `n` at the end of `digits`; where it begins.
+/// Writes `n` at the end of `digits`, and returns the index of its first digit.
 #[inline(always)]
 fn decimal(mut n: u64, digits: &mut [u8; 20]) -> usize {
     let mut at = digits.len();
@@ -196,14 +196,14 @@ pub(crate) fn response<S: Sink>(head: &ResponseHead<'_>, body: &[u8], to: &mut S
 #[inline(always)]
 fn fill_head(head: &ResponseHead<'_>, line: &mut HeadWriter<'_>) {
     if head.status == 200 {
-        // The commonest: a constant length is copied without a call.
+        // The most common status: a constant length is copied without a call.
         line.put(b"HTTP/1.1 200 OK\r\nDate: ");
     } else {
         line.put_status(head.status);
         line.put(b"Date: ");
     }
     line.put(head.date);
-    // With the end of the Date line, so that the commonest form is one copy.
+    // With the end of the Date line, so that the most common form is one copy.
     line.put_length(head.length, b"\r\nContent-Length: ", b"\r\nTransfer-Encoding: chunked\r\n", b"\r\n");
     line.put_connection(head.connection);
     debug_assert!(line.len + 2 <= OWN);
@@ -220,7 +220,7 @@ pub struct RequestLine<'h> {
     pub target: &'h str,
     /// `host` or `host:port`.
     pub host: &'h str,
-    /// Ready lines, from [`Headers`]; no Host, Connection, Content-Length, Transfer-Encoding, Expect among them.
+    /// Complete lines, from [`Headers`], without Host, Connection, Content-Length, Transfer-Encoding, Expect.
     pub fields: &'h [u8],
     /// How the body's end is found. [`BodyLength::UntilClose`] does not exist in requests: no field is written then.
     pub length: BodyLength,
@@ -242,7 +242,7 @@ pub fn request_head<S: Sink>(head: &RequestLine<'_>, to: &mut S) -> Result<(), M
     if head.target.is_empty() || !is_target(head.target.as_bytes()) {
         return Err(Misbehaved::BadTarget);
     }
-    if !is_host(head.host.as_bytes()) {
+    if !is_authority(head.host.as_bytes()) {
         return Err(Misbehaved::BadHost);
     }
     let words = head.method.len() + head.target.len() + head.host.len() + head.fields.len();

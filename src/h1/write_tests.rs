@@ -77,7 +77,7 @@ fn lines_of(bytes: &[u8]) -> usize {
 }
 
 #[test]
-fn a_response_cannot_be_split_by_what_the_application_says() {
+fn an_application_cannot_split_a_response() {
     let attempts: &[&[u8]] = &[
         b"a\r\nX: b",
         b"a\r\n\r\n<html>",
@@ -132,7 +132,7 @@ fn chunks() {
 }
 
 #[test]
-fn errors_say_the_rule_and_close() {
+fn errors_name_the_rule_and_close() {
     let mut out = Vec::new();
     error(Misbehaved::BothLengths, DATE, true, &mut out);
     let text = "Content-Length and Transfer-Encoding exclude each other\n";
@@ -162,6 +162,6 @@ fn interim_responses() {
 }
 
 #[test]
-fn what_is_written_here_is_known() {
+fn fields_written_here_are_recognised() {
     assert!(is_written_here("CONTENT-LENGTH") && is_written_here("date") && !is_written_here("Content-Type"));
 }

@@ -143,7 +143,7 @@ impl Listener {
         }
     }
 
-    /// Tells errors of accept(2) apart: some belong to a connection that died in the queue, not to the listener.
+    /// Distinguishes errors of accept(2): some belong to a connection that ended in the queue, not to the listener.
     fn sort(error: io::Error) -> Accepted {
         if error.kind() == io::ErrorKind::WouldBlock {
             return Accepted::Empty;
@@ -273,7 +273,7 @@ mod tests {
         drop(first);
         Listener::unix(&path).expect("no process listens any more");
         std::fs::remove_file(&path).expect("remove");
-        // One whose queue is full, or that is about to be read: nothing here waits for it.
+        // A listener whose queue is full must not block the check.
         let full = socket2::Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
         let addr = SockAddr::unix(&path).expect("an address");
         full.bind(&addr).expect("bound");

@@ -4,7 +4,7 @@
 //!   v1   "PROXY TCP4 192.0.2.1 198.51.100.7 50000 443\r\n"
 //!   v2   signature (12) │ version, command │ family │ length (2) │ addresses │ more, which is skipped
 //! ```
-//! As in the specification by HAProxy, its `doc/proxy-protocol.txt`. The first byte tells the versions apart, and
+//! As in the specification by HAProxy, its `doc/proxy-protocol.txt`. The first byte distinguishes the versions, and
 //! neither begins like HTTP or TLS. The caller decides which proxies to trust.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -45,12 +45,12 @@ fn line(bytes: &[u8]) -> Result<Option<ProxyHeader>, &'static str> {
     let Some(end) = front.windows(2).position(|pair| pair == b"\r\n") else {
         return if front.len() == LINE { Err("PROXY line too long") } else { Ok(None) };
     };
-    let said = |source| Ok(Some(ProxyHeader { len: end + 2, source }));
+    let parsed = |source| Ok(Some(ProxyHeader { len: end + 2, source }));
     let words = std::str::from_utf8(&bytes[PREFIX.len().min(end)..end]).map_err(|_| "PROXY line not UTF-8")?;
     let mut words = words.split(' ');
     let family = words.next();
     if family == Some("UNKNOWN") {
-        return said(None); // whatever follows (§2.1)
+        return parsed(None); // whatever follows (§2.1)
     }
     let mut next = || words.next().ok_or("PROXY line with too few words");
     let (source, _destination, port, destination_port) = match family {
@@ -60,7 +60,7 @@ fn line(bytes: &[u8]) -> Result<Option<ProxyHeader>, &'static str> {
     };
     let (port, _) = (number(port)?, number(destination_port)?);
     match words.next() {
-        None => said(Some(SocketAddr::new(source, port))),
+        None => parsed(Some(SocketAddr::new(source, port))),
         Some(_) => Err("PROXY line with too many words"),
     }
 }
@@ -94,17 +94,17 @@ fn binary(bytes: &[u8]) -> Result<Option<ProxyHeader>, &'static str> {
     if len > MOST {
         return Err("PROXY header too long");
     }
-    let Some(said) = bytes.get(16..len) else { return Ok(None) };
+    let Some(parsed) = bytes.get(16..len) else { return Ok(None) };
     const SHORT: &str = "PROXY header shorter than its addresses";
     let source = match family {
         // A proxy that connects for itself may send any addresses (§2.2).
         _ if is_local => None,
         0x11 => {
-            let [a, b, c, d, _, _, _, _, high, low, _, _] = *said.first_chunk().ok_or(SHORT)?;
+            let [a, b, c, d, _, _, _, _, high, low, _, _] = *parsed.first_chunk().ok_or(SHORT)?;
             Some(SocketAddr::new(Ipv4Addr::new(a, b, c, d).into(), u16::from_be_bytes([high, low])))
         }
         0x21 => {
-            let addresses: &[u8; 36] = said.first_chunk().ok_or(SHORT)?;
+            let addresses: &[u8; 36] = parsed.first_chunk().ok_or(SHORT)?;
             let ip: &[u8; 16] = addresses.first_chunk().ok_or(SHORT)?;
             Some(SocketAddr::new(Ipv6Addr::from(*ip).into(), u16::from_be_bytes([addresses[32], addresses[33]])))
         }
@@ -132,7 +132,7 @@ pub fn fuzz(data: &[u8]) {
         }
     }
     match whole {
-        Ok(Some(said)) => assert!(said.len <= data.len() && said.len <= MOST),
+        Ok(Some(parsed)) => assert!(parsed.len <= data.len() && parsed.len <= MOST),
         Ok(None) => assert!(data.len() < MOST, "a header has an end"),
         Err(_) => {}
     }
@@ -142,9 +142,9 @@ pub fn fuzz(data: &[u8]) {
 mod tests {
     use super::*;
 
-    fn v2(command: u8, family: u8, said: &[u8]) -> Vec<u8> {
-        let len = u16::try_from(said.len()).expect("short").to_be_bytes();
-        [SIGNATURE, &[command, family][..], &len, said].concat()
+    fn v2(command: u8, family: u8, parsed: &[u8]) -> Vec<u8> {
+        let len = u16::try_from(parsed.len()).expect("short").to_be_bytes();
+        [SIGNATURE, &[command, family][..], &len, parsed].concat()
     }
 
     /// Name, header, and the client it names.
@@ -209,10 +209,14 @@ mod tests {
     fn headers_are_read_however_they_arrive() {
         for (name, header, want) in rows() {
             let want = want.map(|source| source.map(|addr| addr.parse::<SocketAddr>().expect("an address")));
-            assert_eq!(parse(&header).map(|said| said.expect("whole").source).map_err(drop), want, "{name}");
+            assert_eq!(parse(&header).map(|parsed| parsed.expect("whole").source).map_err(drop), want, "{name}");
             let followed = [&header[..], b"GET / HTTP/1.1\r\n"].concat();
             if want.is_ok() {
-                assert_eq!(parse(&followed).map(|said| said.map(|said| said.len)), Ok(Some(header.len())), "{name}");
+                assert_eq!(
+                    parse(&followed).map(|parsed| parsed.map(|parsed| parsed.len)),
+                    Ok(Some(header.len())),
+                    "{name}"
+                );
                 for end in 0..header.len() {
                     assert_eq!(parse(&header[..end]), Ok(None), "{name}, {end} bytes of it");
                 }

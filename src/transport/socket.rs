@@ -176,7 +176,7 @@ impl Socket {
         }
     }
 
-    /// Makes closing send a reset: the peer must not take a part for the whole.
+    /// Makes closing send a reset, so that the peer cannot mistake a part for the whole.
     pub(crate) fn reset_on_close(&mut self) {
         match self {
             Self::Tcp(stream) => {

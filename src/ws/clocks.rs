@@ -45,8 +45,8 @@ impl Clocks {
         Self { config: config.clone(), received: now, active: now, pinged: None, message: None }
     }
 
-    /// Records that something was received, or that nothing was read. Returns `true` if it answers a ping: check the clocks
-    /// then, since the next ping may be due before the deadline of this one.
+    /// Records that something was received, or that nothing was read. Returns `true` if a ping was waiting for this: check the
+    /// clocks then, since the next ping may be due before the deadline of this one.
     pub(super) fn received(&mut self, now: Instant) -> bool {
         (self.received, self.active) = (now, now);
         self.pinged.take().is_some()
@@ -107,12 +107,12 @@ impl Clocks {
             Some(pinged) => after(pinged, self.config.0.pong_timeout),
             None => after(self.received, self.config.0.ping_interval),
         };
-        let rang = due.is_some_and(|due| now >= due);
-        if rang && self.pinged.is_some() && !waits {
+        let is_due = due.is_some_and(|due| now >= due);
+        if is_due && self.pinged.is_some() && !waits {
             return Err(Ended(CloseCause::PongTimeout));
         }
-        let ping = rang && self.pinged.is_none();
-        let due = if rang {
+        let ping = is_due && self.pinged.is_none();
+        let due = if is_due {
             self.pinged = Some(now);
             after(now, self.config.0.pong_timeout)
         } else {
@@ -124,7 +124,7 @@ impl Clocks {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "any moment will do")]
+#[expect(clippy::disallowed_methods, reason = "the time does not matter")]
 mod tests {
     use super::*;
 
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_peer_is_pinged_and_then_given_up() {
+    fn a_silent_peer_gets_a_ping_and_then_times_out() {
         let (mut clocks, t) = clocks(None);
         assert_eq!(clocks.check(t, false), Ok((false, Some(t + 10 * S))));
         assert_eq!(clocks.check(t + 9 * S, false), Ok((false, Some(t + 10 * S))));
@@ -146,17 +146,17 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_heard_is_an_answer() {
+    fn any_received_bytes_count_as_a_pong() {
         let (mut clocks, t) = clocks(None);
         assert_eq!(clocks.check(t + 10 * S, false), Ok((true, Some(t + 15 * S))));
         assert!(clocks.received(t + 14 * S));
         assert_eq!(clocks.check(t + 15 * S, false), Ok((false, Some(t + 24 * S))));
         clocks.sent(t + 20 * S);
-        assert_eq!(clocks.check(t + 24 * S, false), Ok((true, Some(t + 29 * S))), "to be sent to is no answer");
+        assert_eq!(clocks.check(t + 24 * S, false), Ok((true, Some(t + 29 * S))), "sending is not a pong");
     }
 
     #[test]
-    fn a_peer_that_is_still_reading_has_more_time_to_answer() {
+    fn a_peer_that_is_still_reading_has_more_time_for_its_pong() {
         let (mut clocks, t) = clocks(None);
         assert_eq!(clocks.check(t + 10 * S, true), Ok((true, Some(t + 15 * S))));
         assert_eq!(clocks.check(t + 15 * S, true), Ok((false, Some(t + 20 * S))));
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_idle_clock_is_put_back_by_both_directions() {
+    fn the_idle_clock_is_restarted_by_both_directions() {
         let (mut clocks, t) = clocks(Some(7 * S));
         assert_eq!(clocks.check(t + 6 * S, false), Ok((false, Some(t + 7 * S))));
         clocks.sent(t + 6 * S);
@@ -186,27 +186,27 @@ mod tests {
         // A second for each hundred bytes.
         assert!(!clocks.arriving(now + 5 * S, at(1, 250)));
         assert_eq!(clocks.check(now + 5 * S, false), Ok((false, Some(now + 12 * S))));
-        // However many they are: no more than the full time from now.
+        // However many bytes come: never more than the full timeout from now.
         assert!(!clocks.arriving(now + 6 * S, at(1, 1_000_000)));
         assert_eq!(clocks.check(now + 6 * S, false), Ok((false, Some(now + 16 * S))));
         assert!(!clocks.is_late(now + 15 * S) && clocks.is_late(now + 16 * S));
-        // What is not payload does not help.
+        // Only payload extends it.
         clocks.received(now + 15 * S);
         clocks.arriving(now + 16 * S, at(1, 1_000_000));
         assert!(clocks.is_late(now + 16 * S));
-        // Another message has its own time; so has the same one after a pause of ours.
+        // Another message has its own timeout; so has the same one after we paused reading.
         assert!(clocks.arriving(now + 16 * S, at(2, 0)) && !clocks.is_late(now + 25 * S));
         assert!(!clocks.arriving(now + 20 * S, None) && !clocks.is_late(now + 99 * S));
         assert!(clocks.arriving(now + 30 * S, at(2, 0)) && !clocks.is_late(now + 39 * S));
 
-        // Byte by byte, at twice the rate that is asked for.
+        // Byte by byte, at twice the minimum rate.
         let mut clocks = Clocks::new(&config(10_000), now);
         for byte in 0..600_000 {
             clocks.arriving(now + byte * S / 20_000, at(1, byte.into()));
         }
         assert!(!clocks.is_late(now + 30 * S));
 
-        // Without a rate each byte is enough, but no byte is not.
+        // Without a rate every byte is enough, but there must be one.
         let mut clocks = Clocks::new(&config(0), now);
         clocks.arriving(now, at(1, 0));
         clocks.arriving(now + 9 * S, at(1, 1));
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn without_clocks_nothing_is_looked_at() {
+    fn without_clocks_nothing_expires() {
         let now = Instant::now();
         let mut clocks = Clocks::new(&Config::new().ping_interval(None), now);
         assert_eq!(clocks.check(now + 1_000_000 * S, false), Ok((false, None)));

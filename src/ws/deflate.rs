@@ -1,20 +1,20 @@
-//! permessage-deflate (RFC 7692): what may be agreed on, and the two codecs.
+//! permessage-deflate (RFC 7692): its parameters, and the two codecs.
 //!
 //! ```text
-//!   to be sent:   payload ─▶ deflate, flushed ─▶ without its last 4 bytes, 00 00 ff ff ─▶ a frame with RSV1
+//!   sent:         payload ─▶ deflate, flushed ─▶ without its last 4 bytes, 00 00 ff ff ─▶ a frame with RSV1
 //!   received:     payloads of a message's frames, then 00 00 ff ff ─▶ inflate, piece by piece, under the limit
 //! ```
 //!
-//! A block may say that it is the final one (RFC 7692 §7.2.3.4). What follows it, in the same message or in the next,
-//! begins anew at the next byte, with an empty window: RFC 1951 §3.2.3 has the data set end with it, and no compressor
-//! that is known refers to what lies before it (zlib forgets it, on both sides). A message that ends with a final block
-//! is whole as it is: it has no `00 00 ff ff` to be completed by.
+//! A block can be marked as the final one (RFC 7692 §7.2.3.4). The next block, in this message or in the next one, starts at
+//! a byte boundary with an empty window: by RFC 1951 §3.2.3 the final block ends the data set, and no known compressor
+//! refers to earlier data (zlib resets, on both sides). A message that ends with a final block is complete without
+//! `00 00 ff ff`.
 //!
-//! With its tail, a message must end where a block does. One that is cut would take the beginning of the next for its rest:
-//! it is refused, and not the one behind it.
+//! With its tail, a message must end where a block ends. A truncated message is rejected itself: otherwise the beginning of
+//! the next message would be read as its rest.
 //!
-//! A side that keeps its context between messages keeps a codec for each connection. One that does not borrows a
-//! thread's for the time of a message: an idle connection then has none.
+//! A side that keeps its context between messages keeps a codec for each connection. A side that does not borrows one from
+//! its thread while it handles a message, so an idle connection has none.
 
 use std::cell::RefCell;
 
@@ -25,12 +25,12 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 ///
 /// # Memory
 ///
-/// As it is made by [`new`](Self::new), neither side keeps its context from one message to the next. Then codecs belong
-/// to the thread, which keeps up to four of each kind, and an idle connection has none. A side that keeps its context
-/// needs a codec for each connection, from its first compressed message on: 320 KiB to deflate with a window of 15 bits
-/// (200 KiB with 9), and 50 KiB to inflate with any.
+/// By default, neither side keeps its context from one message to the next. Then codecs belong to the thread, which keeps up
+/// to four of each kind, and an idle connection has none. A side that keeps its context needs a codec for each connection,
+/// from its first compressed message on: 320 KiB to deflate with a window of 15 bits (200 KiB with 9), and 50 KiB to
+/// inflate with any.
 ///
-/// What a message may be inflated to is limited by [`Config::message`](super::Config::message).
+/// [`Config::message`](super::Config::message) limits the size of an inflated message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deflate {
     pub(super) level: u32,
@@ -39,50 +39,50 @@ pub struct Deflate {
     pub(super) peer: Half,
 }
 
-/// One direction.
+/// The parameters of one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Half {
     /// The window's size, as its logarithm: 8 to 15.
     pub(crate) bits: u8,
-    /// Whether a message may refer to those before it.
+    /// `true` if a message may refer to the messages before it.
     pub(crate) context: bool,
 }
 
 impl Deflate {
-    /// Windows of 15 bits, no context kept by either side, level 6, and nothing below 64 bytes compressed.
+    /// Returns the default: windows of 15 bits, no context kept, level 6, and messages below 64 bytes not compressed.
     pub fn new() -> Self {
         let half = Half { bits: 15, context: false };
         Self { level: 6, least: 64, own: half, peer: half }
     }
 
-    /// Whether we may keep our context: short messages that are alike become much smaller.
+    /// Allows this side to keep its context: short similar messages become much smaller.
     pub fn keep_own_context(self, keep: bool) -> Self {
         Self { own: Half { context: keep, ..self.own }, ..self }
     }
 
-    /// Whether the peer may keep its context.
+    /// Allows the peer to keep its context.
     pub fn keep_peer_context(self, keep: bool) -> Self {
         Self { peer: Half { context: keep, ..self.peer }, ..self }
     }
 
-    /// Our window, as its logarithm: 9 to 15, or the nearest of them. The peer may ask for a smaller one.
+    /// Sets the size of this side's window, as its logarithm, clamped to 9 to 15. The peer can request a smaller one.
     pub fn own_window(self, bits: u8) -> Self {
         Self { own: Half { bits: bits.clamp(9, 15), ..self.own }, ..self }
     }
 
-    /// The peer's window: 9 to 15, or the nearest of them. It is asked for where the RFC lets us ask.
+    /// Sets the size of the peer's window, as its logarithm, clamped to 9 to 15. It is requested where the RFC allows that.
     pub fn peer_window(self, bits: u8) -> Self {
         Self { peer: Half { bits: bits.clamp(9, 15), ..self.peer }, ..self }
     }
 
-    /// How hard to try, 1 to 9.
+    /// Sets the compression level, 1 to 9.
     pub fn level(self, level: u32) -> Self {
         Self { level: level.clamp(1, 9), ..self }
     }
 
-    /// Messages of fewer bytes are sent as they are.
+    /// Sets the size in bytes below which messages are sent uncompressed.
     pub fn at_least(self, bytes: usize) -> Self {
-        // An empty message, deflated, is a special case nobody needs.
+        // A compressed empty message would be a useless special case.
         Self { least: bytes.max(1), ..self }
     }
 }
@@ -93,13 +93,13 @@ impl Default for Deflate {
     }
 }
 
-/// What each message's compressed form ends with, and what is not sent (RFC 7692 §7.2.1).
+/// The end of each compressed message, which is not sent (RFC 7692 §7.2.1).
 pub(crate) const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
-/// Bytes that one takes which inflates, with its window.
+/// Bytes of an inflating codec, with its window.
 pub(crate) const CODEC: usize = 50 * 1024;
 
-/// Codecs a thread keeps of each kind.
+/// Codecs of each kind that a thread keeps.
 const KEPT: usize = 4;
 
 #[derive(Default)]
@@ -117,7 +117,7 @@ pub(crate) struct Inflate {
     half: Half,
     codec: Option<Decompress>,
     corrupt: bool,
-    /// The last block said that it is the final one, and nothing has come behind it.
+    /// The last block was a final one, and nothing followed it.
     finished: bool,
 }
 
@@ -126,13 +126,13 @@ impl Inflate {
         Self { half, codec: None, corrupt: false, finished: false }
     }
 
-    /// Takes in some of `input` and puts some into `out`: how much of each. There may be more to come if `out` is full,
-    /// even if all of `input` is taken. What comes before a fault is given, with the fault: see
+    /// Reads some of `input` and writes some of `out`. Returns the number of bytes of each. If `out` is full, there may be
+    /// more output, even if all of `input` was read. Output before a fault is returned together with the fault: see
     /// [`is_corrupt`](Self::is_corrupt).
     pub(crate) fn step(&mut self, input: &[u8], out: &mut [u8]) -> (usize, usize) {
         let half = self.half;
         let codec = self.codec.get_or_insert_with(|| {
-            // A spare one has the largest window, which is right for all.
+            // A spare codec has the largest window, which inflates all sizes.
             let spare = if half.context { None } else { SPARE.with_borrow_mut(|spare| spare.inflate.pop()) };
             let bits = if half.context { half.bits.max(9) } else { 15 };
             spare.unwrap_or_else(|| Decompress::new_with_window_bits(false, bits))
@@ -145,7 +145,7 @@ impl Inflate {
             taken += (codec.total_in() - before_in) as usize;
             made += (codec.total_out() - before_out) as usize;
             match status {
-                // A block that says it is the last (§7.2.3.4): what follows begins anew.
+                // A final block (§7.2.3.4): the next one starts with an empty window.
                 Ok(Status::StreamEnd) => {
                     codec.reset(false);
                     self.finished = taken == input.len();
@@ -162,24 +162,24 @@ impl Inflate {
         }
     }
 
-    /// What came was not what deflate makes; nothing good will follow.
+    /// Returns `true` if the input was not valid. Further output is meaningless.
     pub(crate) fn is_corrupt(&self) -> bool {
         self.corrupt
     }
 
-    /// Returns `true` if what has come ends with a final block: then a message that ends here is whole without its tail.
+    /// Returns `true` if the input so far ends with a final block. A message that ends here is complete without its tail.
     pub(crate) fn is_finished(&self) -> bool {
         self.finished
     }
 
-    /// Returns `true` if a block has just ended. Empty blocks say nothing there. Within a block they are data or a mistake,
-    /// and then nothing good follows.
+    /// Returns `true` if a block has just ended: empty blocks have no effect there. Within a block they are data or invalid,
+    /// and the codec cannot be used afterwards.
     pub(crate) fn is_between_blocks(&mut self) -> bool {
         const EMPTY: [u8; 10] = [0, 0, 0, 0xff, 0xff, 0, 0, 0, 0xff, 0xff];
         self.step(&EMPTY, &mut [0; 16]) == (EMPTY.len(), 0) && !self.corrupt
     }
 
-    /// The message is over.
+    /// Ends a message.
     pub(crate) fn end(&mut self) {
         self.finished = false;
         if self.half.context {
@@ -209,9 +209,10 @@ impl Deflater {
         Self { half: agreed.own, level: agreed.level, least: agreed.least, codec: None }
     }
 
-    /// Appends the payload's compressed form to `out`. `false`: it is to be sent as it is, and nothing was appended.
+    /// Appends the compressed payload to `out`. Returns `false` if the message must be sent uncompressed; nothing was
+    /// appended then.
     pub(crate) fn message(&mut self, payload: &[u8], out: &mut Vec<u8>) -> bool {
-        // A window of 8 bits can be agreed on, but zlib has none. What is not compressed needs none either.
+        // A window of 8 bits can be negotiated, but zlib does not support it.
         if payload.len() < self.least || self.half.bits < 9 {
             return false;
         }
@@ -233,7 +234,7 @@ impl Deflater {
                 Ok(_) if all && out.len() < out.capacity() => break,
                 Ok(_) => out.reserve(out.len() - start + 64),
                 Err(_) => {
-                    // Deflating does not fail; if it did, its state would be worth nothing.
+                    // Deflating does not fail; if it did, its state would be useless.
                     self.codec = None;
                     out.truncate(start);
                     return false;

@@ -9,7 +9,7 @@ use std::{fmt, str::Utf8Error, sync::Arc};
 
 use super::{Message, MessageKind};
 
-/// What a frame is (§5.2).
+/// The opcode of a frame (§5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Op {
@@ -27,7 +27,7 @@ impl Op {
     }
 }
 
-/// A rule that the peer broke: what it is told, and in which words.
+/// A rule that the peer broke: the code and the reason of the Close frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
     pub(crate) code: u16,
@@ -43,12 +43,12 @@ impl Fault {
         Self { code: 1007, rule }
     }
 
-    /// The peer keeps to the protocol, and is refused all the same (RFC 6455 §7.4.1).
+    /// The peer follows the protocol, but is rejected for another reason (RFC 6455 §7.4.1).
     pub(crate) const fn policy(rule: &'static str) -> Self {
         Self { code: 1008, rule }
     }
 
-    /// The server is short of something, and the peer may come again ("Try Again Later", in IANA's registry).
+    /// The server lacks a resource, and the peer may connect again ("Try Again Later", in IANA's registry).
     pub(crate) const fn later(rule: &'static str) -> Self {
         Self { code: 1013, rule }
     }
@@ -76,8 +76,8 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// The head at the start of `bytes`, if it is whole. What can be refused is refused with the first byte that shows
-    /// it, so that nothing depends on how bytes arrive; `first` judges the first byte in its context.
+    /// Returns the head at the start of `bytes`, if it is complete. A violated rule is reported at the first byte that breaks
+    /// it, so that nothing depends on how bytes arrive. `first` checks the first byte in its context.
     #[inline]
     pub(crate) fn parse(
         bytes: &[u8],
@@ -114,7 +114,7 @@ impl Head {
                 (u64::from(u16::from_be_bytes([a, b])), 4)
             }
             _ => {
-                // The highest bit must be 0, and that is the first byte.
+                // The highest bit must be 0, and it is in the first byte.
                 if bytes.get(2).is_some_and(|b| b & 0x80 != 0) {
                     return Err(Fault::protocol("a length of more than 63 bits"));
                 }
@@ -135,14 +135,14 @@ impl Head {
     }
 }
 
-/// The bytes of a head to be sent.
+/// The bytes of a head that is sent.
 pub(crate) struct Encoded {
     bytes: [u8; 14],
     len: u8,
 }
 
 impl Encoded {
-    /// `first`: FIN, RSV1 and the opcode.
+    /// Encodes a head. `first` has FIN, RSV1 and the opcode.
     #[inline]
     pub(crate) fn new(first: u8, len: usize, mask: Option<[u8; 4]>) -> Self {
         let mut bytes = [0; 14];
@@ -177,10 +177,10 @@ impl Encoded {
     }
 }
 
-/// How many bytes are masked at once: the compiler makes vector instructions of it.
+/// Bytes that are masked at once: the compiler makes vector instructions of it.
 const STRIDE: usize = 32;
 
-/// Masks or unmasks, which is the same (§5.3); `at` is how much of the payload came before.
+/// Masks or unmasks, which is the same operation (§5.3). `at` is the number of payload bytes before these.
 #[inline]
 pub(crate) fn mask(bytes: &mut [u8], key: [u8; 4], at: u64) {
     let key: [u8; 4] = std::array::from_fn(|i| key[(i + at as usize) & 3]);
@@ -198,14 +198,13 @@ pub(crate) fn mask(bytes: &mut [u8], key: [u8; 4], at: u64) {
 
 /// A message, encoded: it can be sent to any number of connections, which share its bytes.
 ///
-/// It is sent as it is, uncompressed, whatever was negotiated: what is compressed for one connection is right for that
-/// one only.
+/// It is sent uncompressed, whatever was negotiated, because compressed bytes are valid on one connection only.
 ///
 /// ```
 /// use uncork::ws::Frame;
-/// let news = Frame::text("to everybody");
+/// let news = Frame::text("to everyone");
 /// let again = news.clone(); // the same bytes
-/// assert_eq!((again.payload(), again.len()), (&b"to everybody"[..], 14));
+/// assert_eq!((again.payload(), again.len()), (&b"to everyone"[..], 13));
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Frame {
@@ -213,30 +212,30 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// A text message.
+    /// Encodes a text message.
     pub fn text(text: &str) -> Self {
         Self::encode(Op::Text, &[text.as_bytes()])
     }
 
-    /// The same, of bytes that are to be UTF-8.
+    /// Like [`text`](Self::text), from bytes.
     ///
     /// # Errors
-    /// If they are not.
+    /// If they are not UTF-8.
     pub fn text_bytes(bytes: &[u8]) -> Result<Self, Utf8Error> {
         std::str::from_utf8(bytes).map(Self::text)
     }
 
-    /// A binary message.
+    /// Encodes a binary message.
     pub fn binary(bytes: &[u8]) -> Self {
         Self::encode(Op::Binary, &[bytes])
     }
 
-    /// A binary message whose payload lies in several pieces.
+    /// Encodes a binary message from the pieces of its payload.
     pub fn binary_parts(parts: &[&[u8]]) -> Self {
         Self::encode(Op::Binary, parts)
     }
 
-    /// A text message whose payload lies in several pieces.
+    /// Encodes a text message from the pieces of its payload.
     pub fn text_parts(parts: &[&str]) -> Self {
         let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
         Self::encode(Op::Text, &parts)
@@ -246,7 +245,7 @@ impl Frame {
         let len = parts.iter().map(|part| part.len()).sum();
         let head = Encoded::new(FIN | op as u8, len, None);
         let head = head.as_bytes();
-        // One allocation, of the size that is known.
+        // One allocation: the iterator has an exact size.
         let mut wire: Arc<[u8]> = std::iter::repeat_n(0, head.len() + len).collect();
         if let Some(bytes) = Arc::get_mut(&mut wire) {
             let (start, mut rest) = bytes.split_at_mut(head.len());
@@ -260,17 +259,17 @@ impl Frame {
         Self { wire }
     }
 
-    /// Whether it is a text or a binary message.
+    /// Returns the kind of the message.
     pub fn kind(&self) -> MessageKind {
         if self.wire[0] & 0x0f == Op::Text as u8 { MessageKind::Text } else { MessageKind::Binary }
     }
 
-    /// What it says.
+    /// Returns the payload.
     pub fn payload(&self) -> &[u8] {
         split(&self.wire).1
     }
 
-    /// Its size on the wire, in bytes, as a server sends it.
+    /// Returns the size on the wire, in bytes, as a server sends it.
     #[expect(clippy::len_without_is_empty, reason = "a frame always has a head")]
     pub fn len(&self) -> usize {
         self.wire.len()
@@ -292,7 +291,7 @@ impl fmt::Debug for Frame {
     }
 }
 
-/// First byte and payload of one of our own frames, which is unmasked.
+/// Returns the first byte and the payload of one of our own frames, which is unmasked.
 pub(crate) fn split(wire: &[u8]) -> (u8, &[u8]) {
     let head = match wire.get(1) {
         Some(126) => 4,
@@ -302,16 +301,16 @@ pub(crate) fn split(wire: &[u8]) -> (u8, &[u8]) {
     (wire.first().copied().unwrap_or_default(), wire.get(head..).unwrap_or_default())
 }
 
-/// Whether a peer may send this code in a Close (§7.4): those of the RFC, those registered since, and the two ranges
-/// for libraries and for applications. Not 1004, 1005, 1006 and 1015, which never travel.
+/// Returns `true` if a Close may have this code (§7.4): the codes of the RFC, those registered later, and the two ranges
+/// for libraries and for applications. 1004, 1005, 1006 and 1015 must never be sent.
 pub(crate) fn may_be_sent(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
-/// The longest reason that goes into a Close.
+/// The longest reason that fits into a Close.
 const REASON: usize = 123;
 
-/// A Close's payload: nothing, or a code and a reason.
+/// Returns a Close's payload: empty, or a code and a reason.
 pub(crate) fn close_payload(code: u16, reason: &str) -> Vec<u8> {
     if !may_be_sent(code) {
         return Vec::new();
@@ -320,7 +319,7 @@ pub(crate) fn close_payload(code: u16, reason: &str) -> Vec<u8> {
     [&code.to_be_bytes(), &reason.as_bytes()[..end]].concat()
 }
 
-/// Reads a Close's payload (§5.5.1): 1005 if there is none.
+/// Reads a Close's payload (§5.5.1). The code is 1005 if there is none.
 pub(crate) fn parse_close(payload: &[u8]) -> Result<(u16, &str), Fault> {
     let Some((code, reason)) = payload.split_first_chunk() else {
         return match payload {

@@ -29,7 +29,7 @@ fn heads_of_every_size_read_back_as_they_were_written() {
             for cut in 0..bytes.len() {
                 assert_eq!(parse(&bytes[..cut], key.is_some()), Ok(None), "{len}, of which {cut}");
             }
-            let head = parse(bytes, key.is_some()).expect("a good head").expect("a whole one");
+            let head = parse(bytes, key.is_some()).expect("a valid head").expect("a complete one");
             assert_eq!((head.len, head.mask, head.size), (len as u64, key, bytes.len()));
             assert!(head.fin && head.rsv1 && head.op == Op::Binary);
         }
@@ -37,10 +37,10 @@ fn heads_of_every_size_read_back_as_they_were_written() {
 }
 
 #[test]
-fn what_is_no_head_is_refused_by_its_first_wrong_byte() {
+fn an_invalid_head_is_rejected_at_its_first_invalid_byte() {
     #[rustfmt::skip]
     const ROWS: &[(&[u8], usize, &str)] = &[
-        // bytes                                      of which so many are good
+        // bytes                                      valid bytes before the invalid one
         (b"\x91",                                     0, "reserved bits must be 0"),
         (b"\xa1",                                     0, "reserved bits must be 0"),
         (b"\x83",                                     0, "reserved opcode"),
@@ -66,7 +66,7 @@ fn what_is_no_head_is_refused_by_its_first_wrong_byte() {
 }
 
 #[test]
-fn masking_is_byte_by_byte_however_it_is_cut() {
+fn masking_is_byte_by_byte_however_it_is_split() {
     let key = [0xde, 0xad, 0xbe, 0xef];
     let plain: Vec<u8> = (0..200).collect();
     let slow: Vec<u8> = plain.iter().enumerate().map(|(i, b)| b ^ key[i & 3]).collect();
@@ -75,16 +75,16 @@ fn masking_is_byte_by_byte_however_it_is_cut() {
             let mut bytes = plain[..end].to_vec();
             mask(&mut bytes[..cut], key, 0);
             mask(&mut bytes[cut..], key, cut as u64);
-            assert!(bytes == slow[..end], "cut at {cut}");
+            assert!(bytes == slow[..end], "split at {cut}");
         }
     }
 }
 
 #[test]
 fn a_frame_is_made_of_parts_and_shows_its_payload() {
-    let frame = Frame::text_parts(&["to ", "", "everybody"]);
-    assert_eq!(frame, Frame::text("to everybody"));
-    assert_eq!((frame.kind(), frame.payload(), frame.len()), (MessageKind::Text, &b"to everybody"[..], 14));
+    let frame = Frame::text_parts(&["to ", "", "everyone"]);
+    assert_eq!(frame, Frame::text("to everyone"));
+    assert_eq!((frame.kind(), frame.payload(), frame.len()), (MessageKind::Text, &b"to everyone"[..], 13));
     for n in [0, 125, 126, 65535, 65536] {
         let bytes = vec![7; n];
         let frame = Frame::binary_parts(&[&bytes[..n / 2], &bytes[n / 2..]]);
@@ -93,7 +93,7 @@ fn a_frame_is_made_of_parts_and_shows_its_payload() {
     }
     assert!(Frame::text_bytes(b"\xff").is_err());
     assert_eq!(Frame::from(Message::Text("x")), Frame::text("x"));
-    assert_eq!(format!("{frame:?}"), "Frame(Text, 12 bytes)");
+    assert_eq!(format!("{frame:?}"), "Frame(Text, 11 bytes)");
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_close_is_read_as_it_was_written() {
     assert_eq!(parse_close(b""), Ok((1005, "")));
     assert_eq!(parse_close(b"\x03"), Err(Fault::protocol("a Close with half a code")));
     assert_eq!(parse_close(b"\x03\xe8\xff"), Err(Fault::text("a reason that is not UTF-8")));
-    // A reason that is too long is cut between characters.
+    // A reason that is too long is shortened between characters.
     let long = close_payload(4000, &"ä".repeat(100));
     assert_eq!((long.len(), parse_close(&long)), (124, Ok((4000, "ä".repeat(61).as_str()))));
 }

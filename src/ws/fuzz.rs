@@ -1,4 +1,4 @@
-//! Fuzz bodies: whatever a peer sends, to either role, and what must hold for all of it.
+//! Fuzz targets: arbitrary input from a peer, to either role, and what must hold for it.
 //!
 //! ```text
 //!   websocket:   s 7 <wire …>             inflate:   k <bytes …>
@@ -22,22 +22,22 @@ fn config() -> Config {
     Config::new().message(LIMIT as u64).frame(2000).fragments(10)
 }
 
-/// What was sent, as the peer understands it.
+/// A frame that was sent, as the peer reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Said {
+enum Sent {
     Message(MessageKind, Vec<u8>),
     Ping(Vec<u8>),
     Pong(Vec<u8>),
     Close(u16, String),
 }
 
-/// Plays `wire` in pieces, each as large as `size` says next; what comes of it.
+/// Feeds `wire` in pieces of the sizes that `size` returns. Returns what was sent, and how the session closed.
 fn harness(
     setup: &Setup,
     wire: &[u8],
     now: Moment,
     mut size: impl FnMut() -> usize,
-) -> (Vec<Said>, Option<super::Closed>) {
+) -> (Vec<Sent>, Option<super::Closed>) {
     let mut harness = Harness::new(setup, now);
     let mut rest = wire;
     while !rest.is_empty() && !harness.is_over() {
@@ -49,38 +49,38 @@ fn harness(
     assert!(harness.is_over(), "the peer has ended the stream: {:?}", harness.mask);
     assert!(!harness.aborted && harness.sender.is_closed());
     let mut closed = harness.closed();
-    assert!(closed.len() == 1, "told once: {closed:?}");
-    (understood(setup, &harness.sent), closed.pop())
+    assert!(closed.len() == 1, "reported once: {closed:?}");
+    (read_all(setup, &harness.sent), closed.pop())
 }
 
-/// Reads what was sent, which must be right to the last byte.
-fn understood(setup: &Setup, sent: &[u8]) -> Vec<Said> {
+/// Reads what was sent, which must be valid to the last byte.
+fn read_all(setup: &Setup, sent: &[u8]) -> Vec<Sent> {
     let inflate = setup.deflate.map(|deflate| Inflate::new(deflate.own));
     let mut reader = Reader::new(setup.client, false, &config(), inflate);
-    let (mut said, mut wire, mut at) = (Vec::new(), sent.to_vec(), 0);
+    let (mut frames, mut wire, mut at) = (Vec::new(), sent.to_vec(), 0);
     loop {
         let mut used = 0;
-        let event = reader.next(&mut wire[at..], &mut used).expect("what we send breaks no rule");
-        said.push(match event {
+        let event = reader.next(&mut wire[at..], &mut used).expect("our frames break no rule");
+        frames.push(match event {
             None => break,
-            Some(Event::Message(message)) => Said::Message(message.kind(), message.bytes().into()),
-            Some(Event::Ping(payload)) => Said::Ping(payload.into()),
-            Some(Event::Pong(payload)) => Said::Pong(payload.into()),
+            Some(Event::Message(message)) => Sent::Message(message.kind(), message.bytes().into()),
+            Some(Event::Ping(payload)) => Sent::Ping(payload.into()),
+            Some(Event::Pong(payload)) => Sent::Pong(payload.into()),
             Some(Event::Close(code, reason)) => {
                 assert_eq!(at + used, sent.len(), "nothing is sent behind a Close");
-                said.push(Said::Close(code, reason.into()));
-                return said;
+                frames.push(Sent::Close(code, reason.into()));
+                return frames;
             }
             Some(Event::Part(_)) => unreachable!("it does not stream"),
         });
         at += used;
     }
     assert_eq!(at, sent.len(), "half a frame was sent");
-    said
+    frames
 }
 
-/// Splitting the input changes nothing; streaming changes nothing; all that is sent is right, and ends with a Close if
-/// anything is wrong; nothing is held beyond the limits.
+/// Checks that splitting the input and streaming change nothing, that all output is valid and ends with a Close if
+/// anything is wrong, and that the limits of memory hold.
 #[doc(hidden)]
 pub fn websocket(data: &[u8], now: Moment) {
     let [flags, size, wire @ ..] = data else { return };
@@ -107,19 +107,19 @@ pub fn websocket(data: &[u8], now: Moment) {
         harness(&other, wire, now, || usize::MAX),
         harness(&other, wire, now, || 1),
     ];
-    // Of pings that come faster than they can be answered, the last is.
+    // If pings come faster than pongs can go out, only the last one gets a pong.
     let little = setup.output > 0;
-    let pongs = |said: &Said| !little || !matches!(said, Said::Pong(_));
+    let pongs = |frames: &Sent| !little || !matches!(frames, Sent::Pong(_));
     whole.0.retain(pongs);
     for mut split in splits {
         split.0.retain(pongs);
-        assert_eq!(whole, split, "what is said must not depend on how bytes arrive");
+        assert_eq!(whole, split, "the output must not depend on how bytes arrive");
     }
     bounded(&setup, wire);
     slowly(&setup, wire, now, usize::from(*size));
 }
 
-/// With ten seconds between two pieces: the clocks may end it, and what is sent is right all the same.
+/// Feeds the pieces ten seconds apart. The clocks may end the session, and the output must still be valid.
 fn slowly(setup: &Setup, wire: &[u8], now: Moment, size: usize) {
     let mut harness = Harness::new(setup, now);
     for piece in wire.chunks(size.max(1)) {
@@ -128,10 +128,10 @@ fn slowly(setup: &Setup, wire: &[u8], now: Moment, size: usize) {
     }
     harness.end();
     assert!(harness.is_over() && harness.closed().len() == 1 && harness.sender.is_closed());
-    understood(setup, &harness.sent);
+    read_all(setup, &harness.sent);
 }
 
-/// What a reader holds has its limit, whatever it is told.
+/// Checks that the reader holds no more than its limit, whatever it reads.
 fn bounded(setup: &Setup, wire: &[u8]) {
     let inflate = setup.deflate.map(|deflate| Inflate::new(deflate.peer));
     let mut reader = Reader::new(!setup.client, setup.streams, &setup.config, inflate);
@@ -141,7 +141,7 @@ fn bounded(setup: &Setup, wire: &[u8]) {
         let more = matches!(reader.next(&mut wire[at..], &mut used), Ok(Some(_)));
         at += used;
         assert!(at <= wire.len());
-        // One step of the inflater may be looked at beyond the limit, and a `Vec` doubles.
+        // One step of the inflater may go beyond the limit, and a `Vec` doubles.
         assert!(reader.held() <= 4 * (LIMIT + 8192), "{}", reader.held());
         if !more {
             return;
@@ -149,8 +149,8 @@ fn bounded(setup: &Setup, wire: &[u8]) {
     }
 }
 
-/// Inflates all of it, in pieces of `size`, into `room` bytes at a time; up to 100,000. Whether that went well, and
-/// whether it ends with a final block.
+/// Inflates all of it, up to 100,000 bytes: in pieces of `size`, into `room` bytes at a time. Returns the output, `true` if
+/// the input was valid, and `true` if it ends with a final block.
 fn inflated(half: Half, mut bytes: &[u8], size: usize, room: usize) -> (Vec<u8>, bool, bool) {
     let mut inflate = Inflate::new(half);
     let (mut all, mut out) = (Vec::new(), vec![0; room]);
@@ -169,11 +169,11 @@ fn inflated(half: Half, mut bytes: &[u8], size: usize, room: usize) -> (Vec<u8>,
         if made == 0 && bytes.is_empty() {
             return (all, true, inflate.is_finished());
         }
-        assert!(taken > 0 || made > 0, "it neither takes nor gives");
+        assert!(taken > 0 || made > 0, "no progress");
     }
 }
 
-/// Any bytes are inflated or refused, the same however they are cut; what was deflated is inflated to what it was.
+/// Checks that any bytes are inflated or rejected, however they are split, and that inflating reverses deflating.
 #[doc(hidden)]
 pub fn inflate(data: &[u8]) {
     let Some((flags, bytes)) = data.split_first() else { return };
@@ -192,7 +192,7 @@ pub fn inflate(data: &[u8]) {
         let (mut back, mut at, mut out) = (Vec::new(), 0, [0; 512]);
         loop {
             let (taken, made) = inflate.step(&wire[at..], &mut out);
-            assert!(!inflate.is_corrupt(), "what we deflate is deflate");
+            assert!(!inflate.is_corrupt(), "our own output is valid");
             at += taken;
             back.extend_from_slice(&out[..made]);
             if made < out.len() && at == wire.len() {
@@ -200,6 +200,6 @@ pub fn inflate(data: &[u8]) {
             }
         }
         inflate.end();
-        assert!(back == message, "{} bytes came back as {}", message.len(), back.len());
+        assert!(back == message, "{} bytes were inflated to {}", message.len(), back.len());
     }
 }

@@ -152,9 +152,9 @@ impl Closed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CloseCause {
-    /// The peer started the close handshake, and this side answered.
+    /// The peer started the close handshake, and this side completed it.
     PeerClosed,
-    /// This side started the close handshake ([`Sender::close`], or the server stops), and the peer answered.
+    /// This side started the close handshake ([`Sender::close`], or the server stops), and the peer completed it.
     LocalClosed,
     /// The peer violated a rule or exceeded a limit. It was sent a Close frame with this code.
     Rejected {

@@ -28,7 +28,7 @@ pub(super) struct Outgoing {
     sent: usize,
     /// How much of the queue's first item is sent.
     partly: usize,
-    /// The payload of the last ping that was not answered.
+    /// The payload of the last ping that got no pong yet.
     pub(super) pong: Option<Box<[u8]>>,
     /// A ping is due.
     pub(super) ping: bool,

@@ -1,13 +1,13 @@
-//! What the peer says, sans-IO: bytes in, messages out. Knows no socket, no clock and no application.
+//! Reads what the peer sends, without I/O: bytes in, messages out. It knows no socket, no clock and no application.
 //!
 //! ```text
-//!   Head ──whole, unfragmented, uncompressed, all here──────────────────────▶ Message, where it lies
+//!   Head ──unfragmented, uncompressed, completely received──────────────────▶ Message, borrowed from the input
 //!     │
 //!     └─▶ Frame { left } ─▶ unmask ─▶ (inflate) ─▶ UTF-8 ─┬─▶ kept ─▶ … ─▶ Message, when the last frame ends
-//!                                                         └─▶ Part, if they are to be streamed
+//!                                                         └─▶ Part, if messages are streamed
 //! ```
 //!
-//! Every rule is held against the first byte that breaks it, so that splitting the input changes nothing.
+//! Every violated rule is reported at the first byte that breaks it, so that splitting the input changes nothing.
 
 use super::{
     Config, Message, MessageKind, MessagePart,
@@ -17,14 +17,14 @@ use super::{
     utf8::Utf8,
 };
 
-/// What has arrived.
+/// A message, a part of one, or a control frame that has arrived.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Event<'a> {
     Message(Message<'a>),
     Part(MessagePart<'a>),
     Ping(&'a [u8]),
     Pong(&'a [u8]),
-    /// Nothing is to be read behind it.
+    /// Nothing behind it is read.
     Close(u16, &'a str),
 }
 
@@ -33,43 +33,43 @@ struct Frame {
     op: Op,
     fin: bool,
     key: [u8; 4],
-    /// How much of the payload is done, and how much is not.
+    /// How many bytes of the payload are done, and how many are not.
     at: u64,
     left: u64,
 }
 
-/// A message of which the first frame has begun.
+/// A message whose first frame has begun.
 struct Assembly {
     kind: MessageKind,
     compressed: bool,
     /// Frames so far.
     fragments: u32,
-    /// Bytes of all frames so far, the whole of the present one.
+    /// Bytes of all frames so far; the current one counts completely.
     framed: u64,
-    /// Bytes they were inflated to.
+    /// Bytes after inflation.
     inflated: u64,
-    /// No part of it was told.
+    /// No part of it was delivered.
     fresh: bool,
 }
 
-/// Where an event's bytes are.
+/// The place of an event's bytes.
 enum Where {
     Input { from: usize, to: usize },
     Own,
 }
 
-/// An event, before it borrows.
+/// An event that does not borrow its bytes yet.
 enum Found {
     Nothing,
     Data { kind: MessageKind, at: Where, first: bool, last: bool },
     Control { op: Op, at: Where },
 }
 
-/// How much is unmasked and inflated at once.
+/// Bytes that are unmasked and inflated at once.
 const STEP: usize = 8 * 1024;
 
 pub(crate) struct Reader {
-    /// Whether the peer masks: it is a client.
+    /// `true` if the peer masks: it is a client.
     masked: bool,
     streams: bool,
     config: Config,
@@ -81,11 +81,11 @@ pub(crate) struct Reader {
     text: String,
     binary: Vec<u8>,
     control: Vec<u8>,
-    /// `text` or `binary` was told.
-    told: bool,
-    /// The inflater may have more to give without being given more.
+    /// `text` or `binary` was delivered.
+    delivered: bool,
+    /// The inflater may have more output without further input.
     more: bool,
-    /// How much of the tail the inflater was given.
+    /// Bytes of the tail that the inflater got.
     tail: u8,
     /// Counts messages, and control frames, that did not arrive at once.
     number: u32,
@@ -104,24 +104,24 @@ impl Reader {
             text: String::new(),
             binary: Vec::new(),
             control: Vec::new(),
-            told: false,
+            delivered: false,
             more: false,
             tail: 0,
             number: 0,
         }
     }
 
-    /// Whether nothing is begun.
+    /// Returns `true` if no frame and no message has begun.
     pub(crate) fn is_idle(&self) -> bool {
         self.frame.is_none() && self.assembly.is_none()
     }
 
-    /// Bytes allocated.
+    /// Returns the number of allocated bytes.
     pub(crate) fn held(&self) -> usize {
         self.text.capacity() + self.binary.capacity() + self.control.capacity()
     }
 
-    /// Bytes held for the message that is arriving, with what inflates it; 0 while there is none.
+    /// Returns the bytes held for the arriving message, its inflater included; 0 if there is none.
     pub(crate) fn assembled(&self) -> usize {
         if self.is_idle() {
             return 0;
@@ -130,7 +130,7 @@ impl Reader {
         self.held() + if compressed { CODEC } else { 0 }
     }
 
-    /// Returns how far the message is that is arriving; or a control frame, whose bytes do not count.
+    /// Returns the progress of the arriving message, or of a control frame, whose bytes do not count.
     pub(super) fn progress(&self) -> Option<Progress> {
         if self.is_idle() {
             return None;
@@ -140,30 +140,30 @@ impl Reader {
         Some(Progress { number: self.number, bytes })
     }
 
-    /// Nothing more is heard: what was held for the message that was arriving goes back.
+    /// Reads no more: frees the memory of the arriving message.
     #[cold]
     pub(super) fn abandon(&mut self) {
         (self.frame, self.assembly, self.inflate) = (None, None, None);
         self.shrink();
     }
 
-    /// What was allocated for messages goes back.
+    /// Frees the memory of messages, unless one is arriving.
     pub(crate) fn shrink(&mut self) {
         if self.is_idle() {
             (self.text, self.binary, self.control) = (String::new(), Vec::new(), Vec::new());
-            self.told = false;
+            self.delivered = false;
         }
     }
 
-    /// Takes in some of `input`, which is changed, adds how much to `used`, and tells the next event. `None`: all was
-    /// taken but the beginning of a head, and more is needed. Not to be called again after an error or a Close.
+    /// Reads some of `input`, which is changed, adds the number of bytes to `used`, and returns the next event. `None`: all
+    /// was read except the beginning of a head, and more is needed. Must not be called again after an error or a Close.
     pub(crate) fn next<'a>(&'a mut self, input: &'a mut [u8], used: &mut usize) -> Result<Option<Event<'a>>, Fault> {
         let found = self.find(input, used)?;
         Ok(match found {
             Found::Nothing => None,
             Found::Data { kind, at, first, last } => {
                 let piece = match (kind, at) {
-                    // Checked when it was found.
+                    // UTF-8 was checked when it was found.
                     (MessageKind::Text, Where::Input { from, to }) => {
                         Message::Text(std::str::from_utf8(&input[from..to]).unwrap_or_default())
                     }
@@ -191,7 +191,7 @@ impl Reader {
     }
 
     fn find(&mut self, input: &mut [u8], used: &mut usize) -> Result<Found, Fault> {
-        if std::mem::take(&mut self.told) {
+        if std::mem::take(&mut self.delivered) {
             self.text.clear();
             self.binary.clear();
         }
@@ -244,7 +244,7 @@ impl Reader {
         Ok(Some(head))
     }
 
-    /// A frame begins. The event, if it is told where it lies.
+    /// Begins a frame. Returns its event if the payload is borrowed from the input.
     #[inline]
     fn begin(&mut self, head: &Head, input: &mut [u8], used: &mut usize) -> Result<Option<Found>, Fault> {
         let from = *used + head.size;
@@ -287,14 +287,14 @@ impl Reader {
         Ok(None)
     }
 
-    /// Some of a frame's payload.
+    /// Reads some of a frame's payload.
     fn payload(&mut self, input: &mut [u8], used: &mut usize) -> Result<Option<Found>, Fault> {
         let Some(frame) = &mut self.frame else { return Ok(None) };
         let rest = &mut input[*used..];
         let n = usize::try_from(frame.left).unwrap_or(usize::MAX).min(rest.len());
         if frame.op.is_control() {
             let piece = &mut rest[..n];
-            frame.clear(piece, self.masked);
+            frame.unmask(piece, self.masked);
             self.control.extend_from_slice(piece);
             *used += n;
             return Ok(None);
@@ -302,34 +302,34 @@ impl Reader {
         let Some(message) = &mut self.assembly else { return Ok(None) };
         if !message.compressed {
             let piece = &mut rest[..n];
-            frame.clear(piece, self.masked);
+            frame.unmask(piece, self.masked);
             let (from, last) = (*used, frame.fin && frame.left == 0);
             *used += n;
             if self.streams && (message.kind == MessageKind::Binary || self.utf8.is_whole()) {
-                // Told where it lies.
+                // Borrowed from the input.
                 let len = match message.kind {
                     MessageKind::Text => self.utf8.borrow(piece).map_err(|_| NOT_UTF8)?.len(),
                     MessageKind::Binary => n,
                 };
-                // Of the last one, `end_frame` knows whether it is right.
+                // `end_frame` decides whether the last piece is valid.
                 if len == 0 || last {
-                    self.keep_told(from, len, input);
+                    self.keep_last_piece(from, len, input);
                     return Ok(None);
                 }
                 return Ok(Some(self.part(Where::Input { from, to: from + len })));
             }
-            absorb(message.kind, piece, &mut self.utf8, &mut self.text, &mut self.binary)?;
+            append(message.kind, piece, &mut self.utf8, &mut self.text, &mut self.binary)?;
             return Ok(if last { None } else { self.part_if_any() });
         }
-        // Not more at once than is inflated at once, or a bomb would be unmasked again and again.
+        // Not more at once than is inflated at once: otherwise a decompression bomb would be unmasked again and again.
         let n = n.min(STEP);
         let (at, left) = (frame.at, frame.left);
-        frame.clear(&mut rest[..n], self.masked);
+        frame.unmask(&mut rest[..n], self.masked);
         let taken = self.inflate(&rest[..n])?;
         if let Some(frame) = &mut self.frame
             && taken < n
         {
-            // What the inflater has no room for stays as it came.
+            // The inflater had no room for the rest: it stays masked.
             (frame.at, frame.left) = (at + taken as u64, left - taken as u64);
             if self.masked {
                 mask(&mut rest[taken..n], frame.key, frame.at);
@@ -339,8 +339,8 @@ impl Reader {
         Ok(self.part_if_any())
     }
 
-    /// The last piece of a streamed message is kept until its frame ends, which is at once.
-    fn keep_told(&mut self, from: usize, len: usize, input: &[u8]) {
+    /// Keeps the last piece of a streamed message until its frame ends, which follows at once.
+    fn keep_last_piece(&mut self, from: usize, len: usize, input: &[u8]) {
         let piece = &input[from..from + len];
         match self.assembly.as_ref().map(|message| message.kind) {
             Some(MessageKind::Text) => self.text.push_str(std::str::from_utf8(piece).unwrap_or_default()),
@@ -348,18 +348,18 @@ impl Reader {
         }
     }
 
-    /// Inflates once: how much of `bytes` was taken.
+    /// Inflates once, and returns how many of `bytes` were read.
     fn inflate(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
         let (Some(inflate), Some(message)) = (&mut self.inflate, &mut self.assembly) else { return Ok(bytes.len()) };
         let mut out = [0; STEP];
         let (taken, made) = inflate.step(bytes, &mut out);
         self.more = made == out.len();
         let corrupt = inflate.is_corrupt() || (taken == 0 && made == 0 && !bytes.is_empty());
-        // What comes before a fault may be wrong in another way, and that came first.
+        // The bytes before a fault may break another rule, which then came first.
         let room = usize::try_from(self.config.0.message - message.inflated).unwrap_or(usize::MAX);
         let fits = made.min(room);
         message.inflated += fits as u64;
-        absorb(message.kind, &out[..fits], &mut self.utf8, &mut self.text, &mut self.binary)?;
+        append(message.kind, &out[..fits], &mut self.utf8, &mut self.text, &mut self.binary)?;
         match corrupt {
             _ if fits < made => Err(Fault::too_big("message too big")),
             true => Err(CORRUPT),
@@ -367,11 +367,11 @@ impl Reader {
         }
     }
 
-    /// Streamed: what is there.
+    /// Returns what has arrived, if messages are streamed.
     fn part_if_any(&mut self) -> Option<Found> {
         let any = !self.text.is_empty() || !self.binary.is_empty();
         (self.streams && any).then(|| {
-            self.told = true;
+            self.delivered = true;
             self.part(Where::Own)
         })
     }
@@ -384,7 +384,7 @@ impl Reader {
         Found::Data { kind, at, first, last: false }
     }
 
-    /// A frame's payload is complete.
+    /// Ends a frame whose payload is complete.
     fn end_frame(&mut self) -> Result<Option<Found>, Fault> {
         let Some(frame) = &self.frame else { return Ok(None) };
         let (op, fin) = (frame.op, frame.fin);
@@ -398,12 +398,12 @@ impl Reader {
         }
         if self.assembly.as_ref().is_some_and(|message| message.compressed) {
             let rest = TAIL.get(usize::from(self.tail)..).unwrap_or_default();
-            // Behind a final block, and behind nothing at all, the tail would be the beginning of another block.
+            // After a final block, or after nothing at all, the tail would begin another block.
             let nothing = self.assembly.as_ref().is_some_and(|message| message.framed == 0);
             let finished = nothing || self.inflate.as_ref().is_some_and(|inflate| inflate.is_finished());
             if !rest.is_empty() && !finished {
                 self.tail += self.inflate(rest)? as u8;
-                // With the frame still open, this is come back to.
+                // The frame stays open, so that this is called again.
                 return Ok(self.part_if_any());
             }
             if let Some(inflate) = &mut self.inflate {
@@ -418,14 +418,14 @@ impl Reader {
         if !self.utf8.is_whole() {
             return Err(NOT_UTF8);
         }
-        self.told = true;
+        self.delivered = true;
         Ok(Some(Found::Data { kind: message.kind, at: Where::Own, first: message.fresh, last: true }))
     }
 }
 
 impl Frame {
-    /// Unmasks the next piece, and counts it.
-    fn clear(&mut self, piece: &mut [u8], masked: bool) {
+    /// Unmasks the next piece and counts its bytes.
+    fn unmask(&mut self, piece: &mut [u8], masked: bool) {
         if masked {
             mask(piece, self.key, self.at);
         }
@@ -437,7 +437,7 @@ impl Frame {
 const NOT_UTF8: Fault = Fault::text("text that is not UTF-8");
 const CORRUPT: Fault = Fault::text("compressed data that is corrupt");
 
-fn absorb(
+fn append(
     kind: MessageKind,
     piece: &[u8],
     utf8: &mut Utf8,

@@ -5,9 +5,9 @@ use crate::ws::{
     frame::{Encoded, FIN, RSV1},
 };
 
-/// What was told, to be kept.
+/// An event that owns its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Told {
+enum Owned {
     Text(String),
     Binary(Vec<u8>),
     Ping(Vec<u8>),
@@ -16,13 +16,13 @@ enum Told {
     Fault(u16, &'static str),
 }
 
-fn text(text: &str) -> Told {
-    Told::Text(text.into())
+fn text(text: &str) -> Owned {
+    Owned::Text(text.into())
 }
 
-/// What a reader tells of these bytes, in pieces of `size`. Parts are put together.
-fn fed(mut reader: Reader, bytes: &[u8], size: usize) -> Vec<Told> {
-    let mut told = Vec::new();
+/// Returns the events of these bytes, read in pieces of `size`. Parts are put together.
+fn read(mut reader: Reader, bytes: &[u8], size: usize) -> Vec<Owned> {
+    let mut found = Vec::new();
     let mut buffer: Vec<u8> = Vec::new();
     let mut whole = true;
     for piece in bytes.chunks(size) {
@@ -37,37 +37,37 @@ fn fed(mut reader: Reader, bytes: &[u8], size: usize) -> Vec<Told> {
                 Ok(Some(event)) => event,
                 Err(fault) => {
                     if !whole {
-                        told.pop(); // What was streamed of a message that was never finished.
+                        found.pop(); // A streamed message that never ended.
                     }
-                    told.push(Told::Fault(fault.code, fault.rule));
-                    return told;
+                    found.push(Owned::Fault(fault.code, fault.rule));
+                    return found;
                 }
             };
             match event {
-                Event::Message(Message::Text(text)) => told.push(Told::Text(text.into())),
-                Event::Message(Message::Binary(bytes)) => told.push(Told::Binary(bytes.into())),
+                Event::Message(Message::Text(text)) => found.push(Owned::Text(text.into())),
+                Event::Message(Message::Binary(bytes)) => found.push(Owned::Binary(bytes.into())),
                 Event::Part(MessagePart { piece, first, last }) => {
-                    assert_eq!(first, whole, "the first part, and no other, says so");
-                    match (piece, first, told.last_mut()) {
-                        (Message::Text(text), true, _) => told.push(Told::Text(text.into())),
-                        (Message::Binary(bytes), true, _) => told.push(Told::Binary(bytes.into())),
-                        (Message::Text(text), false, Some(Told::Text(before))) => before.push_str(text),
-                        (Message::Binary(bytes), false, Some(Told::Binary(before))) => before.extend_from_slice(bytes),
+                    assert_eq!(first, whole, "only the first part is marked so");
+                    match (piece, first, found.last_mut()) {
+                        (Message::Text(text), true, _) => found.push(Owned::Text(text.into())),
+                        (Message::Binary(bytes), true, _) => found.push(Owned::Binary(bytes.into())),
+                        (Message::Text(text), false, Some(Owned::Text(before))) => before.push_str(text),
+                        (Message::Binary(bytes), false, Some(Owned::Binary(before))) => before.extend_from_slice(bytes),
                         other => panic!("{other:?}"),
                     }
                     assert!(last || !piece.bytes().is_empty());
                     whole = last;
                 }
-                Event::Ping(payload) if whole => told.push(Told::Ping(payload.into())),
-                // Between the parts of a message: ahead of it, as it is told when it is not streamed.
-                Event::Ping(payload) => told.insert(told.len() - 1, Told::Ping(payload.into())),
-                Event::Pong(payload) => told.push(Told::Pong(payload.into())),
+                Event::Ping(payload) if whole => found.push(Owned::Ping(payload.into())),
+                // Between the parts of a message: before it, as without streaming.
+                Event::Ping(payload) => found.insert(found.len() - 1, Owned::Ping(payload.into())),
+                Event::Pong(payload) => found.push(Owned::Pong(payload.into())),
                 Event::Close(code, reason) => {
                     if !whole {
-                        told.pop();
+                        found.pop();
                     }
-                    told.push(Told::Close(code, reason.into()));
-                    return told;
+                    found.push(Owned::Close(code, reason.into()));
+                    return found;
                 }
             }
             buffer.drain(..used);
@@ -75,9 +75,9 @@ fn fed(mut reader: Reader, bytes: &[u8], size: usize) -> Vec<Told> {
         }
     }
     if !whole {
-        told.pop();
+        found.pop();
     }
-    told
+    found
 }
 
 fn config() -> Config {
@@ -89,22 +89,22 @@ fn server(streams: bool, deflate: bool) -> Reader {
     Reader::new(true, streams, &config(), inflate)
 }
 
-/// However it is cut, and whether or not it is streamed, the same is told.
+/// Returns the events, which are the same however the input is split, and with or without streaming.
 #[track_caller]
-fn tells(bytes: &[u8], deflate: bool) -> Vec<Told> {
-    let told = fed(server(false, deflate), bytes, bytes.len().max(1));
+fn events(bytes: &[u8], deflate: bool) -> Vec<Owned> {
+    let found = read(server(false, deflate), bytes, bytes.len().max(1));
     for streams in [false, true] {
         for size in [1, 2, 3, 7, 64, 1000, bytes.len().max(1)] {
             if size == 1 && bytes.len() > 200_000 {
                 continue;
             }
-            assert_eq!(fed(server(streams, deflate), bytes, size), told, "pieces of {size}, streamed: {streams}");
+            assert_eq!(read(server(streams, deflate), bytes, size), found, "pieces of {size}, streamed: {streams}");
         }
     }
-    told
+    found
 }
 
-/// A client's frame.
+/// Encodes a client's frame.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let key = [0x37, 0xfa, 0x21, 0x3d];
     let mut wire = Encoded::new(first, payload.len(), Some(key)).as_bytes().to_vec();
@@ -120,30 +120,30 @@ const PING: u8 = FIN | 9;
 const PONG: u8 = FIN | 10;
 const CLOSE: u8 = FIN | 8;
 
-fn fault(code: u16, rule: &'static str) -> Told {
-    Told::Fault(code, rule)
+fn fault(code: u16, rule: &'static str) -> Owned {
+    Owned::Fault(code, rule)
 }
 
 #[test]
 fn the_examples_of_the_rfc() {
     // §5.7
-    assert_eq!(tells(b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58", false), [text("Hello")]);
+    assert_eq!(events(b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58", false), [text("Hello")]);
     let fragments = [frame(TEXT, b"Hel"), frame(FIN, b"lo")].concat();
-    assert_eq!(tells(&fragments, false), [text("Hello")]);
-    assert_eq!(tells(b"\x8a\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58", false), [Told::Pong(b"Hello".into())]);
+    assert_eq!(events(&fragments, false), [text("Hello")]);
+    assert_eq!(events(b"\x8a\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58", false), [Owned::Pong(b"Hello".into())]);
     assert_eq!(frame(PONG, b"Hello"), b"\x8a\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58");
-    // What a server sends is not masked.
+    // A server's frames are not masked.
     let client = || Reader::new(false, false, &config(), None);
-    assert_eq!(fed(client(), b"\x01\x03Hel\x80\x02lo\x89\x05Hello", 1), [text("Hello"), Told::Ping(b"Hello".into())]);
-    assert_eq!(fed(client(), &frame(FIN | TEXT, b"x"), 9), [fault(1002, "incorrect mask flag")]);
-    assert_eq!(fed(server(false, false), b"\x81\x05Hello", 9), [fault(1002, "incorrect mask flag")]);
+    assert_eq!(read(client(), b"\x01\x03Hel\x80\x02lo\x89\x05Hello", 1), [text("Hello"), Owned::Ping(b"Hello".into())]);
+    assert_eq!(read(client(), &frame(FIN | TEXT, b"x"), 9), [fault(1002, "incorrect mask flag")]);
+    assert_eq!(read(server(false, false), b"\x81\x05Hello", 9), [fault(1002, "incorrect mask flag")]);
 }
 
 #[test]
 fn messages_of_every_size_arrive() {
     for size in [0, 1, 124, 125, 126, 127, 128, 1000, 65535, 65536, 100_000] {
         let payload: Vec<u8> = (0..size).map(|i| i as u8).collect();
-        assert_eq!(tells(&frame(FIN | BINARY, &payload), false), [Told::Binary(payload)]);
+        assert_eq!(events(&frame(FIN | BINARY, &payload), false), [Owned::Binary(payload)]);
     }
 }
 
@@ -152,16 +152,16 @@ fn fragments_are_put_together_and_control_frames_go_between() {
     let wire = [
         frame(TEXT, "κόσ".as_bytes()),
         frame(PING, b"1"),
-        frame(0, &"με".as_bytes()[..1]), // in the midst of a character
+        frame(0, &"με".as_bytes()[..1]), // within a character
         frame(PING, b""),
         frame(0, b""),
         frame(FIN, &"με".as_bytes()[1..]),
         frame(FIN | BINARY, b"next"),
     ];
-    let want = [Told::Ping(b"1".into()), Told::Ping(b"".into()), text("κόσμε"), Told::Binary(b"next".into())];
-    assert_eq!(tells(&wire.concat(), false), want);
+    let want = [Owned::Ping(b"1".into()), Owned::Ping(b"".into()), text("κόσμε"), Owned::Binary(b"next".into())];
+    assert_eq!(events(&wire.concat(), false), want);
     let empty = [frame(TEXT, b""), frame(0, b""), frame(FIN, b""), frame(FIN | BINARY, b"")].concat();
-    assert_eq!(tells(&empty, false), [text(""), Told::Binary(vec![])]);
+    assert_eq!(events(&empty, false), [text(""), Owned::Binary(vec![])]);
 }
 
 #[test]
@@ -187,13 +187,13 @@ fn every_rule_has_its_fault() {
         (&[frame(BINARY, &vec![0; 50_000]), frame(0, &vec![0; 50_001])], 1009, "message too big"),
     ];
     for (frames, code, rule) in rows {
-        let wire = [&frame(FIN | TEXT, b"before")[..], &frames.concat(), b"and what is behind"].concat();
-        let told = tells(&wire, false);
-        assert_eq!((&told[0], told.last()), (&text("before"), Some(&fault(*code, rule))), "{rule}");
+        let wire = [&frame(FIN | TEXT, b"before")[..], &frames.concat(), b"and the rest"].concat();
+        let found = events(&wire, false);
+        assert_eq!((&found[0], found.last()), (&text("before"), Some(&fault(*code, rule))), "{rule}");
     }
 }
 
-/// RFC 7692 §6: the first frame of a message may say that it is compressed, and no other.
+/// RFC 7692 §6: only the first frame of a message may be marked as compressed.
 #[test]
 fn reserved_bits_mean_nothing_else_when_compression_is_agreed_on() {
     let begun = frame(RSV1 | TEXT, &[0xf2]);
@@ -208,48 +208,48 @@ fn reserved_bits_mean_nothing_else_when_compression_is_agreed_on() {
         frame(FIN | RSV1 | 0x20 | TEXT, b""),
         [&begun[..], &frame(0x10, b"x")].concat(),
     ] {
-        assert_eq!(tells(&wrong, true), [fault(1002, "reserved bits must be 0")], "{}", wrong.escape_ascii());
+        assert_eq!(events(&wrong, true), [fault(1002, "reserved bits must be 0")], "{}", wrong.escape_ascii());
     }
 }
 
 #[test]
-fn what_is_too_big_is_refused_before_it_arrives() {
+fn what_is_too_big_is_rejected_before_it_arrives() {
     let head = |len| Encoded::new(FIN | BINARY, len, Some([0; 4])).as_bytes().to_vec();
-    assert_eq!(tells(&head(100_001), false), [fault(1009, "message too big")]);
-    assert_eq!(tells(&head(100_000), false), []);
-    assert_eq!(tells(b"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff", false), []);
-    assert_eq!(tells(b"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0", false), [fault(1009, "message too big")]);
+    assert_eq!(events(&head(100_001), false), [fault(1009, "message too big")]);
+    assert_eq!(events(&head(100_000), false), []);
+    assert_eq!(events(b"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff", false), []);
+    assert_eq!(events(b"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0", false), [fault(1009, "message too big")]);
     let reader = Reader::new(true, false, &config().frame(1000), None);
-    assert_eq!(fed(reader, &head(1001), 99), [fault(1009, "frame too big")]);
+    assert_eq!(read(reader, &head(1001), 99), [fault(1009, "frame too big")]);
     let many = [frame(TEXT, b""), frame(0, b"").repeat(19), frame(FIN, b"")].concat();
-    assert_eq!(tells(&many, false), [fault(1009, "too many fragments")]);
+    assert_eq!(events(&many, false), [fault(1009, "too many fragments")]);
     let enough = [frame(TEXT, b""), frame(0, b"").repeat(18), frame(FIN, b"")].concat();
-    assert_eq!(tells(&enough, false), [text("")]);
+    assert_eq!(events(&enough, false), [text("")]);
 }
 
 #[test]
 fn a_wrong_byte_fails_at_once_in_the_middle_of_a_frame() {
     let wire = frame(FIN | TEXT, b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xf4\x90\x80\x80edited");
     for streams in [false, true] {
-        // 6 bytes of head, 11 good ones, F4, and 90, which can't follow it.
-        assert_eq!(fed(server(streams, false), &wire[..6 + 12], 1), []);
-        assert_eq!(fed(server(streams, false), &wire[..6 + 13], 1), [fault(1007, "text that is not UTF-8")]);
-        assert_eq!(fed(server(streams, false), &wire[..6 + 13], 100), [fault(1007, "text that is not UTF-8")]);
+        // 6 bytes of head, 11 valid ones, F4, and 90, which cannot follow it.
+        assert_eq!(read(server(streams, false), &wire[..6 + 12], 1), []);
+        assert_eq!(read(server(streams, false), &wire[..6 + 13], 1), [fault(1007, "text that is not UTF-8")]);
+        assert_eq!(read(server(streams, false), &wire[..6 + 13], 100), [fault(1007, "text that is not UTF-8")]);
     }
 }
 
 #[test]
-fn close_is_the_last_that_is_told() {
+fn close_is_the_last_event() {
     let wire = [frame(CLOSE, b"\x03\xe8bye"), frame(FIN | TEXT, b"x")].concat();
-    assert_eq!(tells(&wire, false), [Told::Close(1000, "bye".into())]);
-    assert_eq!(tells(&frame(CLOSE, b""), false), [Told::Close(1005, String::new())]);
-    // In the midst of a message, which is never told.
+    assert_eq!(events(&wire, false), [Owned::Close(1000, "bye".into())]);
+    assert_eq!(events(&frame(CLOSE, b""), false), [Owned::Close(1005, String::new())]);
+    // Within a message, which is then never delivered.
     let wire = [frame(TEXT, b"x"), frame(CLOSE, b"")].concat();
-    assert_eq!(tells(&wire, false), [Told::Close(1005, String::new())]);
+    assert_eq!(events(&wire, false), [Owned::Close(1005, String::new())]);
 }
 
-/// A client's message, compressed, in so many frames.
-fn squeezed(deflater: &mut Deflater, kind: u8, payload: &[u8], count: usize) -> Vec<u8> {
+/// Encodes a client's compressed message in `count` frames.
+fn compressed(deflater: &mut Deflater, kind: u8, payload: &[u8], count: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     assert!(deflater.message(payload, &mut bytes));
     let size = bytes.len().div_ceil(count);
@@ -288,7 +288,7 @@ fn the_examples_of_the_rfc_for_compression() {
         frame(FIN | TEXT, b"plain"),
     ];
     let want = ["Hello", "Hello", "Hello", "Hello", "Hello", "Hello", "", "plain"].map(text);
-    assert_eq!(tells(&wire.concat(), true), want);
+    assert_eq!(events(&wire.concat(), true), want);
 }
 
 #[test]
@@ -297,12 +297,12 @@ fn what_was_deflated_is_inflated() {
     for context in [false, true] {
         for bits in [9, 12, 15] {
             let mut deflater = deflater(bits, context);
-            let mut wire = squeezed(&mut deflater, TEXT, long.as_bytes(), 20);
-            wire.extend(squeezed(&mut deflater, BINARY, b"short", 5));
-            wire.extend(squeezed(&mut deflater, TEXT, long.as_bytes(), 1));
-            let want = [Told::Ping(b"between".into()), text(&long), Told::Ping(b"between".into())];
-            let want = [&want[..], &[Told::Binary(b"short".into()), text(&long)]].concat();
-            assert_eq!(tells(&wire, true), want);
+            let mut wire = compressed(&mut deflater, TEXT, long.as_bytes(), 20);
+            wire.extend(compressed(&mut deflater, BINARY, b"short", 5));
+            wire.extend(compressed(&mut deflater, TEXT, long.as_bytes(), 1));
+            let want = [Owned::Ping(b"between".into()), text(&long), Owned::Ping(b"between".into())];
+            let want = [&want[..], &[Owned::Binary(b"short".into()), text(&long)]].concat();
+            assert_eq!(events(&wire, true), want);
         }
     }
 }
@@ -326,16 +326,16 @@ fn context_is_what_makes_the_second_message_small() {
 
 #[test]
 fn a_bomb_is_stopped_at_the_limit() {
-    // A megabyte in a kilobyte: ten times what a message may have.
-    let wire = squeezed(&mut deflater(15, false), BINARY, &vec![0; 1_000_000], 1);
+    // A megabyte in a kilobyte: ten times the limit.
+    let wire = compressed(&mut deflater(15, false), BINARY, &vec![0; 1_000_000], 1);
     assert!(wire.len() < 2000);
-    assert_eq!(tells(&wire, true), [fault(1009, "message too big")]);
+    assert_eq!(events(&wire, true), [fault(1009, "message too big")]);
     let mut reader = server(false, true);
     let mut used = 0;
     assert!(reader.next(&mut wire.clone(), &mut used).is_err());
-    assert!(reader.binary.capacity() < 300_000, "not more is held than the limit says, doubled once");
-    let wire = squeezed(&mut deflater(15, false), BINARY, &vec![0; 100_000], 1);
-    assert_eq!(tells(&wire, true), [Told::Binary(vec![0; 100_000])]);
+    assert!(reader.binary.capacity() < 300_000, "at most the limit is held, doubled once");
+    let wire = compressed(&mut deflater(15, false), BINARY, &vec![0; 100_000], 1);
+    assert_eq!(events(&wire, true), [Owned::Binary(vec![0; 100_000])]);
 }
 
 /// RFC 7692 §7.2.3.4. The bytes are Python's zlib's, flushed with `Z_FINISH`.
@@ -347,17 +347,17 @@ fn a_final_block_ends_a_message_with_and_without_another_one_behind_it() {
     for payload in [
         with(hello, b""),
         with(stored, b""),
-        // As the RFC has it: an empty block behind it, without its last four bytes.
+        // As in the RFC: an empty block behind it, without its last four bytes.
         with(hello, b"\x00"),
         with(stored, b"\x00"),
-        // Empty messages around it: a final block, and an empty one that is whole.
+        // Empty blocks around it: a final one, and a complete one.
         with(b"\x03\x00", hello),
         with(hello, b"\x03\x00"),
         with(hello, b"\x00\x00\x00\xff\xff\x00"),
     ] {
         let (first, rest) = payload.split_at(3);
         let wire = [
-            // Whole, in two frames, and with an empty last one; and what is not compressed between them.
+            // In one frame, in two, and with an empty last one; an uncompressed message between them.
             frame(FIN | RSV1 | TEXT, &payload),
             [frame(RSV1 | TEXT, first), frame(FIN, rest)].concat(),
             frame(FIN | TEXT, b"plain"),
@@ -367,19 +367,19 @@ fn a_final_block_ends_a_message_with_and_without_another_one_behind_it() {
             frame(FIN | RSV1 | TEXT, &payload),
         ];
         let want = ["Hello", "Hello", "plain", "Hello", "Hello", "Hello"].map(text);
-        assert_eq!(tells(&wire.concat(), true), want, "{}", payload.escape_ascii());
+        assert_eq!(events(&wire.concat(), true), want, "{}", payload.escape_ascii());
     }
-    // Two in one message are one message; and nothing is an empty one.
+    // Two in one message are one message; an empty payload is an empty message.
     let wire = [frame(FIN | RSV1 | TEXT, &with(hello, hello)), frame(FIN | RSV1 | TEXT, b"")].concat();
-    assert_eq!(tells(&[wire, frame(FIN | RSV1 | TEXT, hello)].concat(), true), ["HelloHello", "", "Hello"].map(text));
-    // What is behind it refers to nothing before it: "Hello" by way of the last message.
+    assert_eq!(events(&[wire, frame(FIN | RSV1 | TEXT, hello)].concat(), true), ["HelloHello", "", "Hello"].map(text));
+    // What follows a final block cannot refer to the data before it, here to "Hello".
     let wire = [frame(FIN | RSV1 | TEXT, hello), frame(FIN | RSV1 | TEXT, b"\xf2\x00\x11\x00\x00")];
-    assert_eq!(tells(&wire.concat(), true), [text("Hello"), fault(1007, "compressed data that is corrupt")]);
+    assert_eq!(events(&wire.concat(), true), [text("Hello"), fault(1007, "compressed data that is corrupt")]);
 }
 
-/// Whatever is cut off: the message is refused, or the next one is understood. Never the one without the other.
+/// Wherever a message is truncated: it is rejected itself, or the next one is read correctly.
 #[test]
-fn a_message_that_ends_within_a_block_is_refused_itself() {
+fn a_message_that_ends_within_a_block_is_rejected_itself() {
     let hello = frame(FIN | RSV1 | TEXT, b"\xf2\x48\xcd\xc9\xc9\x07\x00");
     let noise: Vec<u8> = (0..70_u32).map(|n| (n * n * 7919 / 32) as u8).collect();
     let words = b"hello, world; hello again, world; ".repeat(3);
@@ -391,35 +391,35 @@ fn a_message_that_ends_within_a_block_is_refused_itself() {
             codec.compress_vec(data, &mut whole, flate2::FlushCompress::Sync).expect("deflated");
             for cut in 1..=whole.len() {
                 let wire = [frame(FIN | RSV1 | BINARY, &whole[..cut]), hello.clone()].concat();
-                match &tells(&wire, true)[..] {
+                match &events(&wire, true)[..] {
                     // Where the tail is the end of a stored block, for instance.
-                    [Told::Binary(_), next] => assert_eq!(next, &text("Hello"), "{level} {cut}"),
-                    told => assert_eq!(told, [fault(1007, "compressed data that is corrupt")], "{level} {cut}"),
+                    [Owned::Binary(_), next] => assert_eq!(next, &text("Hello"), "{level} {cut}"),
+                    found => assert_eq!(found, [fault(1007, "compressed data that is corrupt")], "{level} {cut}"),
                 }
             }
         }
     }
-    // Cut, and with the tail that is not sent.
+    // Truncated, and with the tail that must not be sent.
     for payload in [&b"\xf2\x48\xcd"[..], b"\xf2\x48\xcd\xc9\xc9\x07\x00\x00\x00\xff\xff"] {
         let wire = frame(FIN | RSV1 | TEXT, payload);
-        assert_eq!(tells(&wire, true), [fault(1007, "compressed data that is corrupt")]);
+        assert_eq!(events(&wire, true), [fault(1007, "compressed data that is corrupt")]);
     }
 }
 
 #[test]
-fn text_is_checked_behind_the_inflater() {
-    let wire = squeezed(&mut deflater(15, false), TEXT, b"good until \xff here", 1);
-    assert_eq!(tells(&wire, true), [fault(1007, "text that is not UTF-8")]);
-    let wire = squeezed(&mut deflater(15, false), TEXT, b"ends in \xe2\x82", 1);
-    assert_eq!(tells(&wire, true), [fault(1007, "text that is not UTF-8")]);
+fn text_is_checked_after_inflation() {
+    let wire = compressed(&mut deflater(15, false), TEXT, b"valid until \xff here", 1);
+    assert_eq!(events(&wire, true), [fault(1007, "text that is not UTF-8")]);
+    let wire = compressed(&mut deflater(15, false), TEXT, b"ends in \xe2\x82", 1);
+    assert_eq!(events(&wire, true), [fault(1007, "text that is not UTF-8")]);
     assert_eq!(
-        tells(&frame(FIN | RSV1 | BINARY, b"\xff\xff\xff\xff"), true),
+        events(&frame(FIN | RSV1 | BINARY, b"\xff\xff\xff\xff"), true),
         [fault(1007, "compressed data that is corrupt")]
     );
 }
 
 #[test]
-fn a_message_that_is_here_is_told_where_it_lies_and_nothing_is_kept() {
+fn a_complete_message_is_borrowed_and_nothing_is_kept() {
     let mut reader = server(false, false);
     let mut wire = [frame(FIN | TEXT, b"hello"), frame(FIN | BINARY, &[7; 5000])].concat();
     let (start, mut used) = (wire.as_ptr() as usize, 0);

@@ -95,7 +95,7 @@ impl Sender {
     }
 
     /// Starts the close handshake (RFC 6455 §7.1.2) behind the queued messages. Nothing can be queued after this call. The
-    /// peer's messages are still delivered until it answers. Does nothing if the connection is closing already.
+    /// peer's messages are still delivered until its own Close arrives. Does nothing if the connection is closing already.
     ///
     /// A code that must not be sent (§7.4: below 1000, 1004 to 1006, 1015 to 2999, 5000 and above) results in a Close frame
     /// without code and reason. At most the first 123 bytes of the reason are sent.

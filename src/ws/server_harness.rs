@@ -50,7 +50,7 @@ impl Handler for Echo {
 
     fn part(&mut self, MessagePart { piece, first, last }: MessagePart<'_>, done: Done) {
         debug_assert_eq!(first, self.parts.is_empty());
-        // So that a part that is empty is one.
+        // A byte in front, so that an empty part counts as one.
         self.parts.resize(self.parts.len().max(1), 0);
         self.parts.extend_from_slice(piece.bytes());
         if last {
@@ -64,8 +64,8 @@ impl Handler for Echo {
         }
     }
 
-    fn closed(&mut self, events: &Closed) {
-        self.closed.lock().unwrap_or_else(PoisonError::into_inner).push(events.clone());
+    fn closed(&mut self, closed: &Closed) {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner).push(closed.clone());
     }
 }
 
@@ -138,7 +138,7 @@ impl Harness {
         self.closed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Bytes allocated for messages, in either direction.
+    /// Returns the bytes allocated for messages, in either direction.
     #[cfg(test)]
     pub(crate) fn held(&self) -> usize {
         self.session.held()
@@ -172,7 +172,7 @@ impl Harness {
             self.holding = 0;
         }
         self.holding = orders.held.unwrap_or(self.holding);
-        assert!(self.is_over() || self.holding == self.session.assembled(), "the loop is told what is held");
+        assert!(self.is_over() || self.holding == self.session.assembled(), "the loop knows what is held");
     }
 
     /// Sends the output until nothing is left.
@@ -210,7 +210,7 @@ impl Harness {
         self.drain();
     }
 
-    /// The peer ends the stream.
+    /// Ends the stream, as the peer would.
     pub(crate) fn end(&mut self) {
         if self.mask.contains(EventMask::READ) {
             self.call(Events::END, ReadState::Eof);
@@ -218,7 +218,7 @@ impl Harness {
         self.drain();
     }
 
-    /// The deadline passes.
+    /// Lets the deadline pass.
     #[cfg(test)]
     pub(crate) fn late(&mut self) {
         if let Some(deadline) = self.deadline.take() {
@@ -247,7 +247,7 @@ impl Harness {
         self.drain();
     }
 
-    /// The server stops, or the connection is reset.
+    /// Stops the server, or resets the connection.
     #[cfg(test)]
     pub(crate) fn stop(&mut self, reset: bool) {
         self.call(if reset { Events::RESET } else { Events::STOPPING }, ReadState::Open);

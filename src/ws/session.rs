@@ -205,7 +205,7 @@ impl Session {
             }
             Event::Ping(payload) => {
                 if !self.outgoing.closed {
-                    // Only the last one is answered if there are several (§5.5.3): a flood of them costs one pong.
+                    // Only the last one gets a pong if there are several (§5.5.3): a flood of them costs one pong.
                     self.outgoing.pong = Some(payload.into());
                 }
                 handler.ping(payload);

@@ -1,4 +1,4 @@
-#![expect(clippy::disallowed_methods, reason = "any moment will do")]
+#![expect(clippy::disallowed_methods, reason = "the time does not matter")]
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -19,7 +19,7 @@ fn setup() -> Setup {
     Setup { config, ..Setup::default() }
 }
 
-/// Masked with zeros.
+/// Encodes a frame, masked with zeros.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     [&[first, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat()
 }
@@ -38,56 +38,65 @@ fn it_waits_for_input_and_senders_and_a_deadline() {
 }
 
 #[test]
-fn silence_is_pinged_and_then_the_end() {
+fn a_silent_peer_gets_a_ping_and_then_the_session_ends() {
     let at = now();
     let mut harness = Harness::new(&setup(), at);
     harness.late();
     assert_eq!((harness.sent.as_slice(), harness.deadline), (&b"\x89\x00"[..], Some(at.mono + 15 * S)));
     harness.late();
     assert!(harness.is_over() && !harness.aborted);
-    assert_eq!(harness.closed().first().map(|why| (why.code, why.cause)), Some((1006, CloseCause::PongTimeout)));
+    assert_eq!(
+        harness.closed().first().map(|closed| (closed.code, closed.cause)),
+        Some((1006, CloseCause::PongTimeout))
+    );
     assert!(harness.sender.is_closed());
 }
 
 #[test]
-fn an_answered_ping_is_forgotten() {
+fn a_pong_ends_the_wait() {
     let at = now();
     let mut harness = Harness::new(&setup(), at);
     harness.late();
     harness.feed(&frame(0x8a, b""));
-    assert_eq!(harness.deadline, Some(at.mono + 20 * S), "ten seconds after it was heard");
+    assert_eq!(harness.deadline, Some(at.mono + 20 * S), "ten seconds after the pong");
     harness.late();
     assert_eq!(harness.sent, b"\x89\x00\x89\x00");
 }
 
 #[test]
-fn stopping_begins_the_close_handshake_which_has_its_time() {
+fn stopping_begins_the_close_handshake_which_has_a_timeout() {
     let at = now();
     let mut harness = Harness::new(&setup(), at);
     harness.stop(false);
     assert_eq!((harness.sent.as_slice(), harness.deadline), (&b"\x88\x02\x03\xe9"[..], Some(at.mono + 3 * S)));
     assert!(!harness.is_over() && harness.sender.is_closed());
     harness.late();
-    assert_eq!(harness.closed().first().map(|why| (why.code, why.cause)), Some((1006, CloseCause::CloseTimeout)));
-    // Answered, it is clean; pings are not answered any more.
+    assert_eq!(
+        harness.closed().first().map(|closed| (closed.code, closed.cause)),
+        Some((1006, CloseCause::CloseTimeout))
+    );
+    // Completed, it is clean; pings get no pong any more.
     let mut harness = Harness::new(&setup(), at);
     harness.stop(false);
     harness.feed(&frame(0x89, b"p"));
     harness.feed(&frame(0x88, b"\x03\xe9"));
     assert_eq!(harness.sent, b"\x88\x02\x03\xe9");
-    assert_eq!(harness.closed().first().map(|why| (why.code, why.cause)), Some((1001, CloseCause::LocalClosed)));
+    assert_eq!(
+        harness.closed().first().map(|closed| (closed.code, closed.cause)),
+        Some((1001, CloseCause::LocalClosed))
+    );
 }
 
 #[test]
-fn a_reset_is_told_as_one() {
+fn a_reset_is_reported_as_one() {
     let mut harness = Harness::new(&setup(), now());
     harness.stop(true);
-    assert_eq!(harness.closed().first().map(|why| why.cause), Some(CloseCause::Reset));
+    assert_eq!(harness.closed().first().map(|closed| closed.cause), Some(CloseCause::Reset));
 }
 
-/// RFC 6455 §7.1.4: how the stream ends does not matter any more.
+/// RFC 6455 §7.1.4: after both Close frames it does not matter how the stream ends.
 #[test]
-fn what_both_have_closed_is_closed_be_the_stream_reset() {
+fn after_both_close_frames_a_reset_changes_nothing() {
     let begun = |by_us: bool| {
         let mut harness = Harness::new(&Setup { client: true, ..setup() }, now());
         if by_us {
@@ -104,40 +113,40 @@ fn what_both_have_closed_is_closed_be_the_stream_reset() {
             let mut harness = begun(by_us);
             end(&mut harness);
             assert_eq!(
-                harness.closed().first().map(|why| (why.code, why.cause, why.is_clean())),
+                harness.closed().first().map(|closed| (closed.code, closed.cause, closed.is_clean())),
                 Some((4000, cause, true))
             );
             assert!(!harness.aborted);
         }
     }
-    // Only one of them has.
+    // Only one side has closed.
     let mut harness = Harness::new(&Setup { client: true, ..setup() }, now());
     harness.sender.close(4000, "");
     harness.wake();
     harness.stop(true);
-    assert_eq!(harness.closed().first().map(|why| (why.code, why.cause)), Some((1006, CloseCause::Reset)));
+    assert_eq!(harness.closed().first().map(|closed| (closed.code, closed.cause)), Some((1006, CloseCause::Reset)));
 }
 
 #[test]
-fn a_session_that_is_dropped_is_told_as_well_be_it_that_it_never_began() {
-    let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
-    struct Ear(Arc<std::sync::Mutex<Vec<Closed>>>);
-    impl Handler for Ear {
+fn a_dropped_session_reports_its_end_even_if_it_never_began() {
+    let reports = Arc::new(std::sync::Mutex::new(Vec::new()));
+    struct Reports(Arc<std::sync::Mutex<Vec<Closed>>>);
+    impl Handler for Reports {
         fn message(&mut self, _: crate::ws::Message<'_>, _: Done) {}
-        fn closed(&mut self, why: &Closed) {
-            self.0.lock().unwrap().push(why.clone());
+        fn closed(&mut self, closed: &Closed) {
+            self.0.lock().unwrap().push(closed.clone());
         }
     }
-    let (session, sender) = Session::new(Role::Server, Config::new(), None, Ear(heard.clone()));
+    let (session, sender) = Session::new(Role::Server, Config::new(), None, Reports(reports.clone()));
     sender.text("never sent").expect("room");
     drop(session);
-    let heard = heard.lock().unwrap();
-    assert_eq!(heard.iter().map(|why| why.cause).collect::<Vec<_>>(), [CloseCause::Dropped]);
+    let reports = reports.lock().unwrap();
+    assert_eq!(reports.iter().map(|closed| closed.cause).collect::<Vec<_>>(), [CloseCause::Dropped]);
     assert_eq!((sender.is_closed(), sender.queued()), (true, 0));
 }
 
 #[test]
-fn a_client_masks_and_waits_for_the_servers_end() {
+fn a_client_masks_and_waits_for_the_server_to_end_the_stream() {
     let mut harness = Harness::new(&Setup { client: true, ..setup() }, now());
     harness.feed(b"\x81\x05Hello");
     let &[0x81, 0x85, a, b, c, d, ref payload @ ..] = &harness.sent[..] else { panic!("{:?}", harness.sent) };
@@ -148,9 +157,12 @@ fn a_client_masks_and_waits_for_the_servers_end() {
     assert_ne!(harness.sent[13..17], [a, b, c, d], "each frame has its own key");
     harness.feed(b"\x88\x02\x03\xe8");
     assert!(!harness.is_over() && harness.mask.contains(EventMask::READ));
-    harness.feed(b"what comes behind a Close is nothing");
+    harness.feed(b"ignored after a Close");
     harness.end();
-    assert_eq!(harness.closed().first().map(|why| (why.code, why.cause)), Some((1000, CloseCause::PeerClosed)));
+    assert_eq!(
+        harness.closed().first().map(|closed| (closed.code, closed.cause)),
+        Some((1000, CloseCause::PeerClosed))
+    );
 }
 
 #[test]
@@ -166,8 +178,8 @@ fn an_idle_session_is_small_and_holds_nothing() {
     assert!(all <= 500, "{} + {}", size_of::<Session>(), size_of::<Core>());
 }
 
-/// Of a session with these times, what became of it while it was fed one frame after the other, a second between them.
-fn fed(config: Config, frames: &[&[u8]]) -> Harness {
+/// Feeds a new session one piece after the other, a second apart.
+fn feed_slowly(config: Config, frames: &[&[u8]]) -> Harness {
     let mut harness = Harness::new(&Setup { config, ..Setup::default() }, now());
     for bytes in frames {
         harness.feed(bytes);
@@ -176,59 +188,59 @@ fn fed(config: Config, frames: &[&[u8]]) -> Harness {
     harness
 }
 
-fn refused(harness: &Harness) -> Option<CloseCause> {
-    harness.closed().first().map(|why| why.cause)
+fn cause(harness: &Harness) -> Option<CloseCause> {
+    harness.closed().first().map(|closed| closed.cause)
 }
 
 const SLOW: CloseCause = CloseCause::Rejected { code: 1008, rule: "message too slow" };
 
 #[test]
-fn a_message_that_does_not_go_on_is_refused_whatever_comes_between() {
+fn a_stalled_message_is_rejected_whatever_comes_between() {
     let config = Config::new().ping_interval(None).message_timeout(5 * S).message_min_rate(10);
     let (begin, ping, pong, more) = (frame(0x01, b"x"), frame(0x89, b""), frame(0x8a, b""), frame(0x00, b""));
     // Nothing, pings, pongs, and frames of no bytes: none of them is more of the message.
     for (between, sent) in [(&b""[..], 0), (&ping, 4), (&pong, 0), (&more, 0)] {
-        let harness = fed(config.clone(), &[&begin, between, between, between, between]);
-        assert_eq!(refused(&harness), Some(SLOW));
+        let harness = feed_slowly(config.clone(), &[&begin, between, between, between, between]);
+        assert_eq!(cause(&harness), Some(SLOW));
         let close = [&b"\x8a\x00".repeat(sent)[..], b"\x88\x12\x03\xf0message too slow"].concat();
         assert_eq!(harness.sent.escape_ascii().to_string(), close.escape_ascii().to_string());
     }
-    // Ten bytes a second are enough, for as long as it takes; nine are not.
+    // Ten bytes a second are enough, however long it takes; nine are not.
     for (bytes, enough) in [(10, true), (9, false)] {
         let more = frame(0x00, &vec![b'x'; bytes]);
         let mut all: Vec<&[u8]> = vec![&begin];
         all.resize(100, &more);
-        let mut harness = fed(config.clone(), &all);
-        assert_eq!(refused(&harness), (!enough).then_some(SLOW), "{bytes}");
+        let mut harness = feed_slowly(config.clone(), &all);
+        assert_eq!(cause(&harness), (!enough).then_some(SLOW), "{bytes}");
         if enough {
             harness.feed(&frame(0x80, b"."));
             assert_eq!(harness.sent.len(), 4 + 1 + 990 + 1);
             harness.pass(1000 * S);
-            assert_eq!(refused(&harness), None, "between messages there is no clock");
+            assert_eq!(cause(&harness), None, "between messages there is no clock");
         }
     }
-    // A frame that is begun is a message that is begun; so is a control frame, whose bytes grant nothing.
+    // The first bytes of a frame start the clock; so do those of a control frame, and its payload does not extend it.
     for first in [&[0x81, 0x82, 0, 0, 0, 0][..], &[0x89, 0xfd, 0, 0, 0, 0]] {
-        assert_eq!(refused(&fed(config.clone(), &[first, b"", b"", b"", b""])), Some(SLOW));
+        assert_eq!(cause(&feed_slowly(config.clone(), &[first, b"", b"", b"", b""])), Some(SLOW));
     }
     let dripping: Vec<&[u8]> = [&[0x89, 0xfd, 0, 0, 0, 0][..]].into_iter().chain([&b"x"[..]; 100]).collect();
-    assert_eq!(refused(&fed(config, &dripping)), Some(SLOW));
+    assert_eq!(cause(&feed_slowly(config, &dripping)), Some(SLOW));
 }
 
 #[test]
-fn each_message_has_a_time_of_its_own() {
+fn each_message_has_a_timeout_of_its_own() {
     let config = Config::new().ping_interval(None).message_timeout(5 * S);
     let (begin, end_and_begin) = (frame(0x01, b"x"), [frame(0x80, b"y"), frame(0x01, b"x")].concat());
     let mut all: Vec<&[u8]> = vec![&begin, b"", b"", b""];
     (0..9).for_each(|_| all.extend([&end_and_begin[..], b"", b"", b""]));
-    let mut harness = fed(config, &all);
-    assert_eq!(refused(&harness), None);
+    let mut harness = feed_slowly(config, &all);
+    assert_eq!(cause(&harness), None);
     harness.pass(S);
-    assert_eq!(refused(&harness), Some(SLOW));
+    assert_eq!(cause(&harness), Some(SLOW));
 }
 
 #[test]
-fn what_is_held_for_a_message_is_told_and_can_be_asked_for() {
+fn held_memory_is_reported_and_can_be_reclaimed() {
     let rule = CloseCause::Rejected { code: 1013, rule: "too many messages are arriving" };
     for deflate in [None, Some(crate::ws::Deflate::new()), Some(crate::ws::Deflate::new().keep_peer_context(true))] {
         let mut harness = Harness::new(&Setup { deflate, ..setup() }, now());
@@ -246,19 +258,19 @@ fn what_is_held_for_a_message_is_told_and_can_be_asked_for() {
         let sent = harness.sent.len();
         harness.shed();
         assert_eq!(harness.sent[sent + 2..sent + 4], 1013_u16.to_be_bytes());
-        assert_eq!(refused(&harness), Some(rule));
+        assert_eq!(cause(&harness), Some(rule));
     }
-    // What has come to an end in the meantime has nothing to let go.
+    // A session without an arriving message has nothing to free.
     let mut harness = Harness::new(&setup(), now());
     harness.shed();
     assert!(!harness.is_over() && harness.sent.is_empty());
 }
 
 #[test]
-fn a_peer_that_is_refused_costs_nothing_any_more() {
+fn a_rejected_peer_holds_no_memory() {
     let message_and = |end: &[u8]| {
         let mut harness = Harness::new(&Setup { output: 4, ..setup() }, now());
-        // Its answer does not go out, so that it is there a while longer.
+        // The output is full, so the session stays open.
         harness.feed(&[frame(0x02, &[7; 100]), frame(0x00, &[7; 100]), end.to_vec()].concat());
         (harness.held(), harness.holding)
     };

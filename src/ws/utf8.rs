@@ -1,4 +1,4 @@
-//! UTF-8, checked as it arrives: a wrong byte is found at once, wherever the input was cut.
+//! UTF-8, checked as it arrives: an invalid byte is found at once, wherever the input was split.
 
 /// Not UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,12 +12,13 @@ pub(crate) struct Utf8 {
 }
 
 impl Utf8 {
-    /// Whether the last character is whole.
+    /// Returns `true` if the last character is complete.
     pub(crate) fn is_whole(self) -> bool {
         self.len == 0
     }
 
-    /// The text at the start of `bytes`, if no character was begun before them; a begun one at their end is kept.
+    /// Returns the text at the start of `bytes`, and keeps an incomplete character at their end. Requires that none was begun
+    /// before.
     pub(crate) fn borrow<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a str, NotUtf8> {
         debug_assert!(self.is_whole());
         match std::str::from_utf8(bytes) {
@@ -33,7 +34,7 @@ impl Utf8 {
         }
     }
 
-    /// Appends what `bytes` make whole.
+    /// Appends the characters that `bytes` complete.
     pub(crate) fn push(&mut self, mut bytes: &[u8], text: &mut String) -> Result<(), NotUtf8> {
         while !self.is_whole() {
             // Byte by byte, so that no byte behind the character is looked at too early.
@@ -55,8 +56,8 @@ impl Utf8 {
 mod tests {
     use super::*;
 
-    /// All at once, and byte by byte: how many bytes were taken until the first was wrong.
-    fn fed(bytes: &[u8], size: usize) -> Result<(String, bool), usize> {
+    /// Pushes the bytes in pieces of `size`. The error: how many bytes came before the first invalid piece.
+    fn pushed(bytes: &[u8], size: usize) -> Result<(String, bool), usize> {
         let (mut utf8, mut text) = (Utf8::default(), String::new());
         for (i, piece) in bytes.chunks(size).enumerate() {
             utf8.push(piece, &mut text).map_err(|_| i * size)?;
@@ -65,10 +66,10 @@ mod tests {
     }
 
     #[test]
-    fn text_is_the_same_however_it_is_cut() {
+    fn text_is_the_same_however_it_is_split() {
         let text = "plain, κόσμε, \u{7ff}\u{800}\u{ffff}\u{10000}\u{10ffff} \0 end €";
         for size in 1..=text.len() {
-            assert_eq!(fed(text.as_bytes(), size), Ok((text.to_owned(), true)), "{size}");
+            assert_eq!(pushed(text.as_bytes(), size), Ok((text.to_owned(), true)), "{size}");
         }
     }
 
@@ -91,31 +92,31 @@ mod tests {
             (b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xf4\x90\x80\x80edited", 12),
         ];
         for (bytes, wrong) in ROWS {
-            assert_eq!(fed(bytes, 1), Err(*wrong), "{}", bytes.escape_ascii());
-            assert_eq!(fed(bytes, bytes.len()), Err(0));
-            let begun = fed(&bytes[..*wrong], 1).expect("the bytes before are good");
-            assert_eq!(fed(&bytes[..*wrong], 100), Ok(begun));
+            assert_eq!(pushed(bytes, 1), Err(*wrong), "{}", bytes.escape_ascii());
+            assert_eq!(pushed(bytes, bytes.len()), Err(0));
+            let begun = pushed(&bytes[..*wrong], 1).expect("the bytes before are valid");
+            assert_eq!(pushed(&bytes[..*wrong], 100), Ok(begun));
         }
     }
 
     #[test]
     fn a_begun_character_is_not_whole() {
         for (bytes, whole) in [(&b"\xe2"[..], false), (b"\xe2\x82", false), (b"\xe2\x82\xac", true), (b"", true)] {
-            assert_eq!(fed(bytes, 1).map(|(_, whole)| whole), Ok(whole));
+            assert_eq!(pushed(bytes, 1).map(|(_, whole)| whole), Ok(whole));
         }
     }
 
     #[test]
-    fn every_sequence_is_judged_as_by_the_standard_library() {
-        // Two leading bytes, all of them, with every kind of continuation.
+    fn every_sequence_is_valid_where_the_standard_library_says_so() {
+        // All pairs of leading bytes, with every kind of continuation.
         for pair in 0..=u16::MAX {
             let [a, b] = pair.to_be_bytes();
             for tail in [&b""[..], b"\x80", b"\xbf\x80", b"x"] {
                 let bytes = [&[a, b][..], tail].concat();
                 let good = std::str::from_utf8(&bytes).is_ok();
-                let ours = fed(&bytes, 1);
+                let ours = pushed(&bytes, 1);
                 assert_eq!(matches!(ours, Ok((_, true))), good, "{}", bytes.escape_ascii());
-                assert_eq!(ours.is_err(), fed(&bytes, 4).is_err());
+                assert_eq!(ours.is_err(), pushed(&bytes, 4).is_err());
             }
         }
     }

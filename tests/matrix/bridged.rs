@@ -1,7 +1,7 @@
 //! A server whose connections are pairs of pipes, and bridges that join sockets to them.
 //!
 //! ```text
-//!   Wire ══socket══▶ Bridge, an upgrade on a loop of the test's ══two pipes══▶ the server under test
+//!   Wire ══socket══▶ Bridge, an upgrade on a loop of the test ══two pipes══▶ the server under test
 //! ```
 //! A test that does not read, or drops one end only, holds the pipes itself.
 
@@ -18,9 +18,8 @@ use uncork::{
 use crate::{
     wire::{Finish, Wire},
     world::{
-        Host, Told, World,
+        Host, Reports, World, report_channel, report_end,
         site::{Collect, aborted, bytes, echo, endless, with_trailers},
-        tell_end, telling,
     },
 };
 
@@ -44,17 +43,17 @@ struct Bridge {
 impl Upgrade for Bridge {
     fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
         if io.events().is_error() {
-            return EventMask::TERMINATE; // Both pipes are dropped, which resets the connection behind them.
+            return EventMask::TERMINATE; // Both pipes are dropped, which resets the connection at their other end.
         }
-        let mut all_taken = true;
+        let mut is_drained = true;
         if let Some(mut to) = self.to.take() {
             to.on_room(io.waker());
             let closed = to.is_closed();
             let n = if closed { io.rx.bytes().len() } else { to.write(io.rx.bytes()) };
             io.rx.consume(n);
-            all_taken = io.rx.bytes().is_empty();
+            is_drained = io.rx.bytes().is_empty();
             match io.rx.state() {
-                ReadState::Eof if all_taken => to.finish(None),
+                ReadState::Eof if is_drained => to.finish(None),
                 _ => self.to = Some(to),
             }
         }
@@ -74,7 +73,7 @@ impl Upgrade for Bridge {
             io.abort();
         }
         let mask = EventMask::EXTERNAL | EventMask::CORK;
-        let mask = if all_taken && self.to.is_some() { mask | EventMask::READ } else { mask };
+        let mask = if is_drained && self.to.is_some() { mask | EventMask::READ } else { mask };
         if io.tx.room() == 0 { mask | EventMask::WRITE } else { mask }
     }
 }
@@ -89,27 +88,27 @@ struct Site {
     stopping: Sender<()>,
 }
 
-/// What [`Site`] reports.
+/// The reports of [`Site`].
 pub(crate) struct SiteReports {
-    pub(crate) loops: Told<LoopHandle>,
-    pub(crate) tickets: Told<Ticket>,
-    pub(crate) ends: Told<RequestEnd>,
-    pub(crate) closed: Told<EndReason>,
-    pub(crate) stopping: Told<()>,
+    pub(crate) loops: Reports<LoopHandle>,
+    pub(crate) tickets: Reports<Ticket>,
+    pub(crate) ends: Reports<RequestEnd>,
+    pub(crate) closed: Reports<EndReason>,
+    pub(crate) stopping: Reports<()>,
 }
 
 impl Handler for Site {
     fn request(&mut self, req: &mut Request<'_>) -> Action {
         if req.path() == "/here" {
-            self.loops.send(req.loop_handle()).expect("the test receives it");
+            self.loops.send(req.loop_handle()).expect("a receiver");
             return Response::text("here").into();
         }
         assert_eq!((*req.peer(), req.listener_index(), req.tls_info().is_none()), (peer(), 0, true));
-        tell_end(req, &self.ends);
+        report_end(req, &self.ends);
         match req.path() {
             "/id" => Response::text(req.id().to_string()).into(),
             "/wait" => {
-                self.tickets.send(req.ticket()).expect("the test receives it");
+                self.tickets.send(req.ticket()).expect("a receiver");
                 Action::Suspend
             }
             "/up" => Switch::to("test", echo).into(),
@@ -146,7 +145,7 @@ impl Handler for Site {
 pub(crate) struct Within {
     pub(crate) host: Host,
     pub(crate) here: LoopHandle,
-    pub(crate) told: SiteReports,
+    pub(crate) reports: SiteReports,
     bridges: Option<Running>,
 }
 
@@ -156,23 +155,24 @@ impl Within {
     }
 
     pub(crate) fn limited(world: &World, limits: Limits) -> Self {
-        let ((loops, told_loops), (tickets, told_tickets)) = (telling(), telling());
-        let ((ends, told_ends), (closed, told_closed), (stopping, told_stopping)) = (telling(), telling(), telling());
+        let ((loops, loops_reports), (tickets, tickets_reports)) = (report_channel(), report_channel());
+        let ((ends, ends_reports), (closed, closed_reports), (stopping, stopping_reports)) =
+            (report_channel(), report_channel(), report_channel());
         let host = world.serve_within(limits, Site { loops, tickets, ends, closed, stopping });
-        let told = SiteReports {
-            loops: told_loops,
-            tickets: told_tickets,
-            ends: told_ends,
-            closed: told_closed,
-            stopping: told_stopping,
+        let reports = SiteReports {
+            loops: loops_reports,
+            tickets: tickets_reports,
+            ends: ends_reports,
+            closed: closed_reports,
+            stopping: stopping_reports,
         };
         let mut wire = host.connect();
         wire.request("GET /here", &["Connection: close"]).answer().is(200);
         wire.ends(Finish::Clean);
-        let here = told.loops.next();
-        assert_eq!(told.closed.next(), EndReason::Complete);
+        let here = reports.loops.next();
+        assert_eq!(reports.closed.next(), EndReason::Complete);
         let bridges = Server::new().threads(1, |_: &mut Request<'_>| Response::new(500)).expect("running");
-        Self { host, here, told, bridges: Some(bridges) }
+        Self { host, here, reports, bridges: Some(bridges) }
     }
 
     /// Returns the test's ends of a new connection: the pipe that the server reads, and the pipe that it writes.

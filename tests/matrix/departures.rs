@@ -10,7 +10,7 @@ use uncork::{
 
 use crate::{
     wire::{Finish, Wire, request},
-    world::{Host, Told, World, bytes, tell_end, telling},
+    world::{Host, Reports, World, bytes, report_channel, report_end},
 };
 
 matrix! {
@@ -49,29 +49,30 @@ impl Upload for Discard {
 struct Served {
     host: Host,
     /// The source of the response's body.
-    inlets: Told<PipeIn>,
-    ended: Told<RequestEnd>,
-    loops: Told<LoopHandle>,
+    inlets: Reports<PipeIn>,
+    ended: Reports<RequestEnd>,
+    loops: Reports<LoopHandle>,
 }
 
 /// A response whose body the test provides, by a producer or through a pipe.
 fn serve(world: &World) -> Served {
-    let ((tell, inlets), (tell_end, ended), (tell_loop, loops)) = (telling(), telling(), telling());
-    let host = world.serve_narrow(move |req: &mut Request<'_>| respond(req, &tell, &tell_end, &tell_loop));
+    let ((report, inlets), (report_end, ended), (tell_loop, loops)) =
+        (report_channel(), report_channel(), report_channel());
+    let host = world.serve_narrow(move |req: &mut Request<'_>| respond(req, &report, &report_end, &tell_loop));
     Served { host, inlets, ended, loops }
 }
 
 fn respond(
     req: &mut Request<'_>,
-    tell: &Sender<PipeIn>,
+    report: &Sender<PipeIn>,
     ended: &Sender<RequestEnd>,
     loops: &Sender<LoopHandle>,
 ) -> Action {
     if req.path() == "/here" {
-        loops.send(req.loop_handle()).expect("heard");
+        loops.send(req.loop_handle()).expect("a receiver");
         return Response::new(204).into();
     }
-    tell_end(req, ended);
+    report_end(req, ended);
     let (inlet, mut outlet) = pipe(1 << 20);
     let response = match req.path() {
         "/producer" => {
@@ -87,10 +88,10 @@ fn respond(
         let ticket = req.ticket();
         ticket.allow_half_close();
         ticket.respond(response).expect("the request is open");
-        tell.send(inlet).expect("heard");
+        report.send(inlet).expect("a receiver");
         return Action::Suspend;
     }
-    tell.send(inlet).expect("heard");
+    report.send(inlet).expect("a receiver");
     if req.has_body() {
         req.ticket().respond(response).expect("the request is open");
         return Action::Receive(Box::new(Discard));
@@ -103,30 +104,30 @@ fn begun(served: &Served, wire: &mut Wire, path: &str) -> PipeIn {
     wire.request(&format!("GET {path}"), &[]);
     let mut inlet = served.inlets.next();
     wire.head().is(200);
-    said(&mut inlet, wire, path, b"part");
+    transfer(&mut inlet, wire, path, b"part");
     inlet
 }
 
-/// Puts all of it into the pipe. The loop may be reading the pipe's block, which leaves no space for a moment.
-fn put(inlet: &mut PipeIn, words: &[u8]) {
+/// Writes everything into the pipe. While the loop reads the pipe's block, there is no space for a moment.
+fn put(inlet: &mut PipeIn, data: &[u8]) {
     let has_room = (0..10_000_000).any(|_| {
         std::thread::yield_now();
-        inlet.write(words) > 0
+        inlet.write(data) > 0
     });
-    assert!(has_room, "{} bytes", words.len());
+    assert!(has_room, "{} bytes", data.len());
 }
 
-/// Bytes that are put into the pipe arrive.
-fn said(inlet: &mut PipeIn, wire: &mut Wire, path: &str, words: &[u8]) {
-    put(inlet, words);
-    let got = if path.contains("length") { wire.exactly(words.len()) } else { wire.next_chunk() };
-    assert_eq!(got, words);
+/// Checks that bytes of the pipe arrive.
+fn transfer(inlet: &mut PipeIn, wire: &mut Wire, path: &str, data: &[u8]) {
+    put(inlet, data);
+    let got = if path.contains("length") { wire.exactly(data.len()) } else { wire.next_chunk() };
+    assert_eq!(got, data);
 }
 
 /// The ways in which a client can leave, or half-close.
 const WAYS: [&str; 7] = ["close", "cut", "reset", "half-close", "close_notify", "ask and close", "talk and close"];
 
-/// Leaves. Returns the client if it has only half-closed; the test must keep it until the server has noticed.
+/// Disconnects. Returns the client if it has only half-closed: the test must keep it until the server has noticed.
 fn leave(mut wire: Wire, way: &str) -> Option<Wire> {
     match way {
         "close" => wire.finish(),
@@ -139,7 +140,7 @@ fn leave(mut wire: Wire, way: &str) -> Option<Wire> {
             wire.finish();
             return Some(wire);
         }
-        // Without a FIN. A plain connection has no equivalent.
+        // Only close_notify. A plain connection has no equivalent.
         "close_notify" => {
             if !wire.say_goodbye() {
                 wire.finish();
@@ -167,7 +168,7 @@ fn a_client_that_leaves_a_pausing_response_is_noticed_at_once(world: &World) {
             if let Some(mut wire) = kept {
                 assert_ne!(wire.until_end().1, Finish::Clean, "{path}, {way}");
             }
-            // Before its first byte.
+            // Before the first byte of the body.
             let mut wire = served.host.connect();
             wire.request(&format!("GET {path}"), &[]);
             let inlet = served.inlets.next();
@@ -182,7 +183,7 @@ fn a_client_that_leaves_a_pausing_response_is_noticed_at_once(world: &World) {
 
 fn one_on_a_unix_socket_is_noticed_too(world: &World) {
     if world.tls {
-        return; // It would be TLS, which this client does not speak.
+        return; // This client does not support TLS.
     }
     let served = serve(world);
     served.host.connect().request("GET /here", &["Connection: close"]).answer().is(204);
@@ -241,11 +242,11 @@ fn a_response_may_serve_half_closed_clients(world: &World) {
             let turns = served.host.turns();
             assert!(served.ended.is_silent(MOMENT), "{path}, {way}: it is still there");
             assert!(served.host.turns() - turns < 20, "the loop spins");
-            for words in [&b"more"[..], b"and more"] {
-                said(&mut inlet, &mut wire, path, words);
+            for data in [&b"more"[..], b"and more"] {
+                transfer(&mut inlet, &mut wire, path, data);
             }
             if path.contains("length") {
-                said(&mut inlet, &mut wire, path, &bytes(100 - 16));
+                transfer(&mut inlet, &mut wire, path, &bytes(100 - 16));
             } else {
                 inlet.finish(None);
                 assert_eq!(wire.next_chunk(), b"");
@@ -257,7 +258,7 @@ fn a_response_may_serve_half_closed_clients(world: &World) {
             );
             wire.ends(Finish::Clean);
         }
-        // A reset is another case.
+        // A reset is tested elsewhere.
         let mut wire = served.host.connect();
         let inlet = begun(&served, &mut wire, path);
         wire.finish();
@@ -307,7 +308,7 @@ fn what_is_there_reaches_a_half_closed_client(world: &World) {
     }
 }
 
-/// A client that half-closes and reads slowly: while there is output for it, it has not left.
+/// A client that half-closes and reads slowly counts as connected while there is output for it.
 fn what_is_not_taken_yet_is_no_pause(world: &World) {
     let served = serve(world);
     let body = bytes(1 << 20);

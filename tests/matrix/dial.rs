@@ -14,50 +14,50 @@ use uncork::{
 };
 
 use crate::{
-    dialing::{Dialing, secured, speaker, to},
+    dialing::{Dialing, echo_client, secured, to},
     upgrading::echo,
     wire::PATIENCE,
-    world::{World, bytes, identity, telling},
+    world::{World, bytes, identity, report_channel},
 };
 
 matrix! {
-    an_upgrade_speaks_on_an_outgoing_connection,
+    an_upgrade_works_on_an_outgoing_connection,
     the_facts_of_a_connection,
     over_a_unix_socket,
-    nobody_speaks_and_it_closes_quietly,
+    without_an_upgrade_it_closes_cleanly,
     its_waker_wakes_it,
     a_stream_is_adopted,
-    it_takes_nobodys_place,
-    it_is_told_that_the_server_stops,
-    within_the_grace_connections_are_made,
-    it_ends_with_the_grace,
-    a_loop_goes_on_without_its_guest,
-    a_loop_takes_another_guest,
+    it_does_not_count_toward_the_limit,
+    it_is_notified_that_the_server_stops,
+    connections_are_made_within_the_grace_period,
+    it_ends_with_the_grace_period,
+    a_loop_continues_without_its_connection,
+    a_loop_accepts_another_connection,
 }
 
-fn an_upgrade_speaks_on_an_outgoing_connection(world: &World) {
+fn an_upgrade_works_on_an_outgoing_connection(world: &World) {
     let server = Dialing::on(world);
     let here = server.here();
     let all = bytes(300_000);
-    let told: Vec<_> = (0..3)
+    let reports: Vec<_> = (0..3)
         .map(|_| {
-            let ((tell, told), all) = (channel(), all.clone());
+            let ((report, reports), all) = (channel(), all.clone());
             here.dial(to(world, server.host.addr()), move |result| {
                 result.expect("a connection");
-                Some(speaker(all, tell))
+                Some(echo_client(all, report))
             });
-            told
+            reports
         })
         .collect();
-    for told in told {
-        assert!(told.recv_timeout(PATIENCE).expect("an echo") == all);
+    for reports in reports {
+        assert!(reports.recv_timeout(PATIENCE).expect("an echo") == all);
     }
 }
 
 fn the_facts_of_a_connection(world: &World) {
     let server = Dialing::on(world);
     let here = server.here();
-    let (tell, told) = telling();
+    let (report, reports) = report_channel();
     let (addr, tls) = (server.host.addr(), world.tls);
     here.dial(to(world, addr), move |result| {
         let dialed = result.expect("a connection");
@@ -69,10 +69,10 @@ fn the_facts_of_a_connection(world: &World) {
             assert!(secure.peer_certificate.is_some());
             assert_eq!(dialed.alpn, Some(&b"http/1.1"[..]));
         }
-        tell.send(()).expect("heard");
+        report.send(()).expect("a receiver");
         None
     });
-    told.next();
+    reports.next();
 }
 
 fn over_a_unix_socket(world: &World) {
@@ -86,28 +86,28 @@ fn over_a_unix_socket(world: &World) {
     }
     let peer =
         Server::new().listen(listen).threads(1, |_: &mut Request<'_>| Switch::to("test", echo())).expect("running");
-    let (tell, told) = channel();
+    let (report, reports) = channel();
     here.dial(secured(world, Dial::unix(&path)), move |result| {
         let dialed = result.expect("a connection");
         assert_eq!((*dialed.peer, dialed.local), (PeerAddr::Unix, None));
-        Some(speaker(b"hello".to_vec(), tell))
+        Some(echo_client(b"hello".to_vec(), report))
     });
-    assert_eq!(told.recv_timeout(PATIENCE).expect("an echo"), b"hello");
+    assert_eq!(reports.recv_timeout(PATIENCE).expect("an echo"), b"hello");
     peer.stop().expect("in order");
     std::fs::remove_file(&path).expect("removed");
 }
 
-fn nobody_speaks_and_it_closes_quietly(world: &World) {
+fn without_an_upgrade_it_closes_cleanly(world: &World) {
     let server = Dialing::on(world);
     let here = server.here();
-    let (tell, ends) = telling();
+    let (report, ends) = report_channel();
     let addr = server.host.addr();
     let peer = TcpListener::bind("127.0.0.1:0").expect("bound");
     // Over TLS our server checks the end: it distinguishes a truncated stream from a close.
     let dial = if world.tls { to(world, addr) } else { Dial::tcp(peer.local_addr().expect("an address")) };
     here.dial(dial, move |result| {
         result.expect("a connection");
-        tell.send(()).expect("heard");
+        report.send(()).expect("a receiver");
         None
     });
     ends.next();
@@ -121,16 +121,16 @@ fn nobody_speaks_and_it_closes_quietly(world: &World) {
 fn its_waker_wakes_it(world: &World) {
     let server = Dialing::on(world);
     let here = server.here();
-    let ((give, wakers), (tell, calls)) = (telling::<Waker>(), telling::<Events>());
+    let ((give, wakers), (report, calls)) = (report_channel::<Waker>(), report_channel::<Events>());
     here.dial(to(world, server.host.addr()), move |result| {
         let waker = result.expect("a connection").waker();
         // Before its first call: the event is remembered.
         waker.wake();
-        give.send(waker).expect("heard");
+        give.send(waker).expect("a receiver");
         let mut count = 0;
         Some(Box::new(move |io: &mut Io<'_>| {
             count += 1;
-            tell.send(io.events()).expect("heard");
+            report.send(io.events()).expect("a receiver");
             if count == 3 { EventMask::TERMINATE } else { EventMask::EXTERNAL }
         }))
     });
@@ -155,53 +155,53 @@ fn a_stream_is_adopted(world: &World) {
     // period.
     drop(server);
     let (_, other) = UnixStream::pair().expect("a pair");
-    let dropped = telling::<()>();
-    let (kept, told) = dropped;
+    let dropped = report_channel::<()>();
+    let (kept, reports) = dropped;
     here.adopt_upgrade(other, move |_: &mut Io<'_>| {
         let _ = &kept;
         EventMask::TERMINATE
     })
     .expect_err("no listener");
-    assert!(told.is_over(), "an upgrade that cannot be used is dropped");
+    assert!(reports.is_over(), "an upgrade that cannot be used is dropped");
 }
 
 /// It does not count toward the limit of connections.
-fn it_takes_nobodys_place(world: &World) {
+fn it_does_not_count_toward_the_limit(world: &World) {
     let server = Dialing::within(world, Limits { connections: 1, connections_per_address: 1, ..Limits::default() });
     let here = server.here();
     let peer = TcpListener::bind("127.0.0.1:0").expect("bound");
-    let (tell, told) = telling();
+    let (report, reports) = report_channel();
     for _ in 0..3 {
-        let tell = tell.clone();
+        let report = report.clone();
         here.dial(Dial::tcp(peer.local_addr().expect("an address")), move |result| {
             result.expect("a connection");
-            tell.send(()).expect("heard");
+            report.send(()).expect("a receiver");
             Some(Box::new(|_: &mut Io<'_>| EventMask::READ))
         });
-        told.next();
+        reports.next();
     }
-    // One connection is still allowed; when that ends, still only one.
+    // One connection is still allowed, and another one when that has ended.
     let mut wire = server.host.connect();
     server.of(&mut wire);
     drop(wire);
     server.here();
 }
 
-fn patient(tell: std::sync::mpsc::Sender<Events>) -> Box<dyn Upgrade> {
+fn until_stopped(report: std::sync::mpsc::Sender<Events>) -> Box<dyn Upgrade> {
     Box::new(move |io: &mut Io<'_>| {
-        tell.send(io.events()).expect("heard");
+        report.send(io.events()).expect("a receiver");
         if io.events().is_stopping() { EventMask::TERMINATE } else { EventMask::READ }
     })
 }
 
-fn it_is_told_that_the_server_stops(world: &World) {
+fn it_is_notified_that_the_server_stops(world: &World) {
     let server = Dialing::on(world);
     let here = server.here();
     let peer = Dialing::on(world);
-    let (tell, calls) = telling();
+    let (report, calls) = report_channel();
     here.dial(to(world, peer.host.addr()), move |result| {
         result.expect("a connection");
-        Some(patient(tell))
+        Some(until_stopped(report))
     });
     assert!(!calls.next().is_stopping());
     server.host.stopper.shutdown(PATIENCE * 2);
@@ -209,7 +209,7 @@ fn it_is_told_that_the_server_stops(world: &World) {
     server.host.ends();
 }
 
-/// Hands out its tickets and loops, and reports that it stops.
+/// Reports its tickets and loops, and that it stops.
 #[derive(Clone)]
 struct Waiting {
     requests: std::sync::mpsc::Sender<(LoopHandle, Ticket)>,
@@ -218,7 +218,7 @@ struct Waiting {
 
 impl Handler for Waiting {
     fn request(&mut self, req: &mut Request<'_>) -> Action {
-        self.requests.send((req.loop_handle(), req.ticket())).expect("heard");
+        self.requests.send((req.loop_handle(), req.ticket())).expect("a receiver");
         Action::Suspend
     }
 
@@ -227,21 +227,21 @@ impl Handler for Waiting {
     }
 }
 
-fn within_the_grace_connections_are_made(world: &World) {
+fn connections_are_made_within_the_grace_period(world: &World) {
     let peer = Dialing::on(world);
-    let ((requests, asked), (stopping, stopped)) = (telling(), telling());
+    let ((requests, suspended), (stopping, stopped)) = (report_channel(), report_channel());
     let host = world.serve(Waiting { requests, stopping });
     let mut wire = host.connect();
     wire.request("GET /", &[]);
-    let (here, ticket) = asked.next();
+    let (here, ticket) = suspended.next();
     host.stopper.shutdown(PATIENCE * 2);
     stopped.next();
-    let (tell, calls) = telling();
+    let (report, calls) = report_channel();
     here.dial(to(world, peer.host.addr()), move |result| {
         result.expect("a connection");
         Some(Box::new(move |io: &mut Io<'_>| {
-            // What it learns in its first call.
-            tell.send(io.events()).expect("heard");
+            // The first call has the event.
+            report.send(io.events()).expect("a receiver");
             EventMask::TERMINATE
         }))
     });
@@ -251,16 +251,16 @@ fn within_the_grace_connections_are_made(world: &World) {
     host.ends();
 }
 
-fn it_ends_with_the_grace(world: &World) {
+fn it_ends_with_the_grace_period(world: &World) {
     let server = Dialing::on(world);
     let here = server.here();
     let peer = Dialing::on(world);
-    let ((tell, calls), (alive, dropped)) = (telling(), telling::<()>());
+    let ((report, calls), (guard, dropped)) = (report_channel(), report_channel::<()>());
     here.dial(to(world, peer.host.addr()), move |result| {
         result.expect("a connection");
         Some(Box::new(move |io: &mut Io<'_>| {
-            let _ = &alive;
-            tell.send(io.events()).expect("heard");
+            let _ = &guard;
+            report.send(io.events()).expect("a receiver");
             EventMask::READ
         }))
     });
@@ -272,44 +272,44 @@ fn it_ends_with_the_grace(world: &World) {
 }
 
 /// Also with one thread per connection: the thread has no request to serve, but turns its loop.
-fn a_loop_goes_on_without_its_guest(world: &World) {
+fn a_loop_continues_without_its_connection(world: &World) {
     let server = Dialing::on(world);
     let here = server.here();
-    let (tell, told) = telling::<Moment>();
+    let (report, reports) = report_channel::<Moment>();
     for delay in [0, 20] {
-        let tell = tell.clone();
-        here.after(Duration::from_millis(delay), move |now| tell.send(now).expect("heard"));
-        told.next();
+        let report = report.clone();
+        here.after(Duration::from_millis(delay), move |now| report.send(now).expect("a receiver"));
+        reports.next();
     }
-    let (tell, told) = channel();
+    let (report, reports) = channel();
     here.dial(to(world, server.host.addr()), move |result| {
         result.expect("a connection");
-        Some(speaker(b"hello".to_vec(), tell))
+        Some(echo_client(b"hello".to_vec(), report))
     });
-    assert_eq!(told.recv_timeout(PATIENCE).expect("an echo"), b"hello");
+    assert_eq!(reports.recv_timeout(PATIENCE).expect("an echo"), b"hello");
 }
 
 /// A loop with outgoing connections is used again for inbound ones; neither disturbs the other.
-fn a_loop_takes_another_guest(world: &World) {
+fn a_loop_accepts_another_connection(world: &World) {
     let server = Dialing::on(world);
     let here = server.here();
     let peer = TcpListener::bind("127.0.0.1:0").expect("bound");
-    let (tell, calls) = telling();
+    let (report, calls) = report_channel();
     here.dial(Dial::tcp(peer.local_addr().expect("an address")), move |result| {
         result.expect("a connection");
         Some(Box::new(move |io: &mut Io<'_>| {
-            tell.send((io.rx.bytes().to_vec(), io.rx.state())).expect("heard");
+            report.send((io.rx.bytes().to_vec(), io.rx.state())).expect("a receiver");
             io.rx.consume(usize::MAX);
             if io.rx.state() == ReadState::Open { EventMask::READ } else { EventMask::TERMINATE }
         }))
     });
     let (mut stream, _): (TcpStream, _) = peer.accept().expect("a connection");
     assert_eq!(calls.next(), (Vec::new(), ReadState::Open));
-    // The earlier ones stay, so that all loops are used.
-    let mut guests = Vec::new();
+    // Earlier connections stay open, so that all loops are used.
+    let mut inbound = Vec::new();
     let found = (0..64).any(|_| {
-        guests.push(server.host.connect());
-        guests.last_mut().is_some_and(|guest| server.of(guest) == here)
+        inbound.push(server.host.connect());
+        inbound.last_mut().is_some_and(|wire| server.of(wire) == here)
     });
     assert!(found, "the loop is not used again");
     stream.write_all(b"still here").expect("sent");

@@ -12,18 +12,18 @@ use uncork::{Dial, DialError, TlsClient};
 use crate::{
     dialing::{Dialing, fails, to, trust, try_dial},
     wire::PATIENCE,
-    world::{World, telling},
+    world::{World, report_channel},
 };
 
 matrix! {
-    nobody_listens,
+    no_listener,
     no_such_socket,
-    a_peer_that_never_answers,
-    a_peer_that_hangs_up,
-    a_peer_has_to_prove_its_name,
-    a_peer_that_nobody_vouches_for,
-    a_peer_that_does_not_speak_tls,
-    a_name_that_nobody_can_have,
+    a_peer_that_never_responds,
+    a_peer_that_closes,
+    a_peer_must_prove_its_name,
+    an_untrusted_certificate,
+    a_peer_without_tls,
+    an_invalid_name,
     a_loop_that_has_ended,
     a_loop_that_ends_meanwhile,
     a_panic_ends_the_connection_alone,
@@ -31,7 +31,7 @@ matrix! {
 
 const SOON: Duration = Duration::from_millis(100);
 
-fn nobody_listens(world: &World) {
+fn no_listener(world: &World) {
     let server = Dialing::on(world);
     let here = server.here();
     let addr = {
@@ -67,7 +67,7 @@ fn deaf() -> (Socket, SocketAddr, Vec<Socket>) {
 }
 
 /// Without TLS it does not connect; with TLS it does, and sends nothing.
-fn a_peer_that_never_answers(world: &World) {
+fn a_peer_that_never_responds(world: &World) {
     let server = Dialing::on(world);
     let here = server.here();
     let silent = TcpListener::bind("127.0.0.1:0").expect("bound");
@@ -78,41 +78,41 @@ fn a_peer_that_never_answers(world: &World) {
     assert!(server.host.turns() < 100, "a loop that waits sleeps");
 }
 
-fn a_peer_that_hangs_up(world: &World) {
+fn a_peer_that_closes(world: &World) {
     let server = Dialing::on(world);
     let here = server.here();
     let peer = TcpListener::bind("127.0.0.1:0").expect("bound");
-    let told = try_dial(&here, to(world, peer.local_addr().expect("an address")));
+    let reports = try_dial(&here, to(world, peer.local_addr().expect("an address")));
     let (mut stream, _) = peer.accept().expect("a connection");
     stream.set_read_timeout(Some(PATIENCE)).expect("set");
     if world.tls {
-        // Its first bytes are read, so that closing is not a reset.
+        // The first bytes are read, so that closing is not a reset.
         let _ = stream.read(&mut [0; 4096]).expect("a hello");
     }
     drop(stream);
-    match told.recv_timeout(PATIENCE).expect("called") {
+    match reports.recv_timeout(PATIENCE).expect("called") {
         Ok(()) => assert!(!world.tls),
         Err(error) => assert!(world.tls && error.to_string().contains("closed the connection"), "{error}"),
     }
 }
 
 #[track_caller]
-fn says(error: &DialError, words: &str) {
-    assert!(matches!(error, DialError::Tls(_)) && error.to_string().contains(words), "{error}");
+fn is_tls_error(error: &DialError, text: &str) {
+    assert!(matches!(error, DialError::Tls(_)) && error.to_string().contains(text), "{error}");
 }
 
-fn a_peer_has_to_prove_its_name(world: &World) {
+fn a_peer_must_prove_its_name(world: &World) {
     let server = Dialing::on(world);
     let here = server.here();
     if world.tls {
         for name in ["example.org", "127.0.0.1"] {
-            says(&fails(&here, to(world, server.host.addr()).tls(&trust(), name)), "another name");
+            is_tls_error(&fails(&here, to(world, server.host.addr()).tls(&trust(), name)), "another name");
         }
     }
     server.here();
 }
 
-fn a_peer_that_nobody_vouches_for(world: &World) {
+fn an_untrusted_certificate(world: &World) {
     let server = Dialing::on(world);
     let here = server.here();
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
@@ -124,19 +124,19 @@ fn a_peer_that_nobody_vouches_for(world: &World) {
     server.here();
 }
 
-fn a_peer_that_does_not_speak_tls(world: &World) {
+fn a_peer_without_tls(world: &World) {
     let server = Dialing::on(world);
     let here = server.here();
     let peer = TcpListener::bind("127.0.0.1:0").expect("bound");
     let dial = Dial::tcp(peer.local_addr().expect("an address")).timeout(PATIENCE).tls(&trust(), "localhost");
-    let told = try_dial(&here, dial);
+    let reports = try_dial(&here, dial);
     let (mut stream, _) = peer.accept().expect("a connection");
     let _ = stream.read(&mut [0; 4096]).expect("a hello");
     stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").expect("sent");
-    says(&told.recv_timeout(PATIENCE).expect("called").expect_err("no TLS"), "plain text");
+    is_tls_error(&reports.recv_timeout(PATIENCE).expect("called").expect_err("no TLS"), "plain text");
 }
 
-fn a_name_that_nobody_can_have(world: &World) {
+fn an_invalid_name(world: &World) {
     let server = Dialing::on(world);
     let error = fails(&server.here(), Dial::tcp(server.host.addr()).tls(&trust(), "not a name"));
     assert!(matches!(&error, DialError::BadName(name) if name == "not a name"), "{error:?}");
@@ -146,9 +146,9 @@ fn a_loop_that_has_ended(world: &World) {
     let server = Dialing::on(world);
     let (here, addr) = (server.here(), server.host.addr());
     drop(server);
-    let told = try_dial(&here, to(world, addr));
+    let reports = try_dial(&here, to(world, addr));
     // Before `dial` has returned.
-    assert!(matches!(told.try_recv(), Ok(Err(DialError::LoopEnded))));
+    assert!(matches!(reports.try_recv(), Ok(Err(DialError::LoopEnded))));
 }
 
 fn a_loop_that_ends_meanwhile(world: &World) {
@@ -157,10 +157,10 @@ fn a_loop_that_ends_meanwhile(world: &World) {
     let silent = TcpListener::bind("127.0.0.1:0").expect("bound");
     let deaf = deaf();
     let addr = if world.tls { silent.local_addr().expect("an address") } else { deaf.1 };
-    let (tell, told) = telling::<()>();
+    let (report, reports) = report_channel::<()>();
     let pending = try_dial(&here, to(world, addr));
-    here.after(Duration::ZERO, move |_| tell.send(()).expect("heard"));
-    told.next();
+    here.after(Duration::ZERO, move |_| report.send(()).expect("a receiver"));
+    reports.next();
     server.host.stopper.stop_now();
     server.host.ends();
     assert!(matches!(pending.try_recv(), Ok(Err(DialError::LoopEnded))));
@@ -175,8 +175,8 @@ fn a_panic_ends_the_connection_alone(world: &World) {
     stream.set_read_timeout(Some(PATIENCE)).expect("set");
     assert_eq!(stream.read(&mut [0; 1]).map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
     here.dial(Dial::unix("/nowhere"), |_| panic!("on purpose"));
-    let (tell, told) = telling();
-    here.after(Duration::ZERO, move |_| tell.send(()).expect("heard"));
-    told.next();
+    let (report, reports) = report_channel();
+    here.after(Duration::ZERO, move |_| report.send(()).expect("a receiver"));
+    reports.next();
     server.here();
 }

@@ -12,13 +12,13 @@ use uncork::{
 use crate::{
     upgrading::echo,
     wire::{PATIENCE, UPGRADE},
-    world::{Host, Told, World, identity, telling},
+    world::{Host, Reports, World, identity, report_channel},
 };
 
 /// A server that echoes to clients that upgrade, and responds to `GET /` after it has given its loop to the test.
 pub(crate) struct Dialing {
     pub(crate) host: Host,
-    loops: Told<LoopHandle>,
+    loops: Reports<LoopHandle>,
 }
 
 impl Dialing {
@@ -27,18 +27,18 @@ impl Dialing {
     }
 
     pub(crate) fn within(world: &World, limits: Limits) -> Self {
-        let (tell, loops) = telling();
+        let (report, loops) = report_channel();
         let host = world.serve_within(limits, move |req: &mut Request<'_>| -> uncork::Action {
             if req.wants_upgrade("test") {
                 return Switch::to("test", echo()).into();
             }
-            tell.send(req.loop_handle()).expect("heard");
+            report.send(req.loop_handle()).expect("a receiver");
             Response::text("here").into()
         });
         Self { host, loops }
     }
 
-    /// Returns a loop of the server, whose client has left.
+    /// Returns a loop of the server. Its client has disconnected.
     pub(crate) fn here(&self) -> LoopHandle {
         let mut wire = self.host.connect();
         wire.request("GET /", &[]).answer().is(200);
@@ -52,7 +52,7 @@ impl Dialing {
     }
 }
 
-/// The TLS settings for dialing a server of this world.
+/// Returns the dial for a server of this world.
 pub(crate) fn to(world: &World, addr: SocketAddr) -> Dial {
     secured(world, Dial::tcp(addr))
 }
@@ -68,29 +68,29 @@ pub(crate) fn trust() -> TlsClient {
 
 /// Dials, and reports the result; sends nothing.
 pub(crate) fn try_dial(here: &LoopHandle, dial: Dial) -> Receiver<Result<(), DialError>> {
-    let (tell, told) = channel();
+    let (report, reports) = channel();
     here.dial(dial, move |result| {
-        tell.send(result.map(|_| ())).expect("heard");
+        report.send(result.map(|_| ())).expect("a receiver");
         None
     });
-    told
+    reports
 }
 
 /// Returns the error with which a dial ends.
 #[track_caller]
 pub(crate) fn fails(here: &LoopHandle, dial: Dial) -> DialError {
-    let told = try_dial(here, dial);
-    let error = told.recv_timeout(PATIENCE).expect("called").expect_err("no connection");
-    assert!(told.recv_timeout(PATIENCE).is_err(), "called once");
+    let reports = try_dial(here, dial);
+    let error = reports.recv_timeout(PATIENCE).expect("called").expect_err("no connection");
+    assert!(reports.recv_timeout(PATIENCE).is_err(), "called once");
     error
 }
 
-/// Uses an echo: requests the upgrade, sends `all`, and reports what comes back behind the response's head.
-pub(crate) fn speaker(all: Vec<u8>, tell: Sender<Vec<u8>>) -> Box<dyn Upgrade> {
+/// Returns a client of an echo: it requests the upgrade, sends `all`, and reports the bytes after the response's head.
+pub(crate) fn echo_client(all: Vec<u8>, report: Sender<Vec<u8>>) -> Box<dyn Upgrade> {
     let all = [UPGRADE.as_bytes(), &all].concat();
-    let (mut said, mut got, mut from) = (0, Vec::new(), None);
+    let (mut sent, mut got, mut from) = (0, Vec::new(), None);
     Box::new(move |io: &mut Io<'_>| {
-        said += io.tx.write(&all[said..]);
+        sent += io.tx.write(&all[sent..]);
         got.extend_from_slice(io.rx.bytes());
         io.rx.consume(usize::MAX);
         if from.is_none() {
@@ -98,9 +98,9 @@ pub(crate) fn speaker(all: Vec<u8>, tell: Sender<Vec<u8>>) -> Box<dyn Upgrade> {
         }
         let whole = from.is_some_and(|from| got.len() - from == all.len() - UPGRADE.len());
         if whole || io.rx.state() != ReadState::Open {
-            tell.send(got.split_off(from.unwrap_or(0))).expect("heard");
+            report.send(got.split_off(from.unwrap_or(0))).expect("a receiver");
             return EventMask::TERMINATE;
         }
-        if said < all.len() { EventMask::READ | EventMask::WRITE } else { EventMask::READ }
+        if sent < all.len() { EventMask::READ | EventMask::WRITE } else { EventMask::READ }
     })
 }

@@ -10,30 +10,30 @@ use uncork::{Action, EndReason, Produced, Request, Response, Tx, h1::Headers};
 
 use crate::{
     wire::{Answer, Finish, request},
-    world::{World, bytes, tell_end, telling},
+    world::{World, bytes, report_channel, report_end},
 };
 
 matrix! {
     keep_alive_reuses_the_connection,
-    pipelined_requests_are_answered_in_order,
+    pipelined_requests_get_responses_in_order,
     pipelined_requests_outlive_a_half_close,
     a_request_ends_when_its_last_byte_is_out,
-    head_says_what_get_would,
-    http_1_0_closes_unless_asked_to_stay,
+    head_has_the_fields_of_get,
+    http_1_0_closes_unless_keep_alive_is_requested,
     a_streamed_body_is_chunked_or_measured_or_ended_by_the_close,
     a_streamed_body_waits_for_its_reader,
     a_body_comes_from_a_file,
     a_shared_body_is_one_allocation,
     a_shared_block_fits_into_a_streamed_body,
-    a_panic_costs_its_connection_a_500_and_nobody_else,
-    a_panic_of_a_producer_breaks_off,
+    a_panic_is_a_500_on_its_own_connection_only,
+    a_panic_of_a_producer_truncates_the_response,
     after_a_bad_request_nothing_is_parsed,
-    a_half_closed_client_gets_its_answer,
-    how_a_request_ended_is_told_once,
+    a_half_closed_client_gets_its_response,
+    the_end_of_a_request_is_reported_once,
     confirm_waits_for_the_last_acknowledgement,
     an_invalid_response_becomes_a_500,
-    a_field_that_may_stand_once_replaces,
-    plain_http_on_a_tls_port_is_told_so,
+    a_singleton_field_replaces,
+    plain_http_on_a_tls_port_gets_a_400,
 }
 
 fn keep_alive_reuses_the_connection(world: &World) {
@@ -46,7 +46,7 @@ fn keep_alive_reuses_the_connection(world: &World) {
     assert!(!other.text().starts_with(conn) && other.get("connection") == Some("close"));
 }
 
-fn pipelined_requests_are_answered_in_order(world: &World) {
+fn pipelined_requests_get_responses_in_order(world: &World) {
     let host = world.serve(|req: &mut Request<'_>| Response::text(req.path().to_owned()));
     let mut wire = host.connect();
     let many: String = (0..500).map(|n| request(&format!("GET /{n}"), &[])).collect();
@@ -70,12 +70,12 @@ fn pipelined_requests_outlive_a_half_close(world: &World) {
     let mut wire = host.connect_narrow();
     wire.send(request("GET /", &[]).repeat(COUNT)).finish();
     for n in 0..COUNT {
-        assert_eq!(wire.answer().body.len(), 60_000, "answer {n}");
+        assert_eq!(wire.answer().body.len(), 60_000, "response {n}");
     }
     wire.ends(Finish::Clean);
 }
 
-fn head_says_what_get_would(world: &World) {
+fn head_has_the_fields_of_get(world: &World) {
     let host = world.serve(|req: &mut Request<'_>| match req.path() {
         "/stream" => Response::stream(|_: &mut Tx<'_>| Produced::End),
         _ => Response::text("four"),
@@ -88,7 +88,7 @@ fn head_says_what_get_would(world: &World) {
     assert_eq!(wire.request("GET /", &[]).answer().text(), "four");
 }
 
-fn http_1_0_closes_unless_asked_to_stay(world: &World) {
+fn http_1_0_closes_unless_keep_alive_is_requested(world: &World) {
     let host = world.serve(|_: &mut Request<'_>| Response::text("old"));
     let mut wire = host.connect();
     let answer = wire.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").answer();
@@ -129,23 +129,23 @@ fn a_streamed_body_is_chunked_or_measured_or_ended_by_the_close(world: &World) {
 }
 
 fn a_streamed_body_waits_for_its_reader(world: &World) {
-    let (tell, told) = telling();
+    let (report, reports) = report_channel();
     let host = world.serve(move |req: &mut Request<'_>| {
-        tell.send(req.waker()).expect("heard");
-        let (mut calls, tell) = (0, tell.clone());
+        report.send(req.waker()).expect("a receiver");
+        let (mut calls, report) = (0, report.clone());
         Response::stream(move |out: &mut Tx<'_>| {
             calls += 1;
             out.write(calls.to_string().as_bytes());
             if calls == 3 {
                 return Produced::End;
             }
-            let _ = tell;
+            let _ = report;
             Produced::Pending
         })
     });
     let mut wire = host.connect();
     wire.request("GET /", &[]).head().is(200);
-    let waker = told.next();
+    let waker = reports.next();
     for n in 1..3 {
         assert_eq!(wire.next_chunk(), n.to_string().as_bytes());
         assert!(wire.is_silent(Duration::from_millis(20)), "it is not called before it is woken");
@@ -176,7 +176,7 @@ fn a_body_comes_from_a_file(world: &World) {
     assert!(wire.request("GET /part", &[]).answer().body == content[7..100_007]);
     wire.request("GET /beyond", &[]).head().is(200);
     let (rest, finish) = wire.until_end();
-    assert!(rest.len() <= 10 && finish == Finish::Reset, "a file that is too short breaks off: {finish:?}");
+    assert!(rest.len() <= 10 && finish == Finish::Reset, "a file that is too short truncates the response: {finish:?}");
 }
 
 fn a_shared_body_is_one_allocation(world: &World) {
@@ -196,7 +196,7 @@ fn a_shared_body_is_one_allocation(world: &World) {
     assert_eq!(Arc::strong_count(&body), 1);
 }
 
-/// However large, if nothing else is pending; never more than the declared length.
+/// A block of any size, if nothing else is pending, within the declared length.
 fn a_shared_block_fits_into_a_streamed_body(world: &World) {
     let block: Arc<[u8]> = bytes(200_000).into();
     let shared = block.clone();
@@ -216,10 +216,10 @@ fn a_shared_block_fits_into_a_streamed_body(world: &World) {
     }
 }
 
-fn a_panic_costs_its_connection_a_500_and_nobody_else(world: &World) {
-    let (tell, ended) = telling();
+fn a_panic_is_a_500_on_its_own_connection_only(world: &World) {
+    let (report, ended) = report_channel();
     let host = world.serve(move |req: &mut Request<'_>| {
-        tell_end(req, &tell);
+        report_end(req, &report);
         assert_eq!(req.path(), "/", "on purpose");
         Response::text("fine")
     });
@@ -227,7 +227,7 @@ fn a_panic_costs_its_connection_a_500_and_nobody_else(world: &World) {
     good.request("GET /", &[]).answer().is(200);
     let answer = bad.request("GET /bad", &[]).answer();
     assert_eq!(answer.is(500).get("connection"), Some("close"));
-    says_why_in_debug_builds(&answer, "panicked");
+    names_the_cause_in_debug_builds(&answer, "panicked");
     bad.ends(Finish::Clean);
     good.request("GET /", &[]).answer().is(200);
     host.connect().request("GET /", &[]).answer().is(200);
@@ -235,10 +235,10 @@ fn a_panic_costs_its_connection_a_500_and_nobody_else(world: &World) {
     assert_eq!(ended.rest().len(), 4);
 }
 
-fn a_panic_of_a_producer_breaks_off(world: &World) {
-    let (tell, ended) = telling();
+fn a_panic_of_a_producer_truncates_the_response(world: &World) {
+    let (report, ended) = report_channel();
     let host = world.serve(move |req: &mut Request<'_>| {
-        tell_end(req, &tell);
+        report_end(req, &report);
         let mut first = true;
         Response::stream(move |out: &mut Tx<'_>| {
             assert!(std::mem::take(&mut first), "on purpose");
@@ -247,16 +247,16 @@ fn a_panic_of_a_producer_breaks_off(world: &World) {
         })
     });
     let answer = host.connect().request("GET /", &[]).try_answer();
-    assert!(answer.is_err(), "not to be taken for the whole");
+    assert!(answer.is_err(), "a truncated response is an error");
     assert_eq!(ended.next().reason, EndReason::Panicked);
     drop(host);
     assert_eq!(ended.rest().len(), 0);
 }
 
 fn after_a_bad_request_nothing_is_parsed(world: &World) {
-    let (tell, seen) = telling();
+    let (report, received) = report_channel();
     let host = world.serve(move |req: &mut Request<'_>| {
-        tell.send(req.path().to_owned()).expect("heard");
+        report.send(req.path().to_owned()).expect("a receiver");
         Response::text("fine")
     });
     let smuggled = request("GET /smuggled", &[]);
@@ -272,11 +272,11 @@ fn after_a_bad_request_nothing_is_parsed(world: &World) {
         assert_eq!(wire.answer().is(400).get("connection"), Some("close"));
         let _ = wire.try_send(&smuggled);
         wire.cut().ends(Finish::Clean);
-        assert_eq!((seen.next().as_str(), seen.rest().len()), ("/first", 0));
+        assert_eq!((received.next().as_str(), received.rest().len()), ("/first", 0));
     }
 }
 
-fn a_half_closed_client_gets_its_answer(world: &World) {
+fn a_half_closed_client_gets_its_response(world: &World) {
     let host = world.serve(|_: &mut Request<'_>| Response::text("yes"));
     let mut wire = host.connect();
     wire.send(request("GET /", &[])).finish();
@@ -291,10 +291,10 @@ fn a_half_closed_client_gets_its_answer(world: &World) {
     host.connect().finish().ends(Finish::Clean);
 }
 
-fn how_a_request_ended_is_told_once(world: &World) {
-    let (tell, ended) = telling();
+fn the_end_of_a_request_is_reported_once(world: &World) {
+    let (report, ended) = report_channel();
     let host = world.serve(move |req: &mut Request<'_>| {
-        tell_end(req, &tell);
+        report_end(req, &report);
         match req.path() {
             "/answered" => Response::text("12345").into(),
             "/aborted" => Action::Abort,
@@ -321,9 +321,9 @@ fn how_a_request_ended_is_told_once(world: &World) {
 
 fn confirm_waits_for_the_last_acknowledgement(world: &World) {
     const ALL: u64 = 8 << 20;
-    let (tell, ended) = telling();
+    let (report, ended) = report_channel();
     let host = world.serve(move |req: &mut Request<'_>| {
-        tell_end(req, &tell);
+        report_end(req, &report);
         Response::new(200).body(vec![b'x'; ALL as usize]).wait_for_ack()
     });
     let mut wire = host.connect_narrow();
@@ -348,16 +348,16 @@ fn an_invalid_response_becomes_a_500(world: &World) {
     ] {
         let answer = wire.request(path, &[]).answer();
         assert!(answer.is(500).get("set-cookie").is_none());
-        says_why_in_debug_builds(&answer, reason);
+        names_the_cause_in_debug_builds(&answer, reason);
     }
-    // HEAD receives that head, and the connection stays in step.
+    // HEAD receives that head, and the connection can be used again.
     let head = wire.request("HEAD /split", &[]).head();
     assert!(head.is(500).get("set-cookie").is_none());
     wire.request("GET /split", &[]).answer().is(500);
 }
 
 /// A response that cannot be what the application intended. In release builds clients see no error.
-pub(super) fn says_why_in_debug_builds(answer: &Answer, reason: &str) {
+pub(super) fn names_the_cause_in_debug_builds(answer: &Answer, reason: &str) {
     let text = std::str::from_utf8(&answer.body).expect("text");
     if cfg!(debug_assertions) {
         assert!(text.contains(reason), "{text:?}");
@@ -367,7 +367,7 @@ pub(super) fn says_why_in_debug_builds(answer: &Answer, reason: &str) {
     }
 }
 
-fn a_field_that_may_stand_once_replaces(world: &World) {
+fn a_singleton_field_replaces(world: &World) {
     let host = world.serve(|_: &mut Request<'_>| {
         Response::text("<p>")
             .header("content-type", "text/html")
@@ -382,21 +382,21 @@ fn a_field_that_may_stand_once_replaces(world: &World) {
     assert_eq!((all("content-type"), all("set-cookie"), all("etag")), (1, 2, 2));
 }
 
-fn plain_http_on_a_tls_port_is_told_so(world: &World) {
+fn plain_http_on_a_tls_port_gets_a_400(world: &World) {
     let host = world.serve(|_: &mut Request<'_>| Response::text("fine"));
     let answer = host.connect_plain().request("GET /", &[]).answer();
     answer.is(if world.tls { 400 } else { 200 });
 }
 
-/// Over TLS, also when its last part was encrypted already and the socket was full.
+/// Over TLS, this includes bytes that were encrypted already when the socket was full.
 fn a_request_ends_when_its_last_byte_is_out(world: &World) {
-    let (tell, ended) = telling();
+    let (report, ended) = report_channel();
     let host = world.serve(move |req: &mut Request<'_>| {
-        tell_end(req, &tell);
+        report_end(req, &report);
         let size = req.path()[1..].parse().expect("a number");
         Response::new(200).body(vec![b'x'; size])
     });
-    // How much fits without a reader: around that size, the tail waits in the transport alone.
+    // Searches for the size that fits without a reader: near it, only the transport holds the rest.
     let (mut fits, mut waits) = (0, 4 << 20);
     while waits - fits > 8 * 1024 {
         let size = (fits + waits) / 2;

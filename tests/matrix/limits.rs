@@ -15,24 +15,24 @@ use uncork::{
 
 use crate::{
     wire::{Finish, request},
-    world::{Host, Told, World, tell_end, telling},
+    world::{Host, Reports, World, report_channel, report_end},
 };
 
 matrix! {
     one_connection_too_many_from_an_address_is_closed,
     four_addresses_do_not_take_all_connections,
-    one_connection_too_many_waits_for_a_place,
+    one_connection_too_many_waits_for_an_end,
     stalled_downloads_of_one_address_do_not_take_all_buffers,
-    a_peer_may_be_turned_away,
+    a_peer_may_be_rejected,
     a_head_too_large_is_a_431,
     a_target_too_long_is_a_414,
     a_slow_head_is_a_408,
     an_idle_connection_is_closed,
     a_body_that_stops_coming_is_a_408,
     a_body_that_drips_is_a_408,
-    an_upload_may_have_another_patience,
-    who_is_pushed_back_is_not_timed_out,
-    a_peer_that_does_not_read_is_given_up,
+    an_upload_may_have_another_timeout,
+    back_pressure_is_not_a_timeout,
+    a_peer_that_does_not_read_times_out,
     a_slow_reader_is_waited_for,
     a_reader_below_the_least_rate_is_given_up,
     the_last_request_closes,
@@ -54,9 +54,9 @@ impl Handler for Plain {
     }
 }
 
-fn plain(world: &World, limits: Limits) -> (Host, Told<EndReason>) {
-    let (tell, closed) = telling();
-    (world.serve_within(limits, Plain(tell)), closed)
+fn plain(world: &World, limits: Limits) -> (Host, Reports<EndReason>) {
+    let (report, closed) = report_channel();
+    (world.serve_within(limits, Plain(report)), closed)
 }
 
 fn is_served(host: &Host) -> bool {
@@ -80,7 +80,7 @@ fn one_connection_too_many_from_an_address_is_closed(world: &World) {
     assert!(is_served(&host), "its slot is free again");
 }
 
-/// The four addresses have as much as they may, and another address is still served.
+/// Four addresses use their full share, and another address is still served.
 fn four_addresses_do_not_take_all_connections(world: &World) {
     let (host, _closed) = plain(world, Limits { connections: 24, connections_per_address: 6, ..Limits::default() });
     let mut wires = Vec::new();
@@ -99,7 +99,7 @@ fn four_addresses_do_not_take_all_connections(world: &World) {
     other.request("GET /", &[]).answer().is(200);
 }
 
-fn one_connection_too_many_waits_for_a_place(world: &World) {
+fn one_connection_too_many_waits_for_an_end(world: &World) {
     let limits = Limits { connections: 2, connections_per_address: usize::MAX, ..Limits::default() };
     let (host, closed) = plain(world, limits);
     for _ in 0..3 {
@@ -108,9 +108,9 @@ fn one_connection_too_many_waits_for_a_place(world: &World) {
             wire.request("GET /", &[]).answer().is(200);
         }
         std::thread::scope(|scope| {
-            let (host, (tell, served)) = (host.address(), telling());
+            let (host, (report, served)) = (host.address(), report_channel());
             scope.spawn(move || {
-                tell.send(host.connect().request("GET /", &[]).answer().status).expect("heard");
+                report.send(host.connect().request("GET /", &[]).answer().status).expect("a receiver");
             });
             assert!(served.is_silent(Duration::from_millis(50)), "there is no slot");
             drop(wires);
@@ -122,7 +122,7 @@ fn one_connection_too_many_waits_for_a_place(world: &World) {
     }
 }
 
-/// Has much to send.
+/// Sends a long response.
 #[derive(Clone)]
 struct Large(Arc<[u8]>);
 
@@ -143,7 +143,7 @@ fn stalled_downloads_of_one_address_do_not_take_all_buffers(world: &World) {
         wire.send(request(&format!("GET {path}"), &[]));
         wire
     };
-    // A client that does not read for a while, as a paused download.
+    // A client that does not read for a while, like a paused download.
     let mut paused = ask(3, "/large");
     // More than there are buffers, with two loops as well.
     let stalled: Vec<_> = (0..48).map(|_| ask(2, "/large")).collect();
@@ -170,7 +170,7 @@ impl Handler for Choosy {
     }
 }
 
-fn a_peer_may_be_turned_away(world: &World) {
+fn a_peer_may_be_rejected(world: &World) {
     let host = world.serve(Choosy(Arc::default()));
     assert!(is_served(&host) && !is_served(&host) && is_served(&host));
 }
@@ -214,7 +214,7 @@ fn an_idle_connection_is_closed(world: &World) {
     assert_eq!(closed.next(), EndReason::TimedOut(Timeout::Idle));
 }
 
-/// Discards the body; or takes nothing of it until it is woken, which is late.
+/// Discards the body, or consumes nothing until it is woken late.
 struct Sink {
     late: bool,
     patience: Option<Duration>,
@@ -234,10 +234,10 @@ impl Upload for Sink {
     }
 }
 
-fn sink(world: &World, limits: Limits) -> (Host, Told<uncork::RequestEnd>) {
-    let (tell, ended) = telling();
+fn sink(world: &World, limits: Limits) -> (Host, Reports<uncork::RequestEnd>) {
+    let (report, ended) = report_channel();
     let host = world.serve_within(limits, move |req: &mut Request<'_>| {
-        tell_end(req, &tell);
+        report_end(req, &report);
         let late = req.path() == "/late";
         if late {
             let waker = req.waker();
@@ -277,7 +277,7 @@ fn a_body_that_drips_is_a_408(world: &World) {
     wire.answer().is(408);
 }
 
-fn an_upload_may_have_another_patience(world: &World) {
+fn an_upload_may_have_another_timeout(world: &World) {
     let (host, ended) = sink(world, Limits { body_timeout: SHORT, min_rate: 1_000_000, ..Limits::default() });
     let mut wire = host.connect();
     wire.request("POST /patient", &["Content-Length: 3"]);
@@ -293,17 +293,17 @@ fn an_upload_may_have_another_patience(world: &World) {
     assert_eq!(ended.next().reason, EndReason::TimedOut(Timeout::Body));
 }
 
-fn who_is_pushed_back_is_not_timed_out(world: &World) {
+fn back_pressure_is_not_a_timeout(world: &World) {
     let (host, _) = sink(world, Limits { body_timeout: SHORT, ..Limits::default() });
     let mut wire = host.connect();
     assert_eq!(wire.post("/late", &[], b"it waits").answer().is(200).text(), "all of it");
 }
 
 /// Makes a body without an end.
-fn endless(world: &World, limits: Limits) -> (Host, Told<uncork::RequestEnd>) {
-    let (tell, ended) = telling();
+fn endless(world: &World, limits: Limits) -> (Host, Reports<uncork::RequestEnd>) {
+    let (report, ended) = report_channel();
     let host = world.serve_within(limits, move |req: &mut Request<'_>| {
-        tell_end(req, &tell);
+        report_end(req, &report);
         Response::stream(|out: &mut Tx<'_>| {
             out.write(&[b'x'; 16 * 1024]);
             Produced::More
@@ -312,7 +312,7 @@ fn endless(world: &World, limits: Limits) -> (Host, Told<uncork::RequestEnd>) {
     (host, ended)
 }
 
-fn a_peer_that_does_not_read_is_given_up(world: &World) {
+fn a_peer_that_does_not_read_times_out(world: &World) {
     let (host, ended) = endless(world, Limits { send_timeout: SHORT, ..Limits::default() });
     let mut wire = host.connect_narrow();
     wire.request("GET /", &[]);

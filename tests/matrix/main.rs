@@ -1,7 +1,7 @@
-//! One test body, every mode, every transport: a promise must hold for all six combinations.
+//! One test body, every mode, every transport: a property must hold for all six combinations.
 //!
 //! A test is a function of a [`World`](world::World); `matrix!` makes six tests of it. Nothing here sleeps: tests
-//! wait for reports from the server (`world::telling`), with a timeout that only a hang reaches.
+//! wait for reports from the server (`world::report_channel`), with a timeout that only a hang reaches.
 
 #[path = "../support/wire.rs"]
 mod wire;

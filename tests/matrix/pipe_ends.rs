@@ -20,7 +20,7 @@ matrix! {
     a_receiver_that_leaves_in_the_middle_takes_nothing_along,
     a_receiver_that_leaves_during_a_pause_has_had_all_that_came,
     a_sender_that_leaves_in_the_middle_leaves_nothing_behind,
-    what_stalls_holds_one_pipe_and_no_more,
+    a_stalled_body_holds_at_most_one_pipe,
 }
 
 const ROOM: usize = 256 * 1024;
@@ -31,7 +31,7 @@ fn serve(world: &World) -> Served {
     serve_within(world, ROOM, Limits::default())
 }
 
-/// With none, one, or enough pipes of the system.
+/// The numbers of pipes of the system: none, one, enough.
 fn serve_each(world: &World) -> [Served; 3] {
     [0, 1, 100].map(|kernel_pipes| serve_within(world, ROOM, Limits { kernel_pipes, ..Limits::default() }))
 }
@@ -90,7 +90,7 @@ fn a_fast_body_that_pauses_arrives_as_far_as_it_came(world: &World) {
         let (body, mut to, mut from) = (bytes(LONG), served.receiver(), served.host.connect());
         from.request("POST /", &[&format!("Content-Length: {LONG}")]);
         to.head().is(200);
-        // Fast, and then in smaller pieces than those of a fast body.
+        // First fast, then in smaller pieces than those of a fast body.
         let mut at = 0;
         for piece in [6_000_001, 1, 70_000, 1_000_000, 100, LONG - 7_070_102] {
             let piece = &body[at..at + piece];
@@ -172,7 +172,7 @@ fn a_receiver_that_leaves_in_the_middle_takes_nothing_along(world: &World) {
 }
 
 /// Also where the sender's loop itself writes spliced data to the receiver's socket. Nothing more is sent: only the
-/// end of its stream shows that the receiver has left.
+/// end of its stream shows that the receiver has disconnected.
 fn a_receiver_that_leaves_during_a_pause_has_had_all_that_came(world: &World) {
     let body = bytes(LONG);
     let (first, second) = (3_000_001, 1_000_000);
@@ -213,7 +213,7 @@ fn a_receiver_that_leaves_during_a_pause_has_had_all_that_came(world: &World) {
             assert_eq!((end.reason, end.written), (EndReason::PeerClosed, all as u64), "{way}");
             assert_eq!(served.moved().pop(), Some((all as u64, all as u64)), "{way}");
             drop((kept, from));
-            // The sender's own.
+            // The counters of the sender.
             served.ended.next();
         }
         goes_through(&served, 1_000_000);
@@ -234,9 +234,9 @@ fn a_sender_that_leaves_in_the_middle_leaves_nothing_behind(world: &World) {
     }
 }
 
-/// Of many bodies whose receivers do not read, some get a pipe of the system and some do not. Each buffers its limit,
-/// and in the end each is complete.
-fn what_stalls_holds_one_pipe_and_no_more(world: &World) {
+/// Some of many bodies whose receivers do not read get a pipe of the system. Each buffers its limit, and in the end each
+/// is complete.
+fn a_stalled_body_holds_at_most_one_pipe(world: &World) {
     let served = serve_within(world, ROOM, Limits { kernel_pipes: 3, ..Limits::default() });
     let pairs: Vec<_> = (0..5).map(|_| (served.receiver(), served.host.connect())).collect();
     let body = bytes(LONG);

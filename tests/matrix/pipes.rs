@@ -12,7 +12,7 @@ use uncork::{Action, EndReason, Limits, PipeCounters, Request, Response, Ticket,
 
 use crate::{
     wire::{Finish, Wire},
-    world::{Host, Told, World, bytes, tell_end, telling},
+    world::{Host, Reports, World, bytes, report_channel, report_end},
 };
 
 matrix! {
@@ -22,13 +22,13 @@ matrix! {
     what_follows_a_body_is_another_request,
     a_small_piece_goes_through_at_once,
     a_receiver_that_waits_pushes_the_sender_back,
-    a_receiver_that_leaves_is_told_to_the_sender,
-    a_sender_that_leaves_breaks_the_receiver_off,
+    the_sender_learns_that_the_receiver_left,
+    a_sender_that_leaves_truncates_the_response,
     a_receiver_may_want_a_clean_end,
     many_pairs_at_once,
 }
 
-/// A GET is suspended until a PUT arrives, and receives its body. The response to the PUT says how the GET ended.
+/// A GET is suspended until a PUT arrives, and receives its body. The response to the PUT names the end of the GET.
 #[derive(Clone, Default)]
 struct Relay {
     waiting: Arc<Mutex<VecDeque<(Ticket, Answerer)>>>,
@@ -71,8 +71,8 @@ impl Relay {
 
 pub(crate) struct Served {
     pub(crate) host: Host,
-    seen: Told<()>,
-    pub(crate) ended: Told<uncork::RequestEnd>,
+    requests: Reports<()>,
+    pub(crate) ended: Reports<uncork::RequestEnd>,
     moved: Arc<Mutex<Vec<PipeCounters>>>,
 }
 
@@ -81,26 +81,26 @@ fn serve(world: &World, room: usize) -> Served {
 }
 
 pub(crate) fn serve_within(world: &World, room: usize, limits: Limits) -> Served {
-    let ((tell, seen), (tell_ends, ended)) = (telling(), telling());
+    let ((report, requests), (report_ends, ended)) = (report_channel(), report_channel());
     let relay = Relay { room, ..Relay::default() };
     let moved = relay.moved.clone();
     let host = world.serve_measured(limits, move |req: &mut Request<'_>| {
-        tell_end(req, &tell_ends);
+        report_end(req, &report_ends);
         let action = relay.request(req);
         if req.method() == "GET" {
-            tell.send(()).expect("heard");
+            report.send(()).expect("a receiver");
         }
         action
     });
-    Served { host, seen, ended, moved }
+    Served { host, requests, ended, moved }
 }
 
 impl Served {
-    /// A receiver that waits.
+    /// Returns a receiver whose request is suspended.
     pub(crate) fn receiver(&self) -> Wire {
         let mut wire = self.host.connect();
         wire.request("GET /", &[]);
-        self.seen.next();
+        self.requests.next();
         wire
     }
 
@@ -108,13 +108,13 @@ impl Served {
     pub(crate) fn older_receiver(&self) -> Wire {
         let mut wire = self.host.connect();
         wire.send("GET / HTTP/1.0\r\n\r\n");
-        self.seen.next();
+        self.requests.next();
         wire
     }
 
-    /// The counters of all pipes so far: bytes written and read.
+    /// Returns the counters of all pipes so far: bytes written and read.
     pub(crate) fn moved(&self) -> Vec<(u64, u64)> {
-        // The writer's counter is read last: it is never lower.
+        // The writer's counter is read last, so that it is never lower.
         let both = |moved: &PipeCounters| (moved.read(), moved.written());
         locked(&self.moved).iter().map(both).map(|(out, into)| (into, out)).collect()
     }
@@ -168,7 +168,7 @@ fn an_empty_body_goes_through(world: &World) {
     }
 }
 
-/// In one call, so that it is read together with the end of the body.
+/// Sends them in one call, so that the request is read together with the end of the body.
 fn what_follows_a_body_is_another_request(world: &World) {
     let served = serve(world, 256 * 1024);
     let body = bytes(400_000);
@@ -178,11 +178,11 @@ fn what_follows_a_body_is_another_request(world: &World) {
         let mut all = format!("POST / HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n").into_bytes();
         let (mut rest, mut sizes) = (&body[..], [1, 4095, 100, 4096, 5000, 16_384, 70_000].into_iter().cycle());
         while chunked && !rest.is_empty() {
-            let (chunk, behind) = rest.split_at(sizes.next().map_or(1, |size| rest.len().min(size)));
+            let (chunk, next) = rest.split_at(sizes.next().map_or(1, |size| rest.len().min(size)));
             all.extend_from_slice(format!("{:x};x=y\r\n", chunk.len()).as_bytes());
             all.extend_from_slice(chunk);
             all.extend_from_slice(b"\r\n");
-            rest = behind;
+            rest = next;
         }
         all.extend_from_slice(if chunked { b"0\r\n\r\n" } else { rest });
         all.extend_from_slice(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello");
@@ -228,7 +228,7 @@ fn a_receiver_that_waits_pushes_the_sender_back(world: &World) {
     assert_eq!(sender.join().expect("sent").text(), format!("Complete {ALL}"));
 }
 
-fn a_receiver_that_leaves_is_told_to_the_sender(world: &World) {
+fn the_sender_learns_that_the_receiver_left(world: &World) {
     let served = serve(world, 64 * 1024);
     for fields in [&["Content-Length: 1000000"][..], &["Transfer-Encoding: chunked"]] {
         let (mut to, mut from) = (served.receiver(), served.host.connect());
@@ -245,7 +245,7 @@ fn a_receiver_that_leaves_is_told_to_the_sender(world: &World) {
     }
 }
 
-fn a_sender_that_leaves_breaks_the_receiver_off(world: &World) {
+fn a_sender_that_leaves_truncates_the_response(world: &World) {
     let served = serve(world, 64 * 1024);
     for fields in [&["Content-Length: 1000000"][..], &["Transfer-Encoding: chunked"]] {
         for way in 0..2 {

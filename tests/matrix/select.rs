@@ -12,7 +12,7 @@ use std::{
 
 use uncork::{Request, Response, Server, Wait};
 
-/// Sleeps until the descriptor is readable, or as long as `wait` says. Returns `true` if it is readable.
+/// Sleeps until the descriptor is readable, or until `wait` ends. Returns `true` if it is readable.
 fn select(fd: RawFd, wait: Wait, now: Instant) -> bool {
     let fd_in_set = usize::try_from(fd).is_ok_and(|fd| fd < libc::FD_SETSIZE);
     assert!(fd_in_set, "descriptor {fd} is beyond what select can watch");
@@ -34,8 +34,8 @@ fn select(fd: RawFd, wait: Wait, now: Instant) -> bool {
 #[test]
 fn more_connections_than_select_can_watch() {
     const COUNT: usize = 1100;
-    let (seen, name) = (Rc::new(Cell::new(0)), String::from("borrowed"));
-    let (counted, name) = (seen.clone(), name.as_str());
+    let (served, name) = (Rc::new(Cell::new(0)), String::from("borrowed"));
+    let (counted, name) = (served.clone(), name.as_str());
     let mut server = Server::bind("127.0.0.1:0")
         .expect("bound")
         .external(move |_: &mut Request<'_>| {
@@ -48,13 +48,13 @@ fn more_connections_than_select_can_watch() {
     let mut serve = |until: usize| {
         let mut wait = server.turn().expect("turned");
         for _ in 0..10_000 {
-            if seen.get() >= until {
+            if served.get() >= until {
                 return;
             }
             select(server.as_raw_fd(), wait, now());
             wait = server.turn().expect("turned");
         }
-        panic!("only {} of {until}", seen.get());
+        panic!("only {} of {until}", served.get());
     };
     for n in 0..COUNT {
         let client = match TcpStream::connect(addr) {
@@ -72,18 +72,18 @@ fn more_connections_than_select_can_watch() {
         client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
         serve(COUNT + 1 + (COUNT - 1 - n) / 100);
         client.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
-        let mut answers = Vec::new();
-        while answers.windows(8).filter(|eight| eight == b"borrowed").count() < 2 {
+        let mut responses = Vec::new();
+        while responses.windows(8).filter(|eight| eight == b"borrowed").count() < 2 {
             let mut block = [0; 4096];
             let n = loop {
                 match client.read(&mut block) {
                     // A machine that is paused interrupts a read with a timeout.
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    result => break result.expect("two answers"),
+                    result => break result.expect("two responses"),
                 }
             };
-            assert!(n > 0, "{}", answers.escape_ascii());
-            answers.extend_from_slice(&block[..n]);
+            assert!(n > 0, "{}", responses.escape_ascii());
+            responses.extend_from_slice(&block[..n]);
         }
     }
 }

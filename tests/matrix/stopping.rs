@@ -9,30 +9,30 @@ use uncork::{Action, EndReason, Handler, Produced, Request, Response, StopHandle
 
 use crate::{
     wire::Finish,
-    world::{Mode, World, tell_end, telling},
+    world::{Mode, World, report_channel, report_end},
 };
 
 matrix! {
     at_once_everything_ends,
     gracefully_a_response_is_finished,
-    gracefully_a_waiting_ticket_has_until_the_grace_ends,
+    gracefully_a_suspended_request_has_the_grace_period,
     gracefully_idle_connections_close,
-    gracefully_a_half_sent_request_is_answered,
-    the_handler_is_told,
+    gracefully_a_half_sent_request_gets_a_response,
+    the_handler_is_notified,
     a_handler_may_stop_its_server,
     a_second_order_shortens_the_grace,
-    nobody_can_connect_afterwards,
+    no_client_can_connect_afterwards,
 }
 
 const LONG: Duration = Duration::from_secs(60);
 
 fn at_once_everything_ends(world: &World) {
-    let ((tell, ended), (tell_ticket, tickets)) = (telling(), telling::<Ticket>());
+    let ((report, ended), (report_ticket, tickets)) = (report_channel(), report_channel::<Ticket>());
     let host = world.serve(move |req: &mut Request<'_>| {
-        tell_end(req, &tell);
+        report_end(req, &report);
         match req.path() {
             "/wait" => {
-                tell_ticket.send(req.ticket()).expect("heard");
+                report_ticket.send(req.ticket()).expect("a receiver");
                 Action::Suspend
             }
             "/stream" => Response::stream(|_: &mut Tx<'_>| Produced::Pending).into(),
@@ -56,9 +56,9 @@ fn at_once_everything_ends(world: &World) {
 }
 
 fn gracefully_a_response_is_finished(world: &World) {
-    let (tell, told) = telling::<Waker>();
+    let (report, reports) = report_channel::<Waker>();
     let host = world.serve(move |req: &mut Request<'_>| {
-        tell.send(req.waker()).expect("heard");
+        report.send(req.waker()).expect("a receiver");
         let mut calls = 0;
         Response::stream(move |out: &mut Tx<'_>| {
             calls += 1;
@@ -68,7 +68,7 @@ fn gracefully_a_response_is_finished(world: &World) {
     });
     let mut wire = host.connect();
     wire.request("GET /", &[]).head().is(200);
-    let waker = told.next();
+    let waker = reports.next();
     assert_eq!(wire.next_chunk(), b"part");
     host.stopper.shutdown(LONG);
     for _ in 0..2 {
@@ -80,12 +80,12 @@ fn gracefully_a_response_is_finished(world: &World) {
     host.ends();
 }
 
-fn gracefully_a_waiting_ticket_has_until_the_grace_ends(world: &World) {
+fn gracefully_a_suspended_request_has_the_grace_period(world: &World) {
     for in_time in [true, false] {
-        let ((tell, tickets), (tell_ends, ended)) = (telling::<Ticket>(), telling());
+        let ((report, tickets), (report_ends, ended)) = (report_channel::<Ticket>(), report_channel());
         let host = world.serve(move |req: &mut Request<'_>| {
-            tell_end(req, &tell_ends);
-            tell.send(req.ticket()).expect("heard");
+            report_end(req, &report_ends);
+            report.send(req.ticket()).expect("a receiver");
             Action::Suspend
         });
         let mut wire = host.connect();
@@ -114,10 +114,10 @@ fn gracefully_idle_connections_close(world: &World) {
     host.ends();
 }
 
-fn gracefully_a_half_sent_request_is_answered(world: &World) {
-    let (tell, seen) = telling();
+fn gracefully_a_half_sent_request_gets_a_response(world: &World) {
+    let (report, seen) = report_channel();
     let host = world.serve(move |_: &mut Request<'_>| {
-        tell.send(()).expect("heard");
+        report.send(()).expect("a receiver");
         Response::text("fine")
     });
     let mut wire = host.connect();
@@ -144,12 +144,12 @@ impl Handler for Listening {
     }
 }
 
-fn the_handler_is_told(world: &World) {
-    let (tell, told) = telling();
-    let host = world.serve(Listening(tell));
+fn the_handler_is_notified(world: &World) {
+    let (report, reports) = report_channel();
+    let host = world.serve(Listening(report));
     host.connect().request("GET /", &[]).head().is(200);
     host.stopper.shutdown(Duration::ZERO);
-    told.next();
+    reports.next();
     host.ends();
 }
 
@@ -160,7 +160,7 @@ fn a_handler_may_stop_its_server(world: &World) {
         get.lock().expect("whole").recv().expect("a stopper").shutdown(LONG);
         Response::text("the last")
     });
-    give.send(host.stopper.clone()).expect("heard");
+    give.send(host.stopper.clone()).expect("a receiver");
     let mut wire = host.connect();
     assert_eq!(wire.request("GET /", &[]).answer().text(), "the last");
     assert!(wire.until_end().0.is_empty());
@@ -177,7 +177,7 @@ fn a_second_order_shortens_the_grace(world: &World) {
     host.ends();
 }
 
-fn nobody_can_connect_afterwards(world: &World) {
+fn no_client_can_connect_afterwards(world: &World) {
     let host = world.serve(|_: &mut Request<'_>| Response::text("fine"));
     let address = host.address();
     host.connect().request("GET /", &[]).answer();
@@ -190,11 +190,11 @@ fn nobody_can_connect_afterwards(world: &World) {
 #[test]
 fn a_blocked_handler_is_abandoned_with_its_thread() {
     let world = World { mode: Mode::ThreadPerConnection, tls: false };
-    let ((tell, seen), (release, released)) = (telling(), channel::<()>());
+    let ((report, seen), (release, released)) = (report_channel(), channel::<()>());
     let released = std::sync::Arc::new(std::sync::Mutex::new(released));
     let mut host = world.serve(move |req: &mut Request<'_>| {
         if req.path() == "/block" {
-            tell.send(()).expect("heard");
+            report.send(()).expect("a receiver");
             let _ = released.lock().expect("whole").recv();
         }
         Response::text("fine")

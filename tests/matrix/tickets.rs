@@ -1,4 +1,4 @@
-//! Requests that are suspended for a response from elsewhere, and clients that leave meanwhile.
+//! Requests that are suspended for a response from elsewhere, and clients that disconnect meanwhile.
 
 use std::{
     sync::{Arc, Mutex},
@@ -8,37 +8,37 @@ use std::{
 use uncork::{Action, EndReason, Request, Response, Ticket, h1::Headers};
 
 use crate::{
-    http::says_why_in_debug_builds,
+    http::names_the_cause_in_debug_builds,
     wire::Finish,
-    world::{Host, Told, World, tell_end, telling},
+    world::{Host, Reports, World, report_channel, report_end},
 };
 
 matrix! {
-    another_thread_answers,
-    many_threads_answer_many_clients,
-    a_fallback_answers_if_nobody_else_does,
-    the_last_ticket_dropped_answers_503,
+    another_thread_responds,
+    many_threads_respond_to_many_clients,
+    a_fallback_responds_if_nothing_else_does,
+    the_last_dropped_ticket_responds_with_503,
     waiting_without_a_ticket_is_a_500,
-    a_late_ticket_gets_its_answer_back,
+    a_late_ticket_gets_its_response_back,
     a_late_ticket_cannot_touch_the_next_request,
     a_client_that_leaves_is_noticed_at_once,
-    who_outlives_the_fin_is_answered,
+    a_request_that_allows_half_close_gets_its_response,
     a_ticket_informs,
-    a_ticket_asks_for_the_body_before_it_is_received,
+    a_ticket_requests_the_body_before_it_is_received,
 }
 
-/// A server that gives every request's ticket to the test, and reports how each ends.
-fn waiting(world: &World) -> (Host, Told<Ticket>, Told<uncork::RequestEnd>) {
-    let ((tell, tickets), (tell_ends, ended)) = (telling(), telling());
+/// A server that reports the ticket of every request, and its end.
+fn waiting(world: &World) -> (Host, Reports<Ticket>, Reports<uncork::RequestEnd>) {
+    let ((report, tickets), (report_ends, ended)) = (report_channel(), report_channel());
     let host = world.serve(move |req: &mut Request<'_>| {
-        tell_end(req, &tell_ends);
-        tell.send(req.ticket()).expect("heard");
+        report_end(req, &report_ends);
+        report.send(req.ticket()).expect("a receiver");
         Action::Suspend
     });
     (host, tickets, ended)
 }
 
-fn another_thread_answers(world: &World) {
+fn another_thread_responds(world: &World) {
     let (host, tickets, ended) = waiting(world);
     let mut wire = host.connect();
     for _ in 0..3 {
@@ -49,7 +49,7 @@ fn another_thread_answers(world: &World) {
     }
 }
 
-fn many_threads_answer_many_clients(world: &World) {
+fn many_threads_respond_to_many_clients(world: &World) {
     let (host, tickets, ended) = waiting(world);
     let mut wires: Vec<_> = (0..20).map(|_| host.connect()).collect();
     for wire in &mut wires {
@@ -68,7 +68,7 @@ fn many_threads_answer_many_clients(world: &World) {
     assert_eq!((texts.len(), ended.next().reason), (20, EndReason::Complete));
 }
 
-fn a_fallback_answers_if_nobody_else_does(world: &World) {
+fn a_fallback_responds_if_nothing_else_does(world: &World) {
     let (host, tickets, ended) = waiting(world);
     let mut wire = host.connect();
     wire.request("GET /", &[]);
@@ -80,7 +80,7 @@ fn a_fallback_answers_if_nobody_else_does(world: &World) {
     // A request that gets its response in time never falls back.
     wire.request("GET /", &[]);
     let ticket = tickets.next();
-    ticket.fallback(Duration::from_millis(20), |_| unreachable!("it was answered"));
+    ticket.fallback(Duration::from_millis(20), |_| unreachable!("the request has its response"));
     ticket.respond(Response::new(204)).expect("a suspended request");
     wire.answer().is(204);
     assert!(wire.is_silent(Duration::from_millis(60)));
@@ -91,7 +91,7 @@ fn a_fallback_answers_if_nobody_else_does(world: &World) {
     wire.answer().is(500);
 }
 
-fn the_last_ticket_dropped_answers_503(world: &World) {
+fn the_last_dropped_ticket_responds_with_503(world: &World) {
     let host = world.serve(|req: &mut Request<'_>| {
         let tickets = (req.ticket(), req.ticket());
         std::thread::spawn(move || drop(tickets));
@@ -111,16 +111,16 @@ fn waiting_without_a_ticket_is_a_500(world: &World) {
     });
     let mut wire = host.connect();
     let answer = wire.request("GET /", &[]).answer();
-    says_why_in_debug_builds(answer.is(500), "without a ticket");
+    names_the_cause_in_debug_builds(answer.is(500), "without a ticket");
     let status = wire.request("GET /dropped", &[]).answer().status;
     assert!(status == 500 || status == 503, "{status}");
 }
 
-fn a_late_ticket_gets_its_answer_back(world: &World) {
+fn a_late_ticket_gets_its_response_back(world: &World) {
     let both: Arc<Mutex<Vec<Ticket>>> = Arc::default();
-    let (tickets, (tell, ended)) = (both.clone(), telling());
+    let (tickets, (report, ended)) = (both.clone(), report_channel());
     let host = world.serve(move |req: &mut Request<'_>| {
-        tell_end(req, &tell);
+        report_end(req, &report);
         tickets.lock().expect("whole").extend([req.ticket(), req.ticket()]);
         if req.path() == "/both" {
             let first = tickets.lock().expect("whole").remove(0);
@@ -173,7 +173,7 @@ fn a_client_that_leaves_is_noticed_at_once(world: &World) {
             0 => drop(wire.finish()),
             1 => drop(wire.cut()),
             2 => wire.reset(),
-            // It sends more before it leaves: much more, and not a request.
+            // It sends many bytes that are not a request before it disconnects.
             _ => drop(wire.send([b'x'; 40_000]).finish()),
         }
         assert_eq!(ended.next().reason, EndReason::PeerClosed, "way {way}");
@@ -183,7 +183,7 @@ fn a_client_that_leaves_is_noticed_at_once(world: &World) {
     assert_eq!(ended.rest().len(), 0);
 }
 
-fn who_outlives_the_fin_is_answered(world: &World) {
+fn a_request_that_allows_half_close_gets_its_response(world: &World) {
     let (host, tickets, ended) = waiting(world);
     let mut wire = host.connect();
     wire.request("GET /", &[]);
@@ -217,7 +217,7 @@ fn a_ticket_informs(world: &World) {
     assert_eq!(wire.answer().is(200).text(), "all");
 }
 
-fn a_ticket_asks_for_the_body_before_it_is_received(world: &World) {
+fn a_ticket_requests_the_body_before_it_is_received(world: &World) {
     let (host, tickets, ended) = waiting(world);
     let mut wire = host.connect();
     wire.request("PUT /", &["Content-Length: 5", "Expect: 100-continue"]);
@@ -241,10 +241,10 @@ fn a_ticket_asks_for_the_body_before_it_is_received(world: &World) {
     }
     assert_eq!(got, b"hello");
     ticket.respond(Response::text("thanks")).expect("a suspended request");
-    // Once: the response comes next.
+    // Once. The next is the response.
     assert_eq!(wire.answer().is(200).text(), "thanks");
     assert_eq!(ended.next().reason, EndReason::Complete);
-    // A client that did not ask gets no interim response.
+    // A client without `Expect` gets no `100 Continue`.
     wire.request("PUT /", &["Content-Length: 0"]);
     let ticket = tickets.next();
     ticket.send_informational(100, Headers::new());

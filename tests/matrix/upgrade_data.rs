@@ -10,7 +10,7 @@ use uncork::{
 use crate::{
     upgrading::{Call, echo, upgrading, upgrading_within},
     wire::{Finish, UPGRADE, request},
-    world::{World, bytes, telling},
+    world::{World, bytes, report_channel},
 };
 
 matrix! {
@@ -20,19 +20,19 @@ matrix! {
     the_first_output_is_behind_the_101_through_a_narrow_socket,
     echo_survives_one_byte_at_a_time,
     what_is_not_consumed_is_offered_with_what_comes,
-    a_full_input_nobody_consumes_aborts,
+    a_full_input_that_is_not_consumed_aborts,
     a_frame_up_to_the_limit_is_seen_in_one_piece,
     a_peer_that_never_reads_bounds_the_output,
     asking_for_room_for_ever_costs_nothing,
     a_shared_block_goes_out_uncopied,
-    a_flooder_starves_nobody,
+    a_busy_connection_starves_no_other,
     a_body_comes_before_the_upgrade,
     connect_is_a_switch_too,
-    a_bare_switch_has_no_answer_but_its_own,
-    what_cannot_switch_is_told_426,
+    a_switch_without_response_sends_only_its_own_bytes,
+    a_request_that_cannot_switch_gets_a_426,
 }
 
-/// 1, 25: bytes directly behind the request are upgraded data, independent of their number and of their records.
+/// 1, 25: bytes directly after the request are upgraded data, independent of their number and of their records.
 fn early_data_is_seen(world: &World) {
     let (host, _) = upgrading(world, echo);
     let again = request("GET /never-parsed", &[]);
@@ -52,14 +52,14 @@ fn early_data_is_seen(world: &World) {
     }
 }
 
-/// 1: no readiness event will come for them.
+/// 1: no readiness event follows for these bytes.
 fn early_data_is_offered_in_the_first_call(world: &World) {
     for early in ["x", "many bytes at once"] {
-        let (tell, calls) = telling();
+        let (report, calls) = report_channel();
         let (host, _) = upgrading(world, move || {
-            let tell = tell.clone();
+            let report = report.clone();
             move |io: &mut Io<'_>| {
-                tell.send(Call::of(io)).expect("heard");
+                report.send(Call::of(io)).expect("a receiver");
                 EventMask::EXTERNAL
             }
         });
@@ -89,9 +89,9 @@ fn the_first_output_is_behind_the_101(world: &World) {
 fn the_first_output_is_behind_the_101_through_a_narrow_socket(world: &World) {
     const ALL: usize = 400_000;
     let host = world.serve_narrow(|_: &mut Request<'_>| {
-        let (says, mut sent) = (bytes(ALL), 0);
+        let (all, mut sent) = (bytes(ALL), 0);
         let switch = Switch::to("test", move |io: &mut Io<'_>| {
-            sent += io.tx.write(&says[sent..]);
+            sent += io.tx.write(&all[sent..]);
             if sent == ALL { EventMask::TERMINATE } else { EventMask::WRITE }
         });
         switch.header("X-Long", "x".repeat(60_000))
@@ -118,11 +118,11 @@ fn echo_survives_one_byte_at_a_time(world: &World) {
 
 /// 7: offered again together with newer input, and only then.
 fn what_is_not_consumed_is_offered_with_what_comes(world: &World) {
-    let (tell, calls) = telling();
+    let (report, calls) = report_channel();
     let (host, _) = upgrading(world, move || {
-        let tell = tell.clone();
+        let report = report.clone();
         move |io: &mut Io<'_>| {
-            tell.send(Call::of(io)).expect("heard");
+            report.send(Call::of(io)).expect("a receiver");
             EventMask::READ
         }
     });
@@ -134,17 +134,17 @@ fn what_is_not_consumed_is_offered_with_what_comes(world: &World) {
         let call = calls.next();
         assert!(call.why.is_readable() && call.bytes == n, "{call:?}");
     }
-    assert!(calls.is_silent(Duration::from_millis(50)), "nothing new came");
+    assert!(calls.is_silent(Duration::from_millis(50)), "no new input");
 }
 
 /// 7, 8: READ with a full input cannot be served.
-fn a_full_input_nobody_consumes_aborts(world: &World) {
-    let (tell, calls) = telling();
+fn a_full_input_that_is_not_consumed_aborts(world: &World) {
+    let (report, calls) = report_channel();
     let limits = Limits { upgrade_input: 4096, ..Limits::default() };
     let (host, ended) = upgrading_within(world, limits, move || {
-        let tell = tell.clone();
+        let report = report.clone();
         move |io: &mut Io<'_>| {
-            tell.send(io.rx.bytes().len()).expect("heard");
+            report.send(io.rx.bytes().len()).expect("a receiver");
             EventMask::READ
         }
     });
@@ -187,12 +187,12 @@ fn a_frame_up_to_the_limit_is_seen_in_one_piece(world: &World) {
 fn a_peer_that_never_reads_bounds_the_output(world: &World) {
     const ALL: usize = 8 << 20;
     const LIMIT: usize = 100_000;
-    let (tell, calls) = telling();
+    let (report, calls) = report_channel();
     let limits = Limits { output: LIMIT, ..Limits::default() };
     let (host, ended) = upgrading_within(world, limits, move || {
-        let (tell, data, mut at) = (tell.clone(), bytes(ALL), 0);
+        let (report, data, mut at) = (report.clone(), bytes(ALL), 0);
         move |io: &mut Io<'_>| {
-            tell.send(Call::of(io)).expect("heard");
+            report.send(Call::of(io)).expect("a receiver");
             at += io.tx.write(&data[at..]);
             assert_eq!(io.tx.room().min(ALL - at), 0);
             if at == ALL { EventMask::TERMINATE } else { EventMask::WRITE }
@@ -212,11 +212,11 @@ fn a_peer_that_never_reads_bounds_the_output(world: &World) {
 
 /// 10
 fn asking_for_room_for_ever_costs_nothing(world: &World) {
-    let (tell, calls) = telling();
+    let (report, calls) = report_channel();
     let (host, _) = upgrading(world, move || {
-        let (tell, mut first) = (tell.clone(), true);
+        let (report, mut first) = (report.clone(), true);
         move |io: &mut Io<'_>| {
-            tell.send(()).expect("heard");
+            report.send(()).expect("a receiver");
             if std::mem::take(&mut first) {
                 io.tx.write(b"once");
             }
@@ -226,7 +226,7 @@ fn asking_for_room_for_ever_costs_nothing(world: &World) {
     let mut wire = host.connect();
     wire.upgrade().expect("once");
     let turns = host.turns();
-    assert!(wire.send("not asked for").is_silent(Duration::from_millis(100)));
+    assert!(wire.send("not requested").is_silent(Duration::from_millis(100)));
     assert!(calls.rest().len() <= 4, "room grew once");
     assert!(host.turns() - turns < 20, "the loop spins");
 }
@@ -255,7 +255,7 @@ fn a_shared_block_goes_out_uncopied(world: &World) {
 }
 
 /// 22
-fn a_flooder_starves_nobody(world: &World) {
+fn a_busy_connection_starves_no_other(world: &World) {
     let (host, _) = upgrading(world, || {
         |io: &mut Io<'_>| {
             if io.rx.bytes().len() < 100 {
@@ -313,10 +313,10 @@ fn a_body_comes_before_the_upgrade(world: &World) {
         _ => Switch::to("test", echo()).into(),
     });
     let fields = ["Connection: upgrade", "Upgrade: test", "Content-Length: 4"];
-    for behind in ["", "behind"] {
+    for more in ["", "more"] {
         let mut wire = host.connect();
-        wire.send(request("POST /receive", &fields) + "body" + behind).head().is(101);
-        wire.expect("body").expect(behind).send("echo").expect("echo");
+        wire.send(request("POST /receive", &fields) + "body" + more).head().is(101);
+        wire.expect("body").expect(more).send("echo").expect("echo");
     }
     let mut wire = host.connect();
     wire.request("POST /receive", &fields).send("bo").send("dy").head().is(101);
@@ -325,7 +325,7 @@ fn a_body_comes_before_the_upgrade(world: &World) {
     let mut wire = host.connect();
     wire.send(request("POST /receive", &chunked) + "4\r\nbody\r\n0\r\n\r\nbehind").head().is(101);
     wire.expect("bodybehind");
-    // The handler did not ask for this body. It is discarded if it was received; the server does not wait for it.
+    // The handler does not receive this body. It is discarded if it was received; the server does not wait for it.
     let mut wire = host.connect();
     wire.request("POST /", &fields).answer().is(413);
     wire.finish().ends(Finish::Clean);
@@ -340,8 +340,8 @@ fn connect_is_a_switch_too(world: &World) {
     wire.expect("early").send("late").expect("late").finish().ends(Finish::Clean);
 }
 
-/// The upgrade writes the whole response, for a request that does not ask for an upgrade.
-fn a_bare_switch_has_no_answer_but_its_own(world: &World) {
+/// The upgrade writes the whole response to a request without an offer to upgrade.
+fn a_switch_without_response_sends_only_its_own_bytes(world: &World) {
     struct Greeted;
     impl Upload for Greeted {
         fn data(&mut self, _: &[u8]) -> Consumed {
@@ -375,22 +375,22 @@ impl Drop for Dropped {
 }
 
 /// 25
-fn what_cannot_switch_is_told_426(world: &World) {
-    let (tell, dropped) = telling();
+fn a_request_that_cannot_switch_gets_a_426(world: &World) {
+    let (report, dropped) = report_channel();
     let host = world.serve(move |req: &mut Request<'_>| {
-        let guard = Dropped(tell.clone());
+        let guard = Dropped(report.clone());
         let never = move |_: &mut Io<'_>| -> EventMask { unreachable!("{:p}", &guard) };
         match req.path() {
             "/own" => Switch::with_response(Response::new(200), never),
             _ => Switch::to("test", never),
         }
     });
-    let asks = "Connection: upgrade\r\nUpgrade: test\r\n";
+    let offer = "Connection: upgrade\r\nUpgrade: test\r\n";
     for (head, status) in [
-        (format!("GET / HTTP/1.0\r\nHost: x\r\nConnection: keep-alive\r\n{asks}\r\n"), 426),
+        (format!("GET / HTTP/1.0\r\nHost: x\r\nConnection: keep-alive\r\n{offer}\r\n"), 426),
         ("GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), 426),
         ("GET / HTTP/1.1\r\nHost: x\r\nUpgrade: test\r\n\r\n".to_owned(), 426),
-        (format!("GET /own HTTP/1.1\r\nHost: x\r\n{asks}\r\n"), 426),
+        (format!("GET /own HTTP/1.1\r\nHost: x\r\n{offer}\r\n"), 426),
     ] {
         let answer = host.connect().send(&head).answer();
         assert_eq!(answer.is(status).get("upgrade").is_some(), status == 426, "{head:?}");

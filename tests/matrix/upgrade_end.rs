@@ -7,20 +7,20 @@ use uncork::{EndReason, EventMask, Io, Limits, ReadState, RequestEnd, Timeout, W
 use crate::{
     upgrading::{Call, upgrading, upgrading_within},
     wire::{Finish, UPGRADE},
-    world::{Host, Told, World, telling},
+    world::{Host, Reports, World, report_channel},
 };
 
 matrix! {
-    the_end_is_told_once_behind_all_data,
+    the_end_is_reported_once_after_all_data,
     the_end_waits_for_what_is_not_consumed,
-    who_waits_behind_the_end_is_terminated,
+    waiting_after_the_end_is_terminated,
     a_deadline_behind_the_end_is_kept,
-    a_cut_is_told_from_a_clean_end,
-    a_peer_that_has_finished_is_still_spoken_to,
-    who_has_finished_still_hears,
-    an_end_nobody_asked_for_is_kept,
-    a_reset_is_told_whatever_the_mask,
-    a_reset_is_told_to_who_writes,
+    a_truncated_stream_differs_from_a_clean_end,
+    a_half_closed_peer_still_receives,
+    a_half_closed_client_still_receives,
+    an_end_that_was_not_requested_is_kept,
+    a_reset_is_reported_with_any_mask,
+    a_writer_learns_of_a_reset,
     terminate_sends_all_that_was_written,
     terminate_at_once_sends_an_end,
     terminate_before_a_slow_reader_loses_nothing,
@@ -30,12 +30,12 @@ matrix! {
 }
 
 /// An upgrade that reports each call, consumes everything, and returns the mask that the test sets.
-fn watched(world: &World, mask: EventMask) -> (Host, Told<RequestEnd>, Told<Call>) {
-    let (tell, calls) = telling();
+fn watched(world: &World, mask: EventMask) -> (Host, Reports<RequestEnd>, Reports<Call>) {
+    let (report, calls) = report_channel();
     let (host, ended) = upgrading(world, move || {
-        let tell = tell.clone();
+        let report = report.clone();
         move |io: &mut Io<'_>| {
-            tell.send(Call::of(io)).expect("heard");
+            report.send(Call::of(io)).expect("a receiver");
             io.rx.consume(usize::MAX);
             mask
         }
@@ -44,7 +44,7 @@ fn watched(world: &World, mask: EventMask) -> (Host, Told<RequestEnd>, Told<Call
 }
 
 /// 4
-fn the_end_is_told_once_behind_all_data(world: &World) {
+fn the_end_is_reported_once_after_all_data(world: &World) {
     let (host, _, calls) = watched(world, EventMask::READ);
     for early in [true, false] {
         let mut wire = host.connect();
@@ -71,8 +71,8 @@ fn the_end_is_told_once_behind_all_data(world: &World) {
     }
 }
 
-/// 4: nothing would ever call it again.
-fn who_waits_behind_the_end_is_terminated(world: &World) {
+/// 4: no event would call it again.
+fn waiting_after_the_end_is_terminated(world: &World) {
     let (host, ended) = upgrading(world, || {
         |io: &mut Io<'_>| {
             if io.events().is_read_closed() {
@@ -115,13 +115,13 @@ fn a_deadline_behind_the_end_is_kept(world: &World) {
 /// 4: the state is Eof only when all input is visible.
 fn the_end_waits_for_what_is_not_consumed(world: &World) {
     const ALL: usize = 100_000;
-    let (tell, told) = telling();
+    let (report, reports) = report_channel();
     let limits = Limits { upgrade_input: 8192, ..Limits::default() };
     let (host, ended) = upgrading_within(world, limits, move || {
-        let (tell, mut got) = (tell.clone(), 0);
+        let (report, mut got) = (report.clone(), 0);
         move |io: &mut Io<'_>| {
             if io.rx.state() != ReadState::Open {
-                tell.send((got + io.rx.bytes().len(), io.rx.state())).expect("heard");
+                report.send((got + io.rx.bytes().len(), io.rx.state())).expect("a receiver");
                 return EventMask::TERMINATE;
             }
             got += io.rx.bytes().len().min(1000);
@@ -135,11 +135,11 @@ fn the_end_waits_for_what_is_not_consumed(world: &World) {
         wire.send([b'x'; 500]);
     }
     wire.finish().ends(Finish::Clean);
-    assert_eq!((told.next(), ended.next().reason), ((ALL, ReadState::Eof), EndReason::Complete));
+    assert_eq!((reports.next(), ended.next().reason), ((ALL, ReadState::Eof), EndReason::Complete));
 }
 
 /// 4
-fn a_cut_is_told_from_a_clean_end(world: &World) {
+fn a_truncated_stream_differs_from_a_clean_end(world: &World) {
     let (host, _, calls) = watched(world, EventMask::READ);
     for cut in [true, false] {
         let mut wire = host.connect();
@@ -155,7 +155,7 @@ fn a_cut_is_told_from_a_clean_end(world: &World) {
 }
 
 /// 5
-fn a_peer_that_has_finished_is_still_spoken_to(world: &World) {
+fn a_half_closed_peer_still_receives(world: &World) {
     let (host, ended) = upgrading(world, || {
         let mut left = 300_000;
         move |io: &mut Io<'_>| {
@@ -175,11 +175,11 @@ fn a_peer_that_has_finished_is_still_spoken_to(world: &World) {
 }
 
 /// 5
-fn who_has_finished_still_hears(world: &World) {
+fn a_half_closed_client_still_receives(world: &World) {
     const ALL: usize = 3_000_000;
-    let (tell, got) = telling();
+    let (report, got) = report_channel();
     let (host, ended) = upgrading(world, move || {
-        let (tell, mut count) = (tell.clone(), 0);
+        let (report, mut count) = (report.clone(), 0);
         move |io: &mut Io<'_>| {
             if count == 0 && !io.events().is_readable() {
                 io.tx.write(b"your turn");
@@ -191,7 +191,7 @@ fn who_has_finished_still_hears(world: &World) {
             if io.rx.state() == ReadState::Open {
                 return EventMask::READ;
             }
-            tell.send((count, io.rx.state())).expect("heard");
+            report.send((count, io.rx.state())).expect("a receiver");
             EventMask::TERMINATE
         }
     });
@@ -204,13 +204,13 @@ fn who_has_finished_still_hears(world: &World) {
 }
 
 /// Waits for a wake-up, then reads.
-fn sleeping(world: &World) -> (Host, Told<RequestEnd>, Told<Call>, Told<Waker>) {
-    let ((tell, calls), (tell_waker, wakers)) = (telling(), telling());
+fn sleeping(world: &World) -> (Host, Reports<RequestEnd>, Reports<Call>, Reports<Waker>) {
+    let ((report, calls), (report_waker, wakers)) = (report_channel(), report_channel());
     let (host, ended) = upgrading(world, move || {
-        let (tell, tell_waker, mut mask) = (tell.clone(), tell_waker.clone(), EventMask::EXTERNAL);
+        let (report, report_waker, mut mask) = (report.clone(), report_waker.clone(), EventMask::EXTERNAL);
         move |io: &mut Io<'_>| {
-            tell.send(Call::of(io)).expect("heard");
-            let _ = tell_waker.send(io.waker());
+            report.send(Call::of(io)).expect("a receiver");
+            let _ = report_waker.send(io.waker());
             io.rx.consume(usize::MAX);
             if io.events().is_woken() {
                 mask = EventMask::READ;
@@ -221,8 +221,8 @@ fn sleeping(world: &World) -> (Host, Told<RequestEnd>, Told<Call>, Told<Waker>) 
     (host, ended, calls, wakers)
 }
 
-/// 6: the end neither disturbs nor spins, and is visible when the upgrade asks.
-fn an_end_nobody_asked_for_is_kept(world: &World) {
+/// 6: the end causes no call, and is visible in the next one.
+fn an_end_that_was_not_requested_is_kept(world: &World) {
     let (host, _, calls, wakers) = sleeping(world);
     let mut wire = host.connect();
     wire.upgrade().send("data").finish();
@@ -238,7 +238,7 @@ fn an_end_nobody_asked_for_is_kept(world: &World) {
 }
 
 /// 6
-fn a_reset_is_told_whatever_the_mask(world: &World) {
+fn a_reset_is_reported_with_any_mask(world: &World) {
     for mask in [EventMask::EXTERNAL, EventMask::READ, EventMask::WRITE] {
         let (host, ended, calls) = watched(world, mask);
         let mut wire = host.connect();
@@ -256,12 +256,12 @@ fn a_reset_is_told_whatever_the_mask(world: &World) {
 }
 
 /// 6: if the write notices it first.
-fn a_reset_is_told_to_who_writes(world: &World) {
-    let (tell, calls) = telling();
+fn a_writer_learns_of_a_reset(world: &World) {
+    let (report, calls) = report_channel();
     let (host, ended) = upgrading(world, move || {
-        let tell = tell.clone();
+        let report = report.clone();
         move |io: &mut Io<'_>| {
-            let _ = tell.send(io.events().is_error());
+            let _ = report.send(io.events().is_error());
             io.tx.write(&[b'x'; 50_000]);
             EventMask::WRITE
         }
@@ -271,12 +271,12 @@ fn a_reset_is_told_to_who_writes(world: &World) {
     wire.reset();
     assert_eq!(ended.next().reason, EndReason::PeerClosed);
     drop(host);
-    let told = calls.rest();
-    assert_eq!((told.iter().filter(|reset| **reset).count(), told.last()), (1, Some(&true)));
+    let reports = calls.rest();
+    assert_eq!((reports.iter().filter(|reset| **reset).count(), reports.last()), (1, Some(&true)));
 }
 
-/// Writes this much in one call, then terminates.
-fn says(world: &World, limits: Limits, size: usize) -> (Host, Told<RequestEnd>) {
+/// Writes `size` bytes in one call, then terminates.
+fn writes(world: &World, limits: Limits, size: usize) -> (Host, Reports<RequestEnd>) {
     let limits = Limits { output: size.max(1), ..limits };
     upgrading_within(world, limits, move || {
         let mut called = false;
@@ -291,7 +291,7 @@ fn says(world: &World, limits: Limits, size: usize) -> (Host, Told<RequestEnd>) 
 /// 17: although the peer continues to send, and reads late.
 fn terminate_sends_all_that_was_written(world: &World) {
     const ALL: usize = 4 << 20;
-    let (host, ended) = says(world, Limits::default(), ALL);
+    let (host, ended) = writes(world, Limits::default(), ALL);
     let mut wire = host.connect();
     wire.upgrade();
     let mut got = 0;
@@ -320,7 +320,7 @@ fn terminate_at_once_sends_an_end(world: &World) {
 fn terminate_before_a_slow_reader_loses_nothing(world: &World) {
     const ALL: usize = 1 << 20;
     let limits = Limits { linger_timeout: Duration::from_millis(100), ..Limits::default() };
-    let (host, _) = says(world, limits, ALL);
+    let (host, _) = writes(world, limits, ALL);
     let mut wire = host.connect_narrow();
     wire.upgrade();
     for _ in 0..16 {
@@ -334,7 +334,7 @@ fn terminate_before_a_slow_reader_loses_nothing(world: &World) {
 /// 17
 fn terminate_gives_up_a_peer_that_never_reads(world: &World) {
     let limits = Limits { send_timeout: Duration::from_millis(150), ..Limits::default() };
-    let (host, ended) = says(world, limits, 12 << 20);
+    let (host, ended) = writes(world, limits, 12 << 20);
     let mut wire = host.connect_narrow();
     wire.upgrade();
     assert_eq!(ended.next().reason, EndReason::TimedOut(Timeout::Send));

@@ -12,20 +12,20 @@ use uncork::{EndReason, EventMask, Events, Io, Limits, ReadState, RequestEnd, Wa
 use crate::{
     upgrading::{Call, echo, upgrading, upgrading_within},
     wire::{Finish, UPGRADE, Wire},
-    world::{Host, Mode, Told, World, telling},
+    world::{Host, Mode, Reports, World, report_channel},
 };
 
 matrix! {
     each_reason_comes_alone,
     reasons_come_together,
-    a_deadline_fires_once_whatever_the_mask,
+    a_deadline_fires_once_with_any_mask,
     a_deadline_may_be_forgotten,
-    stopping_is_told_once_whatever_the_mask,
-    the_grace_ends_who_goes_on,
+    stopping_is_reported_once_with_any_mask,
+    the_grace_period_ends_open_connections,
     a_stop_at_once_ends_an_upgrade,
     a_panic_aborts,
     it_is_dropped_once_and_on_its_own_loop,
-    it_counts_against_the_places,
+    it_counts_toward_the_limit,
     it_outlives_the_clocks_of_http,
 }
 
@@ -45,20 +45,20 @@ fn reasons(why: Events) -> String {
 
 struct Watched {
     host: Host,
-    ended: Told<RequestEnd>,
-    why: Told<String>,
-    wakers: Told<Waker>,
+    ended: Reports<RequestEnd>,
+    why: Reports<String>,
+    wakers: Reports<Waker>,
 }
 
 /// Reports the events of each call, and returns READ and EXTERNAL; the input "deadline" sets a deadline.
 fn watched(world: &World) -> Watched {
-    let ((tell, why), (tell_waker, wakers)) = (telling(), telling());
+    let ((report, why), (report_waker, wakers)) = (report_channel(), report_channel());
     let (host, ended) = upgrading(world, move || {
-        let (tell, tell_waker) = (tell.clone(), tell_waker.clone());
+        let (report, report_waker) = (report.clone(), report_waker.clone());
         move |io: &mut Io<'_>| {
-            let _ = tell.send(reasons(io.events()));
+            let _ = report.send(reasons(io.events()));
             if io.events() == Events::default() {
-                let _ = tell_waker.send(io.waker());
+                let _ = report_waker.send(io.waker());
             }
             if io.rx.bytes() == b"deadline" {
                 io.set_deadline(Some(io.now().mono + Duration::from_millis(20)));
@@ -108,11 +108,11 @@ fn each_reason_comes_alone(world: &World) {
 
 /// 3
 fn reasons_come_together(world: &World) {
-    let (tell, calls) = telling();
+    let (report, calls) = report_channel();
     let (host, _) = upgrading(world, move || {
-        let (tell, mut first) = (tell.clone(), true);
+        let (report, mut first) = (report.clone(), true);
         move |io: &mut Io<'_>| {
-            let _ = tell.send((reasons(io.events()), io.rx.bytes().len(), io.rx.state()));
+            let _ = report.send((reasons(io.events()), io.rx.bytes().len(), io.rx.state()));
             if std::mem::take(&mut first) {
                 io.waker().wake();
                 io.set_deadline(Some(io.now().mono));
@@ -135,18 +135,18 @@ fn reasons_come_together(world: &World) {
 }
 
 /// 23
-fn a_deadline_fires_once_whatever_the_mask(world: &World) {
+fn a_deadline_fires_once_with_any_mask(world: &World) {
     for mask in [EventMask::READ, EventMask::WRITE, EventMask::EXTERNAL] {
-        let (tell, calls) = telling();
+        let (report, calls) = report_channel();
         let (host, _) = upgrading(world, move || {
-            let (tell, mut left) = (tell.clone(), 3);
+            let (report, mut left) = (report.clone(), 3);
             move |io: &mut Io<'_>| {
                 if io.events().deadline_passed() || left == 3 {
                     left -= 1;
                     if left > 0 {
                         io.set_deadline(Some(io.now().mono + Duration::from_millis(10)));
                     }
-                    let _ = tell.send(io.now().mono);
+                    let _ = report.send(io.now().mono);
                 }
                 mask
             }
@@ -159,14 +159,14 @@ fn a_deadline_fires_once_whatever_the_mask(world: &World) {
 }
 
 fn a_deadline_may_be_forgotten(world: &World) {
-    let (tell, calls) = telling();
+    let (report, calls) = report_channel();
     let (host, _) = upgrading(world, move || {
-        let tell = tell.clone();
+        let report = report.clone();
         move |io: &mut Io<'_>| {
             let soon = io.now().mono + Duration::from_millis(20);
             io.set_deadline((!io.events().is_readable()).then_some(soon));
             io.rx.consume(usize::MAX);
-            tell.send(reasons(io.events())).expect("heard");
+            report.send(reasons(io.events())).expect("a receiver");
             EventMask::READ
         }
     });
@@ -179,13 +179,13 @@ fn a_deadline_may_be_forgotten(world: &World) {
 }
 
 /// 20
-fn stopping_is_told_once_whatever_the_mask(world: &World) {
+fn stopping_is_reported_once_with_any_mask(world: &World) {
     for mask in [EventMask::READ, EventMask::WRITE, EventMask::EXTERNAL] {
-        let (tell, calls) = telling();
+        let (report, calls) = report_channel();
         let (host, ended) = upgrading(world, move || {
-            let tell = tell.clone();
+            let report = report.clone();
             move |io: &mut Io<'_>| {
-                let _ = tell.send((Call::of(io), io.waker()));
+                let _ = report.send((Call::of(io), io.waker()));
                 if io.events().is_woken() {
                     io.tx.write(b"farewell");
                     return EventMask::TERMINATE;
@@ -210,7 +210,7 @@ fn stopping_is_told_once_whatever_the_mask(world: &World) {
 }
 
 /// 20
-fn the_grace_ends_who_goes_on(world: &World) {
+fn the_grace_period_ends_open_connections(world: &World) {
     let watched = watched(world);
     let (mut wire, waker) = watched.connect();
     watched.host.stopper.shutdown(Duration::from_millis(80));
@@ -266,9 +266,9 @@ impl Drop for Guard {
 
 /// 21
 fn it_is_dropped_once_and_on_its_own_loop(world: &World) {
-    let ((tell, dropped), (tell_call, called)) = (telling(), telling());
+    let ((report, dropped), (tell_call, called)) = (report_channel(), report_channel());
     let (host, ended) = upgrading(world, move || {
-        let (guard, tell_call) = (Guard(tell.clone()), tell_call.clone());
+        let (guard, tell_call) = (Guard(report.clone()), tell_call.clone());
         move |io: &mut Io<'_>| {
             let _ = (&guard, tell_call.send(std::thread::current().id()));
             match io.rx.bytes() {
@@ -301,7 +301,7 @@ fn it_is_dropped_once_and_on_its_own_loop(world: &World) {
 }
 
 /// 24
-fn it_counts_against_the_places(world: &World) {
+fn it_counts_toward_the_limit(world: &World) {
     let limits = Limits { connections_per_address: 1, ..Limits::default() };
     let (host, ended) = upgrading_within(world, limits, echo);
     let mut wire = host.connect();
@@ -338,12 +338,12 @@ fn it_outlives_the_clocks_of_http(world: &World) {
 #[test]
 fn a_blocked_upgrade_is_abandoned_with_its_thread() {
     let world = World { mode: Mode::ThreadPerConnection, tls: false };
-    let ((tell, blocked), (release, released)) = (telling(), channel::<()>());
+    let ((report, blocked), (release, released)) = (report_channel(), channel::<()>());
     let released = Arc::new(std::sync::Mutex::new(released));
     let (mut host, _) = upgrading(&world, move || {
-        let (tell, released) = (tell.clone(), released.clone());
+        let (report, released) = (report.clone(), released.clone());
         move |_: &mut Io<'_>| {
-            tell.send(()).expect("heard");
+            report.send(()).expect("a receiver");
             let _ = released.lock().expect("whole").recv();
             EventMask::TERMINATE
         }

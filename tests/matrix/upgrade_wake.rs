@@ -15,7 +15,7 @@ use uncork::{EventMask, Io, Waker};
 use crate::{
     upgrading::upgrading,
     wire::Finish,
-    world::{World, telling},
+    world::{World, report_channel},
 };
 
 matrix! {
@@ -26,7 +26,7 @@ matrix! {
     a_storm_of_wakes_loses_none,
     a_wake_after_the_end_is_harmless,
     a_wake_is_a_wake_of_std_too,
-    new_keys_while_nobody_reads,
+    new_keys_while_the_peer_does_not_read,
     small_writes_share_a_segment,
     uncorked_writes_go_out_one_by_one,
     what_is_held_back_goes_out_when_uncorked,
@@ -35,15 +35,15 @@ matrix! {
 
 /// 12, 13
 fn a_wake_from_another_thread_calls(world: &World) {
-    let (tell, wakers) = telling::<Waker>();
+    let (report, wakers) = report_channel::<Waker>();
     let (host, _) = upgrading(world, move || {
-        let (tell, mut count) = (tell.clone(), 0u8);
+        let (report, mut count) = (report.clone(), 0u8);
         move |io: &mut Io<'_>| {
             if io.events().is_woken() {
                 count += 1;
                 io.tx.write(&[count]);
             }
-            let _ = tell.send(io.waker());
+            let _ = report.send(io.waker());
             EventMask::EXTERNAL
         }
     });
@@ -62,16 +62,16 @@ fn a_wake_from_another_thread_calls(world: &World) {
 
 /// 12: when the mask does not have EXTERNAL yet.
 fn a_wake_that_comes_early_is_remembered(world: &World) {
-    let (tell, wakers) = telling::<Waker>();
+    let (report, wakers) = report_channel::<Waker>();
     let (host, _) = upgrading(world, move || {
-        let tell = tell.clone();
+        let report = report.clone();
         move |io: &mut Io<'_>| {
             io.rx.consume(usize::MAX);
             if io.events().is_woken() {
                 io.tx.write(b"woken");
                 return EventMask::READ;
             }
-            tell.send(io.waker()).expect("heard");
+            report.send(io.waker()).expect("a receiver");
             if io.events().is_readable() { EventMask::EXTERNAL } else { EventMask::READ }
         }
     });
@@ -80,7 +80,7 @@ fn a_wake_that_comes_early_is_remembered(world: &World) {
     let waker = wakers.next();
     waker.wake();
     waker.wake();
-    assert!(wire.is_silent(Duration::from_millis(30)), "it did not ask to be woken");
+    assert!(wire.is_silent(Duration::from_millis(30)), "its mask does not have EXTERNAL");
     wire.send("x").expect("woken");
     assert!(wire.is_silent(Duration::from_millis(30)), "two wakes are one");
 }
@@ -112,12 +112,12 @@ fn a_wake_during_the_call_is_not_lost(world: &World) {
                 io.tx.write(b"done");
                 return EventMask::TERMINATE;
             }
-            let (waker, (tell, told)) = (io.waker(), channel());
+            let (waker, (report, reports)) = (io.waker(), channel());
             std::thread::spawn(move || {
                 waker.wake();
-                tell.send(())
+                report.send(())
             });
-            told.recv().expect("woken");
+            reports.recv().expect("woken");
             EventMask::EXTERNAL
         }
     });
@@ -127,16 +127,16 @@ fn a_wake_during_the_call_is_not_lost(world: &World) {
 /// 12: a value set before a wake-up is visible in a later call.
 fn a_storm_of_wakes_loses_none(world: &World) {
     const EACH: usize = 2000;
-    let (tell, wakers) = telling::<Waker>();
+    let (report, wakers) = report_channel::<Waker>();
     let set = Arc::new(AtomicUsize::new(0));
     let (seen, calls) = (set.clone(), Arc::new(AtomicUsize::new(0)));
     let counted = calls.clone();
     let (host, _) = upgrading(world, move || {
         let (seen, calls) = (seen.clone(), counted.clone());
-        let tell = tell.clone();
+        let report = report.clone();
         move |io: &mut Io<'_>| {
             calls.fetch_add(1, Ordering::Relaxed);
-            let _ = tell.send(io.waker());
+            let _ = report.send(io.waker());
             if seen.load(Ordering::Acquire) == 8 * EACH {
                 io.tx.write(b"all");
                 return EventMask::TERMINATE;
@@ -163,13 +163,13 @@ fn a_storm_of_wakes_loses_none(world: &World) {
 
 /// 12: nor does it wake the next connection in the slot.
 fn a_wake_after_the_end_is_harmless(world: &World) {
-    let (tell, wakers) = telling::<Waker>();
+    let (report, wakers) = report_channel::<Waker>();
     let (host, ended) = upgrading(world, move || {
-        let (tell, calls) = (tell.clone(), AtomicBool::new(false));
+        let (report, calls) = (report.clone(), AtomicBool::new(false));
         move |io: &mut Io<'_>| {
             assert!(!io.events().is_woken(), "woken by the waker of an earlier connection");
             if !calls.swap(true, Ordering::Relaxed) {
-                tell.send(io.waker()).expect("heard");
+                report.send(io.waker()).expect("a receiver");
             }
             io.rx.consume(usize::MAX);
             if io.events().is_readable() { EventMask::TERMINATE } else { EventMask::READ | EventMask::EXTERNAL }
@@ -193,15 +193,15 @@ fn a_wake_after_the_end_is_harmless(world: &World) {
 }
 
 fn a_wake_is_a_wake_of_std_too(world: &World) {
-    let (tell, wakers) = telling::<std::task::Waker>();
+    let (report, wakers) = report_channel::<std::task::Waker>();
     let (host, _) = upgrading(world, move || {
-        let tell = tell.clone();
+        let report = report.clone();
         move |io: &mut Io<'_>| {
             if io.events().is_woken() {
                 io.tx.write(b"woken");
                 return EventMask::TERMINATE;
             }
-            tell.send(io.waker().into()).expect("heard");
+            report.send(io.waker().into()).expect("a receiver");
             EventMask::EXTERNAL
         }
     });
@@ -212,11 +212,11 @@ fn a_wake_is_a_wake_of_std_too(world: &World) {
 }
 
 /// 15: what TLS needs does not depend on the application's mask.
-fn new_keys_while_nobody_reads(world: &World) {
+fn new_keys_while_the_peer_does_not_read(world: &World) {
     for mask in [EventMask::WRITE | EventMask::EXTERNAL, EventMask::EXTERNAL] {
-        let (tell, wakers) = telling::<Waker>();
+        let (report, wakers) = report_channel::<Waker>();
         let (host, _) = upgrading(world, move || {
-            let tell = tell.clone();
+            let report = report.clone();
             move |io: &mut Io<'_>| {
                 if io.events().is_readable() {
                     io.tx.write(io.rx.bytes());
@@ -226,7 +226,7 @@ fn new_keys_while_nobody_reads(world: &World) {
                     io.tx.write(b"with new keys");
                     return EventMask::READ;
                 }
-                let _ = tell.send(io.waker());
+                let _ = report.send(io.waker());
                 mask
             }
         });
@@ -287,18 +287,18 @@ fn uncorked_writes_go_out_one_by_one(world: &World) {
     wire.ends(Finish::Clean);
 }
 
-/// 11: even when nothing new was written.
+/// 11: even if nothing new was written.
 fn what_is_held_back_goes_out_when_uncorked(world: &World) {
-    let (tell, wakers) = telling::<Waker>();
+    let (report, wakers) = report_channel::<Waker>();
     let (host, _) = upgrading(world, move || {
-        let tell = tell.clone();
+        let report = report.clone();
         move |io: &mut Io<'_>| {
             io.rx.consume(usize::MAX);
             if io.events().is_readable() {
                 io.tx.write(b"held");
             } else if io.events().is_writable() {
                 // Not from the first call: its output may leave with the 101.
-                let _ = tell.send(io.waker());
+                let _ = report.send(io.waker());
             } else if io.events().is_woken() {
                 return EventMask::READ | EventMask::WRITE | EventMask::EXTERNAL | EventMask::CORK;
             }

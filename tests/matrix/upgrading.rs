@@ -2,13 +2,13 @@
 
 use uncork::{Events, Io, Limits, ReadState, Request, RequestEnd, Switch, Upgrade};
 
-use crate::world::{Host, Told, World, site, tell_end, telling};
+use crate::world::{Host, Reports, World, report_channel, report_end, site};
 
-/// Serves the upgrade that `make` makes for each connection, and reports how each ends.
+/// Serves the upgrade that `make` returns for each connection, and reports its end.
 pub(crate) fn upgrading<U: Upgrade + 'static>(
     world: &World,
     make: impl Fn() -> U + Clone + Send + 'static,
-) -> (Host, Told<RequestEnd>) {
+) -> (Host, Reports<RequestEnd>) {
     upgrading_within(world, Limits::default(), make)
 }
 
@@ -16,10 +16,10 @@ pub(crate) fn upgrading_within<U: Upgrade + 'static>(
     world: &World,
     limits: Limits,
     make: impl Fn() -> U + Clone + Send + 'static,
-) -> (Host, Told<RequestEnd>) {
-    let (tell, ended) = telling();
+) -> (Host, Reports<RequestEnd>) {
+    let (report, ended) = report_channel();
     let host = world.serve_within(limits, move |req: &mut Request<'_>| {
-        tell_end(req, &tell);
+        report_end(req, &report);
         assert!(req.wants_upgrade("test"));
         Switch::to("test", make())
     });

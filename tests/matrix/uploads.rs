@@ -15,7 +15,7 @@ use uncork::{
 
 use crate::{
     wire::{Finish, Wire},
-    world::{World, bytes, tell_end, telling},
+    world::{World, bytes, report_channel, report_end},
 };
 
 matrix! {
@@ -23,15 +23,15 @@ matrix! {
     an_upload_pushes_back,
     what_was_not_taken_is_offered_again,
     continue_is_sent_when_the_body_is_wanted,
-    an_answer_begins_before_the_body_has_ended,
-    an_upload_goes_on_after_an_early_answer,
-    a_refused_uploader_reads_its_refusal,
-    a_body_beyond_the_limit_is_refused,
+    a_response_begins_before_the_body_has_ended,
+    an_upload_continues_after_an_early_response,
+    a_rejected_upload_gets_its_response,
+    a_body_beyond_the_limit_is_rejected,
     an_upload_may_stop_in_the_middle,
     a_short_unwanted_body_is_thrown_away,
     a_panic_of_an_upload_costs_a_500,
     an_upload_whose_peer_leaves_is_dropped,
-    an_upload_that_is_broken_may_be_answered,
+    a_truncated_upload_may_get_a_response,
 }
 
 /// Collects the body, and responds with it and the trailer field.
@@ -70,7 +70,7 @@ fn an_upload_comes_in_however_it_is_sent(world: &World) {
     assert_eq!((answer.body.len(), answer.get("x-sum")), (300_006, Some("6")));
 }
 
-/// Takes nothing while the gate is closed; reports the largest piece it was offered.
+/// Consumes nothing while the gate is closed, and records the largest piece it was offered.
 struct Gated {
     open: Arc<AtomicBool>,
     largest: usize,
@@ -94,11 +94,11 @@ impl Upload for Gated {
 
 fn an_upload_pushes_back(world: &World) {
     const ALL: usize = 12 << 20;
-    let (tell, wakers) = telling::<Waker>();
+    let (report, wakers) = report_channel::<Waker>();
     let open = Arc::new(AtomicBool::new(false));
     let gate = open.clone();
     let host = world.serve(move |req: &mut Request<'_>| {
-        tell.send(req.waker()).expect("heard");
+        report.send(req.waker()).expect("a receiver");
         Action::Receive(Box::new(Gated { open: gate.clone(), largest: 0, got: 0 }))
     });
     let mut wire = host.connect();
@@ -140,11 +140,11 @@ fn what_was_not_taken_is_offered_again(world: &World) {
 }
 
 fn continue_is_sent_when_the_body_is_wanted(world: &World) {
-    let (tell, tickets) = telling();
+    let (report, tickets) = report_channel();
     let host = world.serve(move |req: &mut Request<'_>| match req.path() {
         "/now" => gather(),
         "/later" => {
-            tell.send(req.ticket()).expect("heard");
+            report.send(req.ticket()).expect("a receiver");
             Action::Suspend
         }
         _ => Response::new(403).into(),
@@ -159,20 +159,20 @@ fn continue_is_sent_when_the_body_is_wanted(world: &World) {
     assert!(ticket.receive(Gather::default()).is_ok(), "the request is suspended");
     wire.head().is(100);
     assert_eq!(wire.send("body").answer().is(200).text(), "body");
-    // The body is there already: no need to ask for it.
+    // The body has arrived already: no interim response is sent.
     wire.post("/now", &["Expect: 100-continue"], b"body");
     let mut head = wire.head();
     if head.status == 100 {
-        // Head and body did not come in one piece.
+        // Head and body did not arrive in one piece.
         head = wire.head();
     }
     assert_eq!((head.status, wire.exactly(4)), (200, b"body".to_vec()));
-    let answer = wire.request("POST /refused", &expects).answer();
+    let answer = wire.request("POST /rejected", &expects).answer();
     assert_eq!(answer.is(403).get("connection"), Some("close"));
     wire.finish().ends(Finish::Clean);
 }
 
-fn an_answer_begins_before_the_body_has_ended(world: &World) {
+fn a_response_begins_before_the_body_has_ended(world: &World) {
     let host = world.serve(|req: &mut Request<'_>| {
         let (inlet, outlet) = pipe(4096);
         req.ticket().respond(Response::stream(outlet)).expect("the request is open");
@@ -197,17 +197,17 @@ impl Upload for Count {
     }
 
     fn end(self: Box<Self>, _: &Headers) -> Action {
-        self.1.send(self.0).expect("heard");
+        self.1.send(self.0).expect("a receiver");
         Action::Suspend
     }
 }
 
-fn an_upload_goes_on_after_an_early_answer(world: &World) {
-    let ((tell, counted), (tell_ends, ended)) = (telling(), telling());
+fn an_upload_continues_after_an_early_response(world: &World) {
+    let ((report, counted), (report_ends, ended)) = (report_channel(), report_channel());
     let host = world.serve(move |req: &mut Request<'_>| {
-        tell_end(req, &tell_ends);
+        report_end(req, &report_ends);
         req.ticket().respond(Response::text("early")).expect("the request is open");
-        Action::Receive(Box::new(Count(0, tell.clone())))
+        Action::Receive(Box::new(Count(0, report.clone())))
     });
     let mut wire = host.connect();
     for fields in [&["Content-Length: 8"][..], &["Content-Length: 8", "Connection: close"]] {
@@ -220,7 +220,7 @@ fn an_upload_goes_on_after_an_early_answer(world: &World) {
     wire.ends(Finish::Clean);
 }
 
-fn a_refused_uploader_reads_its_refusal(world: &World) {
+fn a_rejected_upload_gets_its_response(world: &World) {
     let host = world.serve(|_: &mut Request<'_>| Response::new(413).body("too much"));
     let mut wire = host.connect();
     wire.request("PUT /", &["Content-Length: 99999999"]);
@@ -232,7 +232,7 @@ fn a_refused_uploader_reads_its_refusal(world: &World) {
     wire.finish().ends(Finish::Clean);
 }
 
-fn a_body_beyond_the_limit_is_refused(world: &World) {
+fn a_body_beyond_the_limit_is_rejected(world: &World) {
     let host = world.serve_within(Limits { body: 100, ..Limits::default() }, |_: &mut Request<'_>| gather());
     let mut wire = host.connect();
     assert_eq!(wire.post("/", &[], &[b'x'; 100]).answer().is(200).body.len(), 100);
@@ -258,9 +258,9 @@ impl Upload for Impatient {
 }
 
 fn an_upload_may_stop_in_the_middle(world: &World) {
-    let (tell, ended) = telling();
+    let (report, ended) = report_channel();
     let host = world.serve(move |req: &mut Request<'_>| {
-        tell_end(req, &tell);
+        report_end(req, &report);
         Action::Receive(Box::new(Impatient))
     });
     let mut wire = host.connect();
@@ -306,9 +306,9 @@ impl Upload for Panics {
 }
 
 fn a_panic_of_an_upload_costs_a_500(world: &World) {
-    let (tell, ended) = telling();
+    let (report, ended) = report_channel();
     let host = world.serve(move |req: &mut Request<'_>| {
-        tell_end(req, &tell);
+        report_end(req, &report);
         Action::Receive(Box::new(Panics { in_pipe: req.path() == "/pipe" }))
     });
     for (path, body) in [("/", ""), ("/", "body"), ("/pipe", "body")] {
@@ -322,9 +322,9 @@ fn a_panic_of_an_upload_costs_a_500(world: &World) {
 }
 
 fn an_upload_whose_peer_leaves_is_dropped(world: &World) {
-    let (tell, ended) = telling();
+    let (report, ended) = report_channel();
     let host = world.serve(move |req: &mut Request<'_>| {
-        tell_end(req, &tell);
+        report_end(req, &report);
         gather()
     });
     for leave in [Wire::finish, Wire::cut] {
@@ -341,7 +341,7 @@ fn an_upload_whose_peer_leaves_is_dropped(world: &World) {
     assert_eq!(ended.rest().len(), 0);
 }
 
-/// Has a response of its own for a truncated body.
+/// Responds to a truncated body itself.
 struct Insists(Option<Ticket>);
 
 impl Upload for Insists {
@@ -358,16 +358,16 @@ impl Upload for Insists {
 impl Drop for Insists {
     fn drop(&mut self) {
         if let Some(ticket) = self.0.take() {
-            // Gone: so is the peer.
+            // The request has ended with its peer.
             let _ = ticket.respond(Response::text("an unexpected event").with_status(422));
         }
     }
 }
 
-fn an_upload_that_is_broken_may_be_answered(world: &World) {
-    let (tell, ended) = telling();
+fn a_truncated_upload_may_get_a_response(world: &World) {
+    let (report, ended) = report_channel();
     let host = world.serve(move |req: &mut Request<'_>| {
-        tell_end(req, &tell);
+        report_end(req, &report);
         Action::Receive(Box::new(Insists(Some(req.ticket()))))
     });
     for broken in ["x\r\n", "5\r\nhello world", "ffffffffffffffffffff\r\n"] {
@@ -382,7 +382,7 @@ fn an_upload_that_is_broken_may_be_answered(world: &World) {
         wire.ends(Finish::Clean);
         assert!(matches!(ended.next().reason, EndReason::Rejected { status: 400, .. }));
     }
-    // A client that has left gets no response; only its end is reported.
+    // A disconnected client gets no response. Only its end is reported.
     let mut wire = host.connect();
     wire.request("POST /", &["Content-Length: 10"]).send("some").finish();
     assert_eq!(ended.next().reason, EndReason::PeerClosed);

@@ -16,20 +16,20 @@ use crate::{
 
 matrix! {
     it_is_served_as_others_are,
-    pipelined_requests_are_answered_in_order,
+    pipelined_requests_get_responses_in_order,
     bodies_of_every_kind,
     an_upload_pushes_back,
     a_body_goes_from_one_to_the_other,
-    an_upgrade_speaks_over_pipes,
-    a_half_closed_client_gets_its_answer,
+    an_upgrade_works_over_pipes,
+    a_half_closed_client_gets_its_response,
     a_peer_may_leave_at_any_point,
-    abort_cuts_the_output_off,
-    it_takes_nobodys_place_and_is_told_of,
-    a_peer_may_be_turned_away,
+    abort_truncates_the_output,
+    it_does_not_count_toward_the_limit_and_is_reported,
+    a_peer_may_be_rejected,
     an_idle_one_is_closed_and_a_slow_head_is_a_408,
-    who_does_not_read_is_given_up,
+    a_peer_that_does_not_read_times_out,
     at_once_everything_ends,
-    gracefully_what_is_under_way_is_finished,
+    gracefully_open_requests_are_finished,
     a_loop_that_has_ended_gives_the_pipes_back,
 }
 
@@ -42,14 +42,14 @@ fn it_is_served_as_others_are(world: &World) {
     let answer = other.request("GET /id", &["Connection: close"]).answer();
     assert!(!answer.text().starts_with(conn) && answer.get("connection") == Some("close"));
     other.ends(Finish::Clean);
-    assert_eq!(server.told.closed.next(), EndReason::Complete);
+    assert_eq!(server.reports.closed.next(), EndReason::Complete);
     wire.send("GET / HTTP/1.1\r\n\r\n").answer().is(400);
     wire.ends(Finish::Clean);
     wire.finish();
-    assert!(matches!(server.told.closed.next(), EndReason::Rejected { status: 400, .. }));
+    assert!(matches!(server.reports.closed.next(), EndReason::Rejected { status: 400, .. }));
 }
 
-fn pipelined_requests_are_answered_in_order(world: &World) {
+fn pipelined_requests_get_responses_in_order(world: &World) {
     let server = Within::on(world);
     for (room, count) in [(100, 2), (ROOM, 20)] {
         let mut wire = server.connect_by(room);
@@ -99,21 +99,21 @@ fn bodies_of_every_kind(world: &World) {
     }
 }
 
-/// Nothing takes the body: only as much as the pipe and the engine hold is accepted.
+/// The handler does not receive the body: the pipe and the engine accept only what they hold.
 fn an_upload_pushes_back(world: &World) {
     let server = Within::on(world);
     let (mut to, mut from) = server.ends(ROOM);
     let body = bytes(1_000_000);
     let head = request("POST /wait", &[&format!("Content-Length: {}", body.len())]);
     assert_eq!(to.write(head.as_bytes()), head.len());
-    let ticket = server.told.tickets.next();
-    // The other loop empties the pipe as far as it can; when it takes no more for a while, it is full.
+    let ticket = server.reports.tickets.next();
+    // The other loop empties the pipe as far as it can. The engine is full when it reads no more for a while.
     let (mut sent, mut silent) = (0, 0);
     while silent < 20 {
         let n = to.write(&body[sent..]);
         sent += n;
         silent = if n > 0 { 0 } else { silent + 1 };
-        assert!(server.told.ends.is_silent(Duration::from_millis(5)), "it waits");
+        assert!(server.reports.ends.is_silent(Duration::from_millis(5)), "it waits");
     }
     assert!(sent < 6 * ROOM, "{sent} bytes were sent without a reader");
     ticket.receive(Collect::default()).map_err(drop).expect("a suspended request");
@@ -132,18 +132,18 @@ fn an_upload_pushes_back(world: &World) {
         std::thread::yield_now();
     }
     assert!(got.ends_with(&body) && got.starts_with(b"HTTP/1.1 200 OK\r\n"));
-    assert_eq!(server.told.ends.next().received, body.len() as u64);
+    assert_eq!(server.reports.ends.next().received, body.len() as u64);
 }
 
-/// Through the engine's own pipe: what is spliced between sockets is copied here.
+/// Through the engine's own pipe: here bytes are copied, which are spliced between sockets.
 fn a_body_goes_from_one_to_the_other(world: &World) {
     let server = Within::on(world);
     let body = bytes(2_000_000);
     let (mut to, mut from) = (server.connect_by(1 << 18), server.connect_by(1 << 18));
     to.request("GET /wait", &[]);
-    let receiver = server.told.tickets.next();
+    let receiver = server.reports.tickets.next();
     from.request("POST /wait", &[&format!("Content-Length: {}", body.len())]);
-    let sender = server.told.tickets.next();
+    let sender = server.reports.tickets.next();
     let (inlet, outlet) = pipe(256 * 1024);
     receiver.respond(Response::stream(outlet).length(body.len() as u64)).expect("a suspended request");
     sender.receive(inlet).map_err(drop).expect("a suspended request");
@@ -158,29 +158,29 @@ fn a_body_goes_from_one_to_the_other(world: &World) {
     assert_eq!(from.answer().text(), "done");
 }
 
-fn an_upgrade_speaks_over_pipes(world: &World) {
+fn an_upgrade_works_over_pipes(world: &World) {
     let server = Within::on(world);
     for room in [1, 1000, 64 * 1024] {
         let mut wire = server.connect_by(room);
-        let said = bytes(if room == 1 { 2000 } else { 400_000 });
+        let input = bytes(if room == 1 { 2000 } else { 400_000 });
         wire.send(UPGRADE).head().is(101);
-        for piece in said.chunks(30_000) {
+        for piece in input.chunks(30_000) {
             wire.send(piece);
             assert!(wire.exactly(piece.len()) == piece);
         }
         wire.finish().ends(Finish::Clean);
-        assert_eq!(server.told.ends.next().reason, EndReason::Complete);
-        assert_eq!(server.told.closed.next(), EndReason::Complete);
+        assert_eq!(server.reports.ends.next().reason, EndReason::Complete);
+        assert_eq!(server.reports.closed.next(), EndReason::Complete);
     }
-    // It learns that its peer has left.
+    // The upgrade learns that its peer has disconnected.
     let mut wire = server.connect();
     wire.send(UPGRADE).head().is(101);
     wire.reset();
-    assert_eq!(server.told.ends.next().reason, EndReason::PeerClosed);
-    assert_eq!(server.told.closed.next(), EndReason::PeerClosed);
+    assert_eq!(server.reports.ends.next().reason, EndReason::PeerClosed);
+    assert_eq!(server.reports.closed.next(), EndReason::PeerClosed);
 }
 
-fn a_half_closed_client_gets_its_answer(world: &World) {
+fn a_half_closed_client_gets_its_response(world: &World) {
     let server = Within::on(world);
     let mut wire = server.connect_by(1000);
     let sent = bytes(100_000);
@@ -190,38 +190,38 @@ fn a_half_closed_client_gets_its_answer(world: &World) {
     // A client of a suspended request has left, as on a socket; also if its later input is not read.
     for more in [0, 20_000] {
         let (mut to, from) = server.ends(64 * 1024);
-        server.told.ends.rest();
-        let said = [request("GET /wait", &[]).as_bytes(), &bytes(more)].concat();
-        assert_eq!(to.write(&said), said.len());
-        let ticket = server.told.tickets.next();
+        server.reports.ends.rest();
+        let input = [request("GET /wait", &[]).as_bytes(), &bytes(more)].concat();
+        assert_eq!(to.write(&input), input.len());
+        let ticket = server.reports.tickets.next();
         to.finish(None);
-        assert_eq!(server.told.ends.next().reason, EndReason::PeerClosed);
+        assert_eq!(server.reports.ends.next().reason, EndReason::PeerClosed);
         assert!(ticket.respond(Response::new(200)).is_err());
         drop(from);
     }
-    // Like this while a response pauses, unless the response allows half-close.
+    // The same holds while a response pauses, unless it allows half-close.
     for (path, left) in [("/pause", true), ("/pause-allowed", false)] {
         let (mut to, from) = server.ends(64 * 1024);
-        let said = request(&format!("GET {path}"), &[]);
-        assert_eq!(to.write(said.as_bytes()), said.len());
+        let input = request(&format!("GET {path}"), &[]);
+        assert_eq!(to.write(input.as_bytes()), input.len());
         to.finish(None);
         match left {
-            true => assert_eq!(server.told.ends.next().reason, EndReason::PeerClosed),
-            false => assert!(server.told.ends.is_silent(Duration::from_millis(50))),
+            true => assert_eq!(server.reports.ends.next().reason, EndReason::PeerClosed),
+            false => assert!(server.reports.ends.is_silent(Duration::from_millis(50))),
         }
         drop(from);
         if !left {
-            assert_eq!(server.told.ends.next().reason, EndReason::PeerClosed);
+            assert_eq!(server.reports.ends.next().reason, EndReason::PeerClosed);
         }
     }
 }
 
-/// Either end is dropped: before any input, in a head, behind it, in a body, while a request is suspended, in a
+/// Either end is dropped: before any input, within and after a head, in a body, while a request is suspended, in a
 /// response, between two requests.
 fn a_peer_may_leave_at_any_point(world: &World) {
     let server = Within::on(world);
     let whole = |line: &str| request(line, &[]);
-    let said = [
+    let inputs = [
         String::new(),
         "GET /he".to_owned(),
         request("POST /count", &["Content-Length: 9"]),
@@ -234,60 +234,60 @@ fn a_peer_may_leave_at_any_point(world: &World) {
         whole("GET /") + "GET",
         whole("GET /"),
     ];
-    for words in &said {
+    for input in &inputs {
         for way in 0..3 {
             let (mut to, from) = server.ends(ROOM);
-            assert_eq!(to.write(words.as_bytes()), words.len());
-            if words.contains("/wait") {
-                server.told.tickets.next();
+            assert_eq!(to.write(input.as_bytes()), input.len());
+            if input.contains("/wait") {
+                server.reports.tickets.next();
             }
             match way {
                 0 => drop(to),
                 1 => drop(from),
                 _ => drop((to, from)),
             }
-            let why = server.told.closed.next();
-            assert_eq!(why, EndReason::PeerClosed, "{words:?}, {way}");
+            let reason = server.reports.closed.next();
+            assert_eq!(reason, EndReason::PeerClosed, "{input:?}, {way}");
         }
     }
     // No other connection is affected.
     server.connect().request("GET /id", &[]).answer().is(200);
 }
 
-fn abort_cuts_the_output_off(world: &World) {
+fn abort_truncates_the_output(world: &World) {
     let server = Within::on(world);
     let mut wire = server.connect();
     wire.request("GET /abort", &[]);
     assert_eq!(wire.until_end().1, Finish::Reset);
-    assert_eq!(server.told.closed.next(), EndReason::Aborted);
+    assert_eq!(server.reports.closed.next(), EndReason::Aborted);
 }
 
-fn it_takes_nobodys_place_and_is_told_of(world: &World) {
+fn it_does_not_count_toward_the_limit_and_is_reported(world: &World) {
     let server = Within::limited(world, Limits { connections: 1, connections_per_address: 1, ..Limits::default() });
     let mut wires: Vec<Wire> = (0..4).map(|_| server.connect()).collect();
     for wire in &mut wires {
         wire.request("GET /id", &[]).answer().is(200);
     }
     // One connection is still allowed, and after those have ended still only one.
-    let mut guest = server.host.connect();
-    guest.request("GET /here", &[]).answer().is(200);
+    let mut inbound = server.host.connect();
+    inbound.request("GET /here", &[]).answer().is(200);
     for mut wire in wires {
         wire.finish().ends(Finish::Clean);
-        assert_eq!(server.told.closed.next(), EndReason::Complete);
+        assert_eq!(server.reports.closed.next(), EndReason::Complete);
     }
-    guest.request("GET /here", &[]).answer().is(200);
+    inbound.request("GET /here", &[]).answer().is(200);
 }
 
-fn a_peer_may_be_turned_away(world: &World) {
+fn a_peer_may_be_rejected(world: &World) {
     let server = Within::on(world);
     let ((to, input), (output, mut from)) = (pipe(ROOM), pipe(ROOM));
     let peer = PeerAddr::tcp("[::ffff:198.51.100.1]:1".parse().expect("an address"));
     server.here.adopt_pipes(peer, input, output, 0).expect("a loop");
-    // A later connection is served: the loop has had its turn.
+    // When a later connection is served, the loop has handled the earlier one.
     let mut wire = server.connect();
     wire.request("GET /id", &[]).answer().is(200);
     assert!(to.is_closed() && from.is_truncated() && from.bytes().is_empty());
-    assert!(server.told.closed.is_silent(Duration::from_millis(20)), "a rejected peer is not reported");
+    assert!(server.reports.closed.is_silent(Duration::from_millis(20)), "a rejected peer is not reported");
 }
 
 fn an_idle_one_is_closed_and_a_slow_head_is_a_408(world: &World) {
@@ -296,19 +296,19 @@ fn an_idle_one_is_closed_and_a_slow_head_is_a_408(world: &World) {
     let mut wire = server.connect();
     wire.request("GET /id", &[]).answer().is(200);
     wire.ends(Finish::Clean);
-    assert_eq!(server.told.closed.next(), EndReason::TimedOut(Timeout::Idle));
+    assert_eq!(server.reports.closed.next(), EndReason::TimedOut(Timeout::Idle));
     let mut wire = server.connect();
     wire.send("GET / HT").answer().is(408);
     wire.ends(Finish::Clean);
     wire.finish();
-    assert_eq!(server.told.closed.next(), EndReason::TimedOut(Timeout::Head));
+    assert_eq!(server.reports.closed.next(), EndReason::TimedOut(Timeout::Head));
 }
 
-fn who_does_not_read_is_given_up(world: &World) {
+fn a_peer_that_does_not_read_times_out(world: &World) {
     let server = Within::limited(world, Limits { send_timeout: Duration::from_millis(150), ..Limits::default() });
     let (mut to, mut from) = server.ends(ROOM);
     to.write(request("GET /endless", &[]).as_bytes());
-    assert_eq!(server.told.closed.next(), EndReason::TimedOut(Timeout::Send));
+    assert_eq!(server.reports.closed.next(), EndReason::TimedOut(Timeout::Send));
     assert!(!from.bytes().is_empty());
     assert!(from.is_truncated(), "a part is not the whole");
 }
@@ -317,30 +317,30 @@ fn at_once_everything_ends(world: &World) {
     let server = Within::on(world);
     let (mut idle, mut waiting, mut streaming) = (server.connect(), server.connect(), server.connect());
     idle.request("GET /id", &[]).answer();
-    assert_eq!(server.told.ends.next().reason, EndReason::Complete);
+    assert_eq!(server.reports.ends.next().reason, EndReason::Complete);
     waiting.request("GET /wait", &[]);
-    let ticket = server.told.tickets.next();
+    let ticket = server.reports.tickets.next();
     streaming.request("GET /endless", &[]).head().is(200);
     server.host.stopper.stop_now();
     assert_eq!(
-        [server.told.ends.next().reason, server.told.ends.next().reason],
+        [server.reports.ends.next().reason, server.reports.ends.next().reason],
         [EndReason::Stopped, EndReason::Stopped]
     );
     waiting.answer().is(503);
     assert_eq!(streaming.until_end().1, Finish::Reset);
     idle.ends(Finish::Clean);
-    assert_eq!([(); 3].map(|()| server.told.closed.next()), [EndReason::Stopped; 3]);
+    assert_eq!([(); 3].map(|()| server.reports.closed.next()), [EndReason::Stopped; 3]);
     assert!(ticket.is_gone());
 }
 
-fn gracefully_what_is_under_way_is_finished(world: &World) {
+fn gracefully_open_requests_are_finished(world: &World) {
     let server = Within::on(world);
     let (mut idle, mut waiting) = (server.connect(), server.connect());
     idle.request("GET /id", &[]).answer();
     waiting.request("GET /wait", &[]);
-    let ticket = server.told.tickets.next();
+    let ticket = server.reports.tickets.next();
     server.host.stopper.shutdown(Duration::from_secs(60));
-    server.told.stopping.next();
+    server.reports.stopping.next();
     idle.ends(Finish::Clean);
     ticket.respond(Response::text("done")).expect("a suspended request");
     assert_eq!(waiting.answer().get("connection"), Some("close"));

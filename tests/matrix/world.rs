@@ -69,21 +69,21 @@ impl World {
         self.run(Listen::tcp("127.0.0.1:0").expect("bound"), limits, handler)
     }
 
-    /// On sockets with the smallest buffers that the system allows.
+    /// Serves on sockets with the smallest buffers that the system allows.
     pub(crate) fn serve_narrow<H: Handler + Clone + Send + 'static>(&self, handler: H) -> Host {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
-        // Accepted sockets inherit it from their listener.
+        // Accepted sockets inherit the size from their listener.
         SockRef::from(&listener).set_send_buffer_size(1).expect("set");
         self.run(Listen::inherited(listener).expect("a listener"), Limits::default(), handler)
     }
 
-    /// For clients behind a proxy on this machine.
+    /// Serves clients behind a proxy on this machine.
     pub(crate) fn serve_proxies<H: Handler + Clone + Send + 'static>(&self, limits: Limits, handler: H) -> Host {
         let listen = Listen::tcp("127.0.0.1:0").expect("bound");
         self.run(listen.proxy_protocol(|peer| peer.ip() == Some([127, 0, 0, 1].into())), limits, handler)
     }
 
-    /// For clients behind a trusted proxy.
+    /// Serves clients behind a trusted proxy.
     pub(crate) fn serve_trusting<H: Handler + Clone + Send + 'static>(
         &self,
         trusted: fn(&PeerAddr) -> bool,
@@ -92,7 +92,7 @@ impl World {
         self.run(Listen::tcp("127.0.0.1:0").expect("bound").proxy_protocol(trusted), Limits::default(), handler)
     }
 
-    /// On sockets whose buffers do not grow: they bound what is in flight, and a sender stops soon.
+    /// Serves on sockets whose buffers do not grow, so that a sender stops soon.
     pub(crate) fn serve_measured<H: Handler + Clone + Send + 'static>(&self, limits: Limits, handler: H) -> Host {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
         SockRef::from(&listener).set_send_buffer_size(128 * 1024).expect("set");
@@ -100,10 +100,10 @@ impl World {
         self.run(Listen::inherited(listener).expect("a listener"), limits, handler)
     }
 
-    /// Prefers `x-test`, over TLS.
-    pub(crate) fn serve_rather<H: Handler + Clone + Send + 'static>(&self, limits: Limits, handler: H) -> Host {
+    /// Serves with a preference for `x-test`, over TLS.
+    pub(crate) fn serve_test_protocol<H: Handler + Clone + Send + 'static>(&self, limits: Limits, handler: H) -> Host {
         let listen = Listen::tcp("127.0.0.1:0").expect("bound");
-        self.run_by(&identity().rather, listen, limits, handler)
+        self.run_by(&identity().prefers_test, listen, limits, handler)
     }
 
     fn run<H: Handler + Clone + Send + 'static>(&self, listen: Listen, limits: Limits, handler: H) -> Host {
@@ -122,57 +122,59 @@ impl World {
         }
         let server = Server::new().listen(listen).limits(limits);
         let addr = server.local_addr().expect("an address");
-        let (tell_alive, alive) = channel();
-        let handler = Traced { handler, _alive: tell_alive };
-        let ((tell, ended), turns) = (channel(), Arc::new(AtomicUsize::new(0)));
+        let (clone_guard, clones) = channel();
+        let handler = Traced { handler, _clone: clone_guard };
+        let ((report, ended), turns) = (channel(), Arc::new(AtomicUsize::new(0)));
         let stopper = match self.mode {
-            Mode::Threads => join_elsewhere(server.threads(2, handler).expect("running"), tell),
-            Mode::ThreadPerConnection => join_elsewhere(server.thread_per_connection(handler).expect("running"), tell),
-            Mode::External => drive_elsewhere(server, handler, tell, turns.clone()),
+            Mode::Threads => join_on_a_thread(server.threads(2, handler).expect("running"), report),
+            Mode::ThreadPerConnection => {
+                join_on_a_thread(server.thread_per_connection(handler).expect("running"), report)
+            }
+            Mode::External => drive_on_a_thread(server, handler, report, turns.clone()),
         };
-        Host { turns, address: Address { addr, tls: self.tls }, stopper, ended, alive: Some(alive) }
+        Host { turns, address: Address { addr, tls: self.tls }, stopper, ended, clones: Some(clones) }
     }
 }
 
-fn join_elsewhere(running: uncork::Running, tell: Sender<io::Result<()>>) -> StopHandle {
+fn join_on_a_thread(running: uncork::Running, report: Sender<io::Result<()>>) -> StopHandle {
     let stopper = running.stop_handle();
-    std::thread::spawn(move || tell.send(running.join()));
+    std::thread::spawn(move || report.send(running.join()));
     stopper
 }
 
-fn drive_elsewhere(
+fn drive_on_a_thread(
     server: Server,
     handler: impl Handler + Send + 'static,
-    tell: Sender<io::Result<()>>,
+    report: Sender<io::Result<()>>,
     turns: Arc<AtomicUsize>,
 ) -> StopHandle {
     let (give, get) = channel();
     std::thread::spawn(move || {
         let result = (|| {
             let mut server = server.external(handler)?;
-            give.send(server.stop_handle()).expect("the expected event");
+            give.send(server.stop_handle()).expect("a receiver");
             while !server.is_done() {
                 let _ = server.wait(None)?;
                 turns.fetch_add(1, Ordering::Relaxed);
             }
             Ok(())
         })();
-        tell.send(result)
+        report.send(result)
     });
     get.recv_timeout(PATIENCE).expect("running")
 }
 
-/// A running server. Dropping it stops it, and fails the test if anything is left.
+/// A running server. Dropping it stops it, and fails the test if a handler outlives it.
 pub(crate) struct Host {
     address: Address,
     turns: Arc<AtomicUsize>,
     ended: Receiver<io::Result<()>>,
     /// Every clone of the handler holds the other end.
-    alive: Option<Receiver<()>>,
+    clones: Option<Receiver<()>>,
     pub(crate) stopper: StopHandle,
 }
 
-/// Where a server listens.
+/// The address of a server.
 #[derive(Clone, Copy)]
 pub(crate) struct Address {
     addr: SocketAddr,
@@ -241,8 +243,8 @@ impl Host {
         Wire::connect(self.address.addr, None, None).expect("connected")
     }
 
-    /// Connects, and sends `first` in pieces of `size` bytes before anything else.
-    pub(crate) fn connect_saying(&self, first: &[u8], size: usize) -> io::Result<Wire> {
+    /// Connects, and sends `first` in pieces of `size` bytes before TLS.
+    pub(crate) fn connect_with_prefix(&self, first: &[u8], size: usize) -> io::Result<Wire> {
         let mut tcp = TcpStream::connect(self.addr())?;
         tcp.set_nodelay(true)?;
         first.chunks(size).try_for_each(|piece| tcp.write_all(piece))?;
@@ -252,21 +254,21 @@ impl Host {
     /// Waits for an end that was requested.
     #[track_caller]
     pub(crate) fn ends(mut self) {
-        self.leaves_nothing();
+        self.ends_without_leaks();
     }
 
     #[track_caller]
-    fn leaves_nothing(&mut self) {
-        let Some(alive) = self.alive.take() else { return };
+    fn ends_without_leaks(&mut self) {
+        let Some(clones) = self.clones.take() else { return };
         self.result().expect("ended in order");
-        let last = alive.recv_timeout(PATIENCE);
+        let last = clones.recv_timeout(PATIENCE);
         assert_eq!(last, Err(RecvTimeoutError::Disconnected), "a handler outlives its server");
     }
 
-    /// Like [`wait`](Self::wait), and returns the result of `join`.
+    /// Waits for the end, and returns the result of `join`.
     #[track_caller]
     pub(crate) fn result(&mut self) -> io::Result<()> {
-        self.alive = None;
+        self.clones = None;
         self.ended.recv_timeout(PATIENCE).expect("the server ends")
     }
 }
@@ -275,7 +277,7 @@ impl Drop for Host {
     fn drop(&mut self) {
         self.stopper.stop_now();
         if !std::thread::panicking() {
-            self.leaves_nothing();
+            self.ends_without_leaks();
         }
     }
 }
@@ -284,7 +286,7 @@ impl Drop for Host {
 #[derive(Clone)]
 struct Traced<H> {
     handler: H,
-    _alive: Sender<()>,
+    _clone: Sender<()>,
 }
 
 impl<H: Handler> Handler for Traced<H> {
@@ -297,8 +299,8 @@ impl<H: Handler> Handler for Traced<H> {
     fn alpn(&mut self, protocol: &[u8], peer: &PeerAddr) -> Option<Box<dyn Upgrade>> {
         self.handler.alpn(protocol, peer)
     }
-    fn closed(&mut self, conn: ConnId, why: &EndReason) {
-        self.handler.closed(conn, why);
+    fn closed(&mut self, conn: ConnId, reason: &EndReason) {
+        self.handler.closed(conn, reason);
     }
     fn stopping(&mut self) {
         self.handler.stopping();
@@ -306,21 +308,21 @@ impl<H: Handler> Handler for Traced<H> {
 }
 
 /// Reports from the server's threads to the test.
-pub(crate) struct Told<T>(Receiver<T>);
+pub(crate) struct Reports<T>(Receiver<T>);
 
-pub(crate) fn telling<T>() -> (Sender<T>, Told<T>) {
-    let (tell, told) = channel();
-    (tell, Told(told))
+pub(crate) fn report_channel<T>() -> (Sender<T>, Reports<T>) {
+    let (report, reports) = channel();
+    (report, Reports(reports))
 }
 
-impl<T> Told<T> {
-    /// Receives the next report. Panics if there is none for long.
+impl<T> Reports<T> {
+    /// Receives the next report. Panics after a timeout.
     #[track_caller]
     pub(crate) fn next(&self) -> T {
         self.0.recv_timeout(PATIENCE).expect("a report of the server")
     }
 
-    /// All senders of reports are gone.
+    /// Waits until all senders are dropped. Returns `false` if a report comes first.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.0.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected))
     }
@@ -336,18 +338,18 @@ impl<T> Told<T> {
     }
 }
 
-/// Reports how a request ends.
-pub(crate) fn tell_end(req: &mut Request<'_>, tell: &Sender<RequestEnd>) {
-    let tell = tell.clone();
+/// Reports the end of a request.
+pub(crate) fn report_end(req: &mut Request<'_>, report: &Sender<RequestEnd>) {
+    let report = report.clone();
     req.on_end(move |end| {
-        let _ = tell.send(*end);
+        let _ = report.send(*end);
     });
 }
 
 pub(crate) struct Identity {
     pub(crate) server: Tls,
     /// Like `server`, but prefers `x-test` to HTTP.
-    pub(crate) rather: Tls,
+    pub(crate) prefers_test: Tls,
     /// The certificate, in PEM.
     pub(crate) cert: String,
     pub(crate) client: Arc<ClientConfig>,
@@ -355,19 +357,19 @@ pub(crate) struct Identity {
     pub(crate) older: Arc<ClientConfig>,
 }
 
-/// Returns a certificate for `localhost`, made once, which servers show and clients trust.
+/// Returns a certificate for `localhost`, made once, which servers present and clients trust.
 pub(crate) fn identity() -> &'static Identity {
     static IDENTITY: OnceLock<Identity> = OnceLock::new();
     IDENTITY.get_or_init(|| {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
         let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-        let builder = || Tls::builder().pem_bytes(cert.as_bytes(), key.as_bytes()).expect("a good pair");
+        let builder = || Tls::builder().pem_bytes(cert.as_bytes(), key.as_bytes()).expect("a valid pair");
         let server = builder().build().expect("TLS");
-        let rather = builder().alpn(["x-test", "x-nobody"]).build().expect("TLS");
+        let prefers_test = builder().alpn(["x-test", "x-unsupported"]).build().expect("TLS");
         let mut roots = RootCertStore::empty();
         roots.add(made.cert.der().clone()).expect("a root");
         let older = ClientConfig::builder_with_protocol_versions(&[&TLS12]).with_root_certificates(roots.clone());
         let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        Identity { server, rather, cert, client: Arc::new(client), older: Arc::new(older.with_no_client_auth()) }
+        Identity { server, prefers_test, cert, client: Arc::new(client), older: Arc::new(older.with_no_client_auth()) }
     })
 }

@@ -11,11 +11,11 @@ use std::{
 use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
 use socket2::{Domain, Socket, Type};
 
-pub(crate) use self::response::Answer;
+pub(crate) use self::message::Answer;
 
-#[path = "response.rs"]
+#[path = "message.rs"]
 #[allow(dead_code, reason = "each test uses a part of it")]
-mod response;
+mod message;
 
 /// The timeout of reads and writes: longer than any test step takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -133,15 +133,12 @@ impl Client {
 
     /// Sends a request without a body, such as `GET /path`, with these field lines.
     pub(crate) fn request(&mut self, line: &str, fields: &[&str]) -> &mut Self {
-        let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
-        self.send(format!("{line} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n"))
+        self.send(message::request(line, fields))
     }
 
     /// Sends a request with a body.
     pub(crate) fn post(&mut self, path: &str, fields: &[&str], body: &[u8]) -> &mut Self {
-        let length = format!("Content-Length: {}", body.len());
-        let fields: Vec<&str> = fields.iter().copied().chain([length.as_str()]).collect();
-        self.request(&format!("POST {path}"), &fields).send(body)
+        self.send(message::post(path, fields, body.len())).send(body)
     }
 
     /// Sends a chunk; an empty chunk is the last.
@@ -152,35 +149,20 @@ impl Client {
 
     /// Like [`chunk`](Self::chunk), but for a peer that may have closed the connection.
     pub(crate) fn try_chunk(&mut self, data: &[u8]) -> io::Result<()> {
-        let mut chunk = format!("{:x}\r\n", data.len()).into_bytes();
-        chunk.extend_from_slice(data);
-        chunk.extend_from_slice(b"\r\n");
-        self.try_send(chunk)
+        self.try_send(message::chunk(data))
     }
 
     fn more(&mut self) -> io::Result<()> {
-        let mut block = [0; 64 * 1024];
-        let n = loop {
-            match self.stream.read(&mut block) {
-                // A machine that is paused interrupts a read with a timeout; this does not concern the peer.
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                result => break result?,
-            }
-        };
-        match n {
+        match message::read_once(&mut self.stream, &mut self.rest)? {
             0 => Err(ErrorKind::UnexpectedEof.into()),
-            n => {
-                self.rest.extend_from_slice(&block[..n]);
-                Ok(())
-            }
+            _ => Ok(()),
         }
     }
 
     pub(crate) fn line(&mut self) -> io::Result<String> {
         loop {
-            if let Some(end) = self.rest.windows(2).position(|pair| pair == b"\r\n") {
-                let line = self.rest.drain(..end + 2).take(end).collect();
-                return String::from_utf8(line).map_err(io::Error::other);
+            if let Some(line) = message::take_line(&mut self.rest) {
+                return line;
             }
             self.more()?;
         }
@@ -193,16 +175,7 @@ impl Client {
     }
 
     pub(crate) fn try_head(&mut self) -> io::Result<Answer> {
-        let line = self.line()?;
-        let status = line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).and_then(|code| code.parse().ok());
-        let mut answer = Answer { status: status.ok_or_else(|| io::Error::other(line))?, ..Answer::default() };
-        loop {
-            let line = self.line()?;
-            match line.split_once(": ") {
-                Some((name, value)) => answer.fields.push((name.into(), value.into())),
-                None => return Ok(answer),
-            }
-        }
+        message::read_head(|| self.line())
     }
 
     /// Receives up to `n` bytes of a body of known length, at least one.

@@ -2,7 +2,7 @@
 //! side in every way, and shows what it received and how the connection ended.
 
 use std::{
-    io::{self, ErrorKind, Read, Write},
+    io::{self, ErrorKind, Write},
     net::{Shutdown, SocketAddr, TcpStream},
     sync::Arc,
     time::Duration,
@@ -11,14 +11,14 @@ use std::{
 use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
 use socket2::{Domain, SockRef, Socket, Type};
 
+pub(crate) use self::message::{Answer, request};
 use self::records::Counted;
-pub(crate) use self::response::Answer;
 
+#[path = "message.rs"]
+#[allow(dead_code, reason = "each test uses a part of it")]
+mod message;
 #[path = "records.rs"]
 mod records;
-#[path = "response.rs"]
-#[allow(dead_code, reason = "each test uses a part of it")]
-mod response;
 
 /// The timeout of reads and writes: longer than any test step takes, so that a hang becomes a failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
@@ -178,15 +178,13 @@ impl Wire {
     /// Sends a request with a body of known length.
     #[track_caller]
     pub(crate) fn post(&mut self, path: &str, fields: &[&str], body: &[u8]) -> &mut Self {
-        let length = format!("Content-Length: {}", body.len());
-        let fields: Vec<&str> = fields.iter().copied().chain([length.as_str()]).collect();
-        self.request(&format!("POST {path}"), &fields).send(body)
+        self.send(message::post(path, fields, body.len())).send(body)
     }
 
     /// Sends a chunk; an empty chunk is the last.
     #[track_caller]
     pub(crate) fn chunk(&mut self, data: &[u8]) -> &mut Self {
-        self.send([format!("{:x}\r\n", data.len()).as_bytes(), data, b"\r\n"].concat())
+        self.send(message::chunk(data))
     }
 
     /// Requests an upgrade, and receives the 101.
@@ -238,20 +236,10 @@ impl Wire {
 
     /// Reads once. Returns the number of bytes.
     fn more(&mut self) -> io::Result<usize> {
-        let mut block = [0; 16 * 1024];
-        let n = loop {
-            let result = match &mut self.stream {
-                Stream::Plain(tcp) => tcp.read(&mut block),
-                Stream::Tls(stream) => stream.read(&mut block),
-            };
-            match result {
-                // A machine that is paused interrupts a read with a timeout; this does not concern the peer.
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                result => break result?,
-            }
-        };
-        self.rest.extend_from_slice(&block[..n]);
-        Ok(n)
+        match &mut self.stream {
+            Stream::Plain(tcp) => message::read_once(tcp, &mut self.rest),
+            Stream::Tls(stream) => message::read_once(&mut **stream, &mut self.rest),
+        }
     }
 
     fn must_have_more(&mut self) -> io::Result<()> {
@@ -331,9 +319,8 @@ impl Wire {
 
     fn line(&mut self) -> io::Result<String> {
         loop {
-            if let Some(end) = self.rest.windows(2).position(|pair| pair == b"\r\n") {
-                let line = self.rest.drain(..end + 2).take(end).collect();
-                return String::from_utf8(line).map_err(io::Error::other);
+            if let Some(line) = message::take_line(&mut self.rest) {
+                return line;
             }
             self.must_have_more()?;
         }
@@ -346,16 +333,7 @@ impl Wire {
     }
 
     fn try_head(&mut self) -> io::Result<Answer> {
-        let line = self.line()?;
-        let status = line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).and_then(|code| code.parse().ok());
-        let status = status.ok_or_else(|| io::Error::other(line))?;
-        let mut fields = Vec::new();
-        loop {
-            match self.line()?.split_once(": ") {
-                Some((name, value)) => fields.push((name.into(), value.into())),
-                None => return Ok(Answer { status, fields, body: Vec::new() }),
-            }
-        }
+        message::read_head(|| self.line())
     }
 
     /// Receives the next chunk. The last is empty, and its trailer fields are skipped.
@@ -395,9 +373,3 @@ impl Wire {
 
 /// A request for an upgrade to `test`.
 pub(crate) const UPGRADE: &str = "GET /up HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: test\r\n\r\n";
-
-/// Returns the head of a request.
-pub(crate) fn request(line: &str, fields: &[&str]) -> String {
-    let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
-    format!("{line} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n")
-}

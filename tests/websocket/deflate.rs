@@ -8,20 +8,20 @@ use uncork::{
 
 use crate::{
     peer::{BINARY, Echo, PLAIN, Peer, TEXT},
-    world::{Host, Told, bytes, telling},
+    world::{Host, Reports, bytes, report_channel},
 };
 
-/// A text message of one frame, compressed.
+/// A compressed text message of one frame.
 const DEFLATED: u8 = TEXT | 0x40;
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
-fn deflating(deflate: Deflate, config: Config) -> (Host, Told<ws::Closed>) {
-    let (tell, closed) = telling();
+fn deflating(deflate: Deflate, config: Config) -> (Host, Reports<ws::Closed>) {
+    let (report, closed) = report_channel();
     let host = PLAIN.serve(move |req: &mut Request<'_>| -> Action {
         match ws::check(req) {
             Ok(accept) => {
                 let accept = accept.deflate(deflate).config(config.clone());
-                accept.switch(Echo { sender: None, tell: tell.clone() }).0.into()
+                accept.switch(Echo { sender: None, report: report.clone() }).0.into()
             }
             Err(refusal) => refusal.into(),
         }
@@ -35,7 +35,7 @@ fn offer(host: &Host, offer: &str) -> (Peer, Option<String>) {
 }
 
 #[test]
-fn all_four_parameters_are_agreed_on() {
+fn all_four_parameters_are_negotiated() {
     const NO: &str = "; server_no_context_takeover; client_no_context_takeover";
     let keep = Deflate::new().keep_own_context(true).keep_peer_context(true);
     let small = keep.own_window(10).peer_window(11);
@@ -133,7 +133,7 @@ fn messages_are_compressed_both_ways() {
             assert!(codec.inflate(&payload, n) == text.as_bytes(), "{n} bytes, context: {keep}, window: {bits}");
         }
         assert_eq!(sizes[1] < sizes[0] / 2, keep, "{sizes:?}");
-        // Short messages are not worth it.
+        // Short messages are not compressed.
         peer.send(DEFLATED, codec.deflate(b"short")).expect(TEXT, "short");
         peer.close();
         assert_eq!(closed.next().cause, CloseCause::PeerClosed);
@@ -141,7 +141,7 @@ fn messages_are_compressed_both_ways() {
 }
 
 #[test]
-fn a_window_that_zlib_has_not_is_agreed_on_and_not_used() {
+fn a_window_without_zlib_support_is_accepted_and_not_used() {
     let (host, _closed) = deflating(Deflate::new(), Config::new());
     let (mut peer, answer) = offer(&host, "permessage-deflate; server_max_window_bits=8");
     assert!(answer.is_some_and(|answer| answer.ends_with("server_max_window_bits=8")));
@@ -149,9 +149,9 @@ fn a_window_that_zlib_has_not_is_agreed_on_and_not_used() {
     peer.close();
 }
 
-/// A peer whose zlib ends each message with a final block (RFC 7692 §7.2.3.4), with and without a block behind it.
+/// A peer whose zlib ends each message with a final block (RFC 7692 §7.2.3.4), with and without a block after it.
 #[test]
-fn a_final_block_ends_a_message_and_the_next_one_is_understood() {
+fn a_final_block_ends_a_message_and_the_next_one_is_read() {
     for keep in [true, false] {
         let deflate = Deflate::new().keep_own_context(keep).keep_peer_context(keep).at_least(1 << 20);
         let (host, _closed) = deflating(deflate, Config::new());
@@ -170,7 +170,7 @@ fn a_final_block_ends_a_message_and_the_next_one_is_understood() {
                 peer.send(DEFLATED, out).expect(TEXT, text);
             }
         }
-        // Control frames between them, as always.
+        // Control frames between them, as usual.
         peer.send(DEFLATED, Codec::new(15, keep).deflate(b"flushed")).expect(TEXT, "flushed");
         peer.send(DEFLATED, hello).expect(TEXT, "Hello");
         peer.close();
@@ -178,7 +178,7 @@ fn a_final_block_ends_a_message_and_the_next_one_is_understood() {
 }
 
 #[test]
-fn a_bomb_is_refused() {
+fn a_bomb_is_rejected() {
     let (host, closed) = deflating(Deflate::new(), Config::new().message(100_000));
     let (mut peer, _) = offer(&host, "permessage-deflate");
     let bomb = Codec::new(15, true).deflate(&vec![0; 10 << 20]);
@@ -188,7 +188,7 @@ fn a_bomb_is_refused() {
 }
 
 #[test]
-fn what_is_no_deflate_is_refused() {
+fn invalid_deflate_is_rejected() {
     let (host, _closed) = deflating(Deflate::new(), Config::new());
     let (mut peer, _) = offer(&host, "permessage-deflate");
     peer.send(BINARY | 0x40, b"\xff\xff\xff").closed(1007, "compressed data that is corrupt");
@@ -202,12 +202,12 @@ fn what_is_no_deflate_is_refused() {
 /// A shared frame is sent uncompressed: compression depends on the connection.
 #[test]
 fn shared_frames_go_between_compressed_messages() {
-    let (tell, senders) = telling();
+    let (report, senders) = report_channel();
     let host = PLAIN.serve(move |req: &mut Request<'_>| -> Action {
         let Ok(accept) = ws::check(req) else { return Action::Abort };
         let deflate = Deflate::new().keep_own_context(true);
         let (switch, sender) = accept.deflate(deflate).switch(|_: ws::Message<'_>, _| {});
-        tell.send(sender).expect("the expected event");
+        report.send(sender).expect("a receiver");
         switch.into()
     });
     let (mut peer, _) = offer(&host, "permessage-deflate");

@@ -3,7 +3,7 @@
 use uncork::ws::{CloseCause, Config};
 
 use crate::{
-    peer::{BEGIN_TEXT, BINARY, CLOSE, END, MORE, PING, PONG, Peer, TEXT, echo, frame, speaking},
+    peer::{BEGIN_TEXT, BINARY, CLOSE, END, MORE, PING, PONG, Peer, TEXT, echo, frame, serve_handlers},
     wire::Finish,
     world::{World, bytes},
 };
@@ -20,7 +20,7 @@ matrix![
     the_server_stops,
     senders_are_elsewhere,
     a_close_of_ours,
-    nobody_is_lost_by_a_panic,
+    a_panic_ends_only_its_own_connection,
 ];
 
 fn messages_come_back(world: &World) {
@@ -31,10 +31,10 @@ fn messages_come_back(world: &World) {
         peer.send(BINARY, bytes(n)).expect(BINARY, bytes(n));
     }
     peer.send(PING, "are you there?").expect(PONG, "are you there?");
-    peer.send(PONG, "unasked").send(TEXT, "").expect(TEXT, "");
+    peer.send(PONG, "unsolicited").send(TEXT, "").expect(TEXT, "");
     peer.close();
-    let closed = closed.next();
-    assert_eq!((closed.code, closed.cause, closed.is_clean()), (1000, CloseCause::PeerClosed, true));
+    let end = closed.next();
+    assert_eq!((end.code, end.cause, end.is_clean()), (1000, CloseCause::PeerClosed, true));
 }
 
 fn bytes_come_one_by_one(world: &World) {
@@ -78,11 +78,11 @@ fn the_peer_closes(world: &World) {
     let (host, closed) = echo(world);
     let mut peer = Peer::open(&host);
     // Earlier messages get their response first.
-    let wire = [frame(TEXT, "last words"), frame(CLOSE, b"\x0f\xa0so it is"), frame(TEXT, "unheard")].concat();
+    let wire = [frame(TEXT, "last message"), frame(CLOSE, b"\x0f\xa0the reason"), frame(TEXT, "ignored")].concat();
     peer.wire.send(wire);
-    peer.expect(TEXT, "last words").closed(4000, "");
-    let why = closed.next();
-    assert_eq!((why.code, why.reason.as_str(), why.cause), (4000, "so it is", CloseCause::PeerClosed));
+    peer.expect(TEXT, "last message").closed(4000, "");
+    let end = closed.next();
+    assert_eq!((end.code, end.reason.as_str(), end.cause), (4000, "the reason", CloseCause::PeerClosed));
     let mut peer = Peer::open(&host);
     peer.send(CLOSE, "").expect(CLOSE, "").wire.ends(Finish::Clean);
     assert_eq!(closed.next().code, 1005);
@@ -94,8 +94,8 @@ fn the_peer_leaves(world: &World) {
     peer.wire.send([frame(TEXT, "x"), frame(TEXT, "half")[..7].to_vec()].concat());
     peer.expect(TEXT, "x");
     peer.wire.finish().ends(Finish::Clean);
-    let why = closed.next();
-    assert_eq!((why.code, why.cause, why.is_clean()), (1006, CloseCause::NoCloseFrame, false));
+    let end = closed.next();
+    assert_eq!((end.code, end.cause, end.is_clean()), (1006, CloseCause::NoCloseFrame, false));
     let peer = Peer::open(&host);
     peer.wire.reset();
     assert_eq!(closed.next().code, 1006);
@@ -113,13 +113,13 @@ fn a_rule_is_broken(world: &World) {
     ];
     for (wrong, code, rule) in rows {
         let mut peer = Peer::open(&host);
-        peer.wire.send([&frame(TEXT, "before")[..], wrong, &frame(TEXT, "behind")].concat());
+        peer.wire.send([&frame(TEXT, "before")[..], wrong, &frame(TEXT, "after")].concat());
         peer.expect(TEXT, "before").closed(*code, rule);
         assert_eq!(closed.next().cause, CloseCause::Rejected { code: *code, rule });
     }
-    // In the middle of a frame: not another byte is needed.
+    // Within a frame: no further byte is needed.
     let mut peer = Peer::open(&host);
-    peer.wire.send(&frame(TEXT, b"ab\xff and much more")[..9]);
+    peer.wire.send(&frame(TEXT, b"ab\xff and more")[..9]);
     peer.closed(1007, "text that is not UTF-8");
 }
 
@@ -129,15 +129,15 @@ fn the_server_stops(world: &World) {
     peer.send(TEXT, "x").expect(TEXT, "x");
     host.stopper.shutdown(std::time::Duration::from_secs(20));
     peer.expect(CLOSE, 1001u16.to_be_bytes());
-    // It can still receive until it responds.
+    // The peer can still receive until it sends its own Close.
     peer.send(CLOSE, 1001u16.to_be_bytes()).wire.ends(Finish::Clean);
-    let why = closed.next();
-    assert_eq!((why.code, why.cause), (1001, CloseCause::LocalClosed));
+    let end = closed.next();
+    assert_eq!((end.code, end.cause), (1001, CloseCause::LocalClosed));
     host.ends();
 }
 
 fn senders_are_elsewhere(world: &World) {
-    let (host, senders) = speaking(world, Config::new(), || |_: uncork::ws::Message<'_>, _| {});
+    let (host, senders) = serve_handlers(world, Config::new(), || |_: uncork::ws::Message<'_>, _| {});
     let mut peer = Peer::open(&host);
     let sender = senders.next();
     let threads: Vec<_> = (0..4)
@@ -165,18 +165,18 @@ fn senders_are_elsewhere(world: &World) {
 }
 
 fn a_close_of_ours(world: &World) {
-    let (host, senders) = speaking(world, Config::new(), || |_: uncork::ws::Message<'_>, _| {});
+    let (host, senders) = serve_handlers(world, Config::new(), || |_: uncork::ws::Message<'_>, _| {});
     let mut peer = Peer::open(&host);
     let sender = senders.next();
     sender.text("first").expect("room");
     sender.close(4321, "enough");
     assert!(sender.is_closed() && sender.text("late").is_err());
     peer.expect(TEXT, "first").expect(CLOSE, [&4321u16.to_be_bytes()[..], b"enough"].concat());
-    peer.send(TEXT, "received all the same").send(CLOSE, 4321u16.to_be_bytes()).wire.ends(Finish::Clean);
+    peer.send(TEXT, "received nevertheless").send(CLOSE, 4321u16.to_be_bytes()).wire.ends(Finish::Clean);
 }
 
-fn nobody_is_lost_by_a_panic(world: &World) {
-    let (host, _senders) = speaking(world, Config::new(), || {
+fn a_panic_ends_only_its_own_connection(world: &World) {
+    let (host, _senders) = serve_handlers(world, Config::new(), || {
         |message: uncork::ws::Message<'_>, _| assert!(message.bytes() != b"panic", "a test's own panic")
     });
     let mut other = Peer::open(&host);

@@ -12,14 +12,14 @@ use crate::{
 
 fn ignore(_: Message<'_>, _: Done) {}
 
-/// Returns the fields of a valid handshake, without those of this name, and with these.
+/// Returns the fields of a valid handshake, without those of one name, and with others.
 fn fields<'a>(without: &str, with: &[&'a str]) -> Vec<&'a str> {
     let kept = HANDSHAKE.into_iter().filter(|field| without.is_empty() || !field.starts_with(without));
     kept.chain(with.iter().copied()).collect()
 }
 
 #[test]
-fn the_answer_is_that_of_the_rfc() {
+fn the_response_is_that_of_the_rfc() {
     let (host, _closed) = echo(&PLAIN);
     let (mut peer, answer) = Peer::open_with(&host, &["Sec-WebSocket-Protocol: a, b", "Origin: http://elsewhere"]);
     answer.is(101);
@@ -34,7 +34,7 @@ fn the_answer_is_that_of_the_rfc() {
 }
 
 #[test]
-fn letter_case_lists_and_repetition_are_understood() {
+fn letter_case_lists_and_repetition_are_accepted() {
     let (host, _closed) = echo(&PLAIN);
     for (without, with) in [
         ("Upgrade", &["upgrade: h2c, WebSocket"][..]),
@@ -46,7 +46,7 @@ fn letter_case_lists_and_repetition_are_understood() {
     ] {
         host.connect().request("GET /", &fields(without, with)).head().is(101);
     }
-    // Bytes right behind it belong to the WebSocket.
+    // Bytes directly after the handshake belong to the WebSocket.
     let mut wire = host.connect();
     let head = crate::wire::request("GET /", &HANDSHAKE);
     wire.send([head.as_bytes(), &crate::peer::frame(TEXT, "early")].concat()).head().is(101);
@@ -54,7 +54,7 @@ fn letter_case_lists_and_repetition_are_understood() {
 }
 
 #[test]
-fn every_check_has_its_refusal() {
+fn every_check_has_its_rejection() {
     let (host, closed) = echo(&PLAIN);
     let version = "Sec-WebSocket-Version";
     let key = "Sec-WebSocket-Key";
@@ -111,14 +111,14 @@ fn from(policy: fn(&Request<'_>) -> bool) -> Host {
     world.serve(move |req: &mut Request<'_>| -> Action {
         match ws::check_from(req, policy) {
             Ok(accept) => accept.switch(ignore).0.into(),
-            Err(refusal) => refusal.into(),
+            Err(rejection) => rejection.into(),
         }
     })
 }
 
 #[test]
-fn origins_are_judged() {
-    // The reason stands beside the code.
+fn origins_are_checked() {
+    // The code documents the reason of each rule.
     const ROWS: &[(&str, &str, bool, bool)] = &[
         ("", "example.org", true, true),
         ("https://example.org", "EXAMPLE.ORG:443", true, true),
@@ -141,7 +141,7 @@ fn the_application_sees_origin_and_protocols_and_chooses_one() {
     let host = PLAIN.serve(|req: &mut Request<'_>| -> Action {
         let accept = match ws::check(req) {
             Ok(accept) => accept,
-            Err(refusal) => return refusal.into(),
+            Err(rejection) => return rejection.into(),
         };
         assert_eq!(accept.origin(), Some("https://here.example"));
         let offered: Vec<&str> = accept.protocols().collect();
@@ -150,9 +150,9 @@ fn the_application_sees_origin_and_protocols_and_chooses_one() {
         accept.protocol(&choice).switch(ignore).0.into()
     });
     let offer = ["Origin: https://here.example", "Sec-WebSocket-Protocol: chat, Soap", "sec-websocket-protocol: mqtt"];
-    for (choice, answered) in [("Soap", Some("Soap")), ("mqtt", Some("mqtt")), ("soap", None), ("", None)] {
+    for (choice, selected) in [("Soap", Some("Soap")), ("mqtt", Some("mqtt")), ("soap", None), ("", None)] {
         let mut wire = host.connect();
         let answer = wire.request(&format!("GET /{choice}"), &fields("", &offer)).head();
-        assert_eq!(answer.is(101).get("sec-websocket-protocol"), answered);
+        assert_eq!(answer.is(101).get("sec-websocket-protocol"), selected);
     }
 }

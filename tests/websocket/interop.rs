@@ -2,7 +2,7 @@
 
 use std::{
     net::{TcpListener, TcpStream},
-    sync::mpsc::{Receiver, Sender as Tell, channel},
+    sync::mpsc::{Receiver, Sender as ReportSender, channel},
     time::Duration,
 };
 
@@ -17,7 +17,7 @@ use uncork::{
 use crate::{
     peer::{PLAIN, echo},
     wire::PATIENCE,
-    world::{Host, Mode, World, bytes, identity, telling},
+    world::{Host, Mode, World, bytes, identity, report_channel},
 };
 
 fn connect(host: &Host) -> WebSocket<TcpStream> {
@@ -52,34 +52,34 @@ fn their_client_with_our_server() {
 
 // Our client, as an application uses it: called by `client`, then used as a WebSocket.
 
-/// Reports of our client's handler.
+/// A report of our client's handler.
 #[derive(Debug, PartialEq, Eq)]
-enum Heard {
+enum Report {
     Message(Vec<u8>),
     Pong(Vec<u8>),
     Closed(u16, CloseCause),
 }
 
-struct Listener(Tell<Heard>);
+struct Reporter(ReportSender<Report>);
 
-impl Handler for Listener {
+impl Handler for Reporter {
     fn message(&mut self, message: Message<'_>, _: Done) {
-        let _ = self.0.send(Heard::Message(message.bytes().into()));
+        let _ = self.0.send(Report::Message(message.bytes().into()));
     }
 
     fn pong(&mut self, payload: &[u8]) {
-        let _ = self.0.send(Heard::Pong(payload.into()));
+        let _ = self.0.send(Report::Pong(payload.into()));
     }
 
-    fn closed(&mut self, why: &Closed) {
-        let _ = self.0.send(Heard::Closed(why.code, why.cause));
+    fn closed(&mut self, closed: &Closed) {
+        let _ = self.0.send(Report::Closed(closed.code, closed.cause));
     }
 }
 
 /// Our end of a WebSocket.
 struct Ours {
     sender: Sender,
-    heard: Receiver<Heard>,
+    reports: Receiver<Report>,
     loops: Option<Running>,
 }
 
@@ -98,19 +98,19 @@ fn client() -> Client {
 /// Opens a WebSocket at this URL.
 fn open(url: &str, offer: Offer) -> Result<Ours, HandshakeError> {
     let loops = Server::new().threads(1, |_: &mut Request<'_>| Response::new(404)).expect("running");
-    let ((tell, heard), (give, opened)) = (channel(), channel());
+    let ((report, reports), (give, opened)) = (channel(), channel());
     let call = client::Request::get(url).upgrade_with(&offer.headers()).timeout(PATIENCE);
     client().send(&loops.loops()[0], call, move |answer| {
         let answer = answer.expect("a response");
-        let opened = offer.accept(answer.status(), answer.headers(), Listener(tell));
+        let opened = offer.accept(answer.status(), answer.headers(), Reporter(report));
         let sender = opened.map(|(upgrade, sender)| {
             answer.switch(upgrade);
             sender
         });
-        give.send(sender).expect("the expected event");
+        give.send(sender).expect("a receiver");
     });
     match opened.recv_timeout(PATIENCE).expect("a response") {
-        Ok(sender) => Ok(Ours { sender, heard, loops: Some(loops) }),
+        Ok(sender) => Ok(Ours { sender, reports, loops: Some(loops) }),
         Err(error) => {
             loops.stop().expect("ended in order");
             Err(error)
@@ -121,8 +121,8 @@ fn open(url: &str, offer: Offer) -> Result<Ours, HandshakeError> {
 impl Ours {
     /// Returns the next report.
     #[track_caller]
-    fn next(&self) -> Heard {
-        self.heard.recv_timeout(PATIENCE).expect("heard")
+    fn next(&self) -> Report {
+        self.reports.recv_timeout(PATIENCE).expect("a report")
     }
 }
 
@@ -145,17 +145,17 @@ fn our_client_with_their_server() {
     let (sender, next) = (&ours.sender, || ours.next());
     for n in [0, 1, 125, 126, 65_535, 65_536, 1 << 20] {
         sender.binary(&bytes(n)).expect("room");
-        let got = socket.read().expect("masked as it should be");
+        let got = socket.read().expect("a masked message");
         assert!(got == Theirs::binary(bytes(n)), "{n}");
         socket.send(got).expect("sent");
-        assert!(next() == Heard::Message(bytes(n)), "{n}");
+        assert!(next() == Report::Message(bytes(n)), "{n}");
     }
     sender.text("κόσμε").expect("room");
     assert_eq!(socket.read().expect("read"), Theirs::text("κόσμε"));
     sender.ping(b"1").expect("room");
     assert_eq!(socket.read().expect("read"), Theirs::Ping("1".into()));
     socket.flush().expect("it responds by itself");
-    assert_eq!(next(), Heard::Pong(b"1".into()));
+    assert_eq!(next(), Report::Pong(b"1".into()));
     socket.send(Theirs::Ping("2".into())).expect("sent");
     assert_eq!(socket.read().expect("read"), Theirs::Pong("2".into()));
     sender.close(1000, "done");
@@ -165,7 +165,7 @@ fn our_client_with_their_server() {
     // It responds, and ends the stream first, as a server does.
     assert!(matches!(socket.read(), Err(tungstenite::Error::ConnectionClosed)));
     drop(socket);
-    assert_eq!(next(), Heard::Closed(1000, CloseCause::LocalClosed));
+    assert_eq!(next(), Report::Closed(1000, CloseCause::LocalClosed));
 }
 
 #[test]
@@ -176,20 +176,20 @@ fn their_server_closes_first() {
     socket.close(Some(CloseFrame { code: CloseCode::Away, reason: "".into() })).expect("sent");
     assert!(matches!(socket.read().expect("read"), Theirs::Close(Some(close)) if close.code == CloseCode::Away));
     assert!(matches!(socket.read(), Err(tungstenite::Error::ConnectionClosed)));
-    assert!(ours.heard.recv_timeout(Duration::from_millis(50)).is_err(), "a client waits for the stream's end");
+    assert!(ours.reports.recv_timeout(Duration::from_millis(50)).is_err(), "a client waits for the stream's end");
     drop(socket);
-    assert_eq!(ours.next(), Heard::Closed(1001, CloseCause::PeerClosed));
+    assert_eq!(ours.next(), Report::Closed(1001, CloseCause::PeerClosed));
 }
 
 #[test]
 fn our_client_with_our_server_compressed() {
     let both = Deflate::new().keep_own_context(true).keep_peer_context(true);
     for world in [PLAIN, World { mode: Mode::External, tls: true }] {
-        let (tell, closed) = telling();
+        let (report, closed) = report_channel();
         let server = world.serve(move |req: &mut Request<'_>| -> Action {
             let Ok(accept) = ws::check(req) else { return Action::Abort };
             assert_eq!(accept.protocols().collect::<Vec<_>>(), ["a", "b"]);
-            let echo = crate::peer::Echo { sender: None, tell: tell.clone() };
+            let echo = crate::peer::Echo { sender: None, report: report.clone() };
             accept.deflate(both).protocol("b").switch(echo).0.into()
         });
         let url = format!("{}://localhost:{}/", if world.tls { "https" } else { "http" }, server.addr().port());
@@ -202,34 +202,34 @@ fn our_client_with_our_server_compressed() {
                 let message = bytes(n);
                 for _ in 0..3 {
                     ours.sender.binary(&message).expect("room");
-                    assert!(ours.next() == Heard::Message(message.clone()), "{n}");
+                    assert!(ours.next() == Report::Message(message.clone()), "{n}");
                 }
             }
             ours.sender.close(1000, "");
-            assert_eq!(ours.next(), Heard::Closed(1000, CloseCause::LocalClosed));
+            assert_eq!(ours.next(), Report::Closed(1000, CloseCause::LocalClosed));
             assert_eq!(closed.next().cause, CloseCause::PeerClosed);
         }
     }
 }
 
-/// Bytes behind the response in the same segment belong to the WebSocket.
+/// Bytes after the response in the same segment belong to the WebSocket.
 #[test]
-fn a_server_that_speaks_at_once() {
+fn a_server_that_sends_at_once() {
     let server = PLAIN.serve(|req: &mut Request<'_>| -> Action {
         let Ok(accept) = ws::check(req) else { return Action::Abort };
         let (switch, sender) = accept.switch(|_: Message<'_>, _: Done| {});
         sender.text("first").and_then(|()| sender.text("second")).expect("room");
-        sender.close(4000, "that was all");
+        sender.close(4000, "done");
         switch.into()
     });
     let ours = open(&format!("http://{}/", server.addr()), Offer::new().expect("random numbers")).expect("opened");
-    assert_eq!(ours.next(), Heard::Message(b"first".to_vec()));
-    assert_eq!(ours.next(), Heard::Message(b"second".to_vec()));
-    assert_eq!(ours.next(), Heard::Closed(4000, CloseCause::PeerClosed));
+    assert_eq!(ours.next(), Report::Message(b"first".to_vec()));
+    assert_eq!(ours.next(), Report::Message(b"second".to_vec()));
+    assert_eq!(ours.next(), Report::Closed(4000, CloseCause::PeerClosed));
 }
 
 #[test]
-fn an_answer_that_opens_nothing() {
+fn a_response_that_opens_nothing() {
     use HandshakeError as E;
     let ignore = |_: Message<'_>, _: Done| {};
     let offer = || Offer::new().map(|offer| offer.protocol("chat").expect("a token")).expect("random numbers");
@@ -241,7 +241,7 @@ fn an_answer_that_opens_nothing() {
         let (give, answered) = channel();
         client().send(&loops.loops()[0], client::Request::get(&url).upgrade_with(&offer.headers()), move |answer| {
             let answer = answer.expect("a response");
-            give.send(answer.headers().clone()).expect("the expected event");
+            give.send(answer.headers().clone()).expect("a receiver");
         });
         answered.recv_timeout(PATIENCE).expect("a response")
     };
@@ -252,7 +252,7 @@ fn an_answer_that_opens_nothing() {
         offer.accept(101, &fields, ignore).err()
     };
     let set = |name: &'static str, value: &'static str| {
-        move |fields: &mut Headers| fields.insert(name, value).expect("a good field")
+        move |fields: &mut Headers| fields.insert(name, value).expect("a valid field")
     };
     assert_eq!(good(&|_| {}), None);
     assert_eq!(good(&set("Upgrade", "h2c")), Some(E::Upgrade));
@@ -269,16 +269,16 @@ fn an_answer_that_opens_nothing() {
     assert_eq!(status, Some(E::Status(200)));
     assert_eq!(status.map(|error| error.to_string()).as_deref(), Some("expected status 101, received 200"));
     // A rejection has its reason, and the connection can be used again.
-    let refusing = PLAIN.serve(|req: &mut Request<'_>| match ws::check_from(req, |_| false) {
+    let rejecting = PLAIN.serve(|req: &mut Request<'_>| match ws::check_from(req, |_| false) {
         Ok(_) => Response::new(500),
         Err(refusal) => refusal,
     });
-    let refusing_url = format!("http://{}/", refusing.addr());
-    assert_eq!(open(&refusing_url, offer()).err(), Some(E::Status(403)));
+    let rejecting_url = format!("http://{}/", rejecting.addr());
+    assert_eq!(open(&rejecting_url, offer()).err(), Some(E::Status(403)));
     let client = client();
     for _ in 0..2 {
         let whole = client
-            .call_blocking(client::Request::get(&refusing_url).upgrade_with(&offer().headers()))
+            .call_blocking(client::Request::get(&rejecting_url).upgrade_with(&offer().headers()))
             .expect("a response");
         assert_eq!((whole.status, &whole.body[..]), (403, &b"a WebSocket may not be opened from this origin\n"[..]));
         assert_eq!(client.idle_connections(), 1);

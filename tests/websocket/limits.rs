@@ -10,12 +10,14 @@ use uncork::{
 };
 
 use crate::{
-    peer::{BEGIN_TEXT, BINARY, CLOSE, END, MORE, PING, PLAIN, PONG, Peer, TEXT, echo, echo_within, frame, speaking},
+    peer::{
+        BEGIN_TEXT, BINARY, CLOSE, END, MORE, PING, PLAIN, PONG, Peer, TEXT, echo, echo_within, frame, serve_handlers,
+    },
     wire::{Finish, Wire},
     world::{Mode, World, bytes},
 };
 
-/// Long enough to notice anything that must not happen.
+/// Long enough to notice an event that must not happen.
 const MOMENT: Duration = Duration::from_millis(100);
 /// Short, for expected timeouts.
 const SOON: Duration = Duration::from_millis(30);
@@ -25,12 +27,12 @@ fn small() -> Config {
 }
 
 #[test]
-fn what_is_too_big_is_refused() {
+fn what_is_too_big_is_rejected() {
     let (host, closed) = echo_within(&PLAIN, Limits::default(), small());
     #[rustfmt::skip]
     let rows: &[(Vec<u8>, &str)] = &[
         (frame(BINARY, bytes(601)),                                                           "frame too big"),
-        // Before it has arrived.
+        // Before its payload has arrived.
         (frame(BINARY, bytes(100_000))[..14].to_vec(),                                        "frame too big"),
         ([frame(BEGIN_TEXT, "x".repeat(600)), frame(MORE, "x".repeat(401))].concat(),         "message too big"),
         ([frame(BEGIN_TEXT, ""), frame(MORE, ""), frame(MORE, ""), frame(MORE, "")].concat(), "too many fragments"),
@@ -60,14 +62,14 @@ fn frames_may_be_larger_than_the_engines_buffers() {
 }
 
 #[test]
-fn a_silent_peer_is_pinged_and_one_that_does_not_answer_is_left() {
+fn a_silent_peer_gets_a_ping_and_times_out_without_a_pong() {
     let config = Config::new().ping_interval(SOON).pong_timeout(Duration::from_secs(20));
     let (host, closed) = echo_within(&PLAIN, Limits::default(), config);
     let mut peer = Peer::open(&host);
     for _ in 0..3 {
         peer.expect(PING, "").send(PONG, "");
     }
-    // Anything it sends is a sign of life.
+    // Anything that the peer sends counts as a pong.
     peer.expect(PING, "").send(TEXT, "here").expect(TEXT, "here");
     peer.expect(PING, "").send(CLOSE, "").expect(CLOSE, "");
     assert_eq!(closed.next().cause, CloseCause::PeerClosed);
@@ -93,13 +95,13 @@ fn a_ping_can_be_switched_off_and_idle_ends() {
 }
 
 #[test]
-fn a_close_that_is_not_answered_is_given_up() {
+fn a_close_without_a_response_times_out() {
     let config = Config::new().close_timeout(SOON);
-    let (host, senders) = speaking(&PLAIN, config.clone(), || |_: uncork::ws::Message<'_>, _| {});
+    let (host, senders) = serve_handlers(&PLAIN, config.clone(), || |_: uncork::ws::Message<'_>, _| {});
     let mut peer = Peer::open(&host);
     senders.next().close(1000, "");
     peer.closed(1000, "");
-    // Nor is one that cannot be sent.
+    // A Close that cannot be sent times out, too.
     let (host, closed) = echo_within(&PLAIN, Limits::default(), config);
     let mut peer = Peer::over(host.connect_narrow());
     let message = bytes(1 << 20);
@@ -109,7 +111,7 @@ fn a_close_that_is_not_answered_is_given_up() {
 }
 
 /// Returns the peer's next frame that is not a ping. Responds to pings, as a browser does.
-fn answering_pings(peer: &mut Peer) -> (u8, Vec<u8>) {
+fn next_after_pings(peer: &mut Peer) -> (u8, Vec<u8>) {
     loop {
         match peer.next() {
             (PING, payload) => _ = peer.send(PONG, payload),
@@ -119,17 +121,17 @@ fn answering_pings(peer: &mut Peer) -> (u8, Vec<u8>) {
 }
 
 #[test]
-fn a_message_that_does_not_go_on_is_refused_be_it_that_pings_are_answered() {
+fn a_stalled_message_is_rejected_even_if_pings_get_pongs() {
     let config = Config::new().ping_interval(SOON).message_timeout(MOMENT * 2);
     let (host, closed) = echo_within(&PLAIN, Limits::default(), config.clone());
     let rule = "message too slow";
     let mut peer = Peer::open(&host);
-    peer.send(BEGIN_TEXT, "never to be ended");
-    assert_eq!(answering_pings(&mut peer), (CLOSE, [&1008_u16.to_be_bytes()[..], rule.as_bytes()].concat()));
+    peer.send(BEGIN_TEXT, "never ended");
+    assert_eq!(next_after_pings(&mut peer), (CLOSE, [&1008_u16.to_be_bytes()[..], rule.as_bytes()].concat()));
     peer.wire.ends(Finish::Clean);
     assert_eq!(closed.next().cause, CloseCause::Rejected { code: 1008, rule });
 
-    // A message that progresses is not, however long it takes.
+    // A message that progresses is accepted, however long it takes.
     let config = config.message_timeout(MOMENT * 6).message_min_rate(0).ping_interval(None);
     let (host, _closed) = echo_within(&PLAIN, Limits::default(), config);
     let mut peer = Peer::open(&host);
@@ -142,7 +144,7 @@ fn a_message_that_does_not_go_on_is_refused_be_it_that_pings_are_answered() {
     peer.close();
 }
 
-/// Takes long for each part, longer than a message may take.
+/// Handles each part more slowly than a message may arrive.
 struct Slow(usize);
 
 impl uncork::ws::Handler for Slow {
@@ -162,9 +164,9 @@ impl uncork::ws::Handler for Slow {
 }
 
 #[test]
-fn a_message_that_waits_for_the_speaker_is_not_slow() {
+fn a_message_that_waits_for_the_handler_is_not_slow() {
     let config = Config::new().message_timeout(MOMENT * 5);
-    let (host, senders) = speaking(&PLAIN, config, || Slow(0));
+    let (host, senders) = serve_handlers(&PLAIN, config, || Slow(0));
     let mut peer = Peer::open(&host);
     let sender = senders.next();
     // The clock starts with the head.
@@ -196,7 +198,7 @@ fn messages_that_are_arriving_have_a_budget_together() {
         }
         let why = closed.next();
         assert_eq!(why.cause, CloseCause::Rejected { code: 1013, rule });
-        // What they held is free again.
+        // The memory of the closed connections is free again.
         drop(large);
         (1..8).for_each(|_| drop(closed.next()));
         small.send(END, "and whole").expect(TEXT, "small and whole");
@@ -235,8 +237,8 @@ fn a_peer_that_does_not_read_is_pushed_back() {
     let sent = peer.wire.push(&all, MOMENT * 3);
     assert!(sent < all.len(), "50 MB were taken and nothing was read");
     let mut other = Peer::open(&host);
-    other.send(TEXT, "unimpressed").expect(TEXT, "unimpressed");
-    // It reads again: everything that was taken comes back.
+    other.send(TEXT, "unaffected").expect(TEXT, "unaffected");
+    // When it reads again, everything that the server accepted comes back.
     let whole = sent / message.len();
     (0..whole).for_each(|_| _ = peer.expect(BINARY, bytes(10_000)));
     peer.wire.send(&all[sent..(whole + 1) * message.len()]);
@@ -246,16 +248,16 @@ fn a_peer_that_does_not_read_is_pushed_back() {
 
 /// A flood of pings from a peer that does not read: at most one pong waits.
 #[test]
-fn a_flood_of_pings_is_answered_as_far_as_it_is_read() {
+fn pongs_are_sent_only_as_fast_as_they_are_read() {
     let (host, _closed) = echo(&PLAIN);
     let mut peer = Peer::over(host.connect_narrow());
     let ping = frame(PING, bytes(125));
     let flood = ping.repeat(200_000);
-    // All of it is taken: pings are read even if no pong can be sent.
+    // All pings are accepted, even if no pong can be sent.
     let mut sent = 0;
     while sent < flood.len() {
         let n = peer.wire.push(&flood[sent..], MOMENT * 50);
-        assert!(n > 0, "a flood of pings is read on");
+        assert!(n > 0, "pings are read continuously");
         sent += n;
     }
     peer.send(PING, "last");

@@ -11,7 +11,7 @@ pub(crate) use crate::frames::{HANDSHAKE, frame};
 use crate::{
     frames,
     wire::{Answer, Finish, Wire},
-    world::{Host, Mode, Told, World, telling},
+    world::{Host, Mode, Reports, World, report_channel},
 };
 
 pub(crate) const TEXT: u8 = 0x81;
@@ -68,24 +68,24 @@ impl Peer {
         self
     }
 
-    /// Expects a Close with this code and reason, and behind it the end.
+    /// Expects a Close with this code and reason, and the end after it.
     #[track_caller]
     pub(crate) fn closed(&mut self, code: u16, reason: &str) {
         self.expect(CLOSE, [&code.to_be_bytes(), reason.as_bytes()].concat());
         self.wire.ends(Finish::Clean);
     }
 
-    /// Closes, in order.
+    /// Closes with a handshake.
     #[track_caller]
     pub(crate) fn close(mut self) {
         self.send(CLOSE, b"\x03\xe8").closed(1000, "");
     }
 }
 
-/// Echoes, and reports how it was closed.
+/// Echoes, and reports the end.
 pub(crate) struct Echo {
     pub(crate) sender: Option<Sender>,
-    pub(crate) tell: mpsc::Sender<Closed>,
+    pub(crate) report: mpsc::Sender<Closed>,
 }
 
 impl Handler for Echo {
@@ -101,42 +101,42 @@ impl Handler for Echo {
         sender.on_room(move || done.next());
     }
 
-    fn closed(&mut self, why: &Closed) {
-        let _ = self.tell.send(why.clone());
+    fn closed(&mut self, closed: &Closed) {
+        let _ = self.report.send(closed.clone());
     }
 }
 
-/// A server of echoes.
-pub(crate) fn echo(world: &World) -> (Host, Told<Closed>) {
+/// Starts a server of echoes.
+pub(crate) fn echo(world: &World) -> (Host, Reports<Closed>) {
     echo_within(world, Limits::default(), Config::new())
 }
 
-pub(crate) fn echo_within(world: &World, limits: Limits, config: Config) -> (Host, Told<Closed>) {
-    let (tell, closed) = telling();
+pub(crate) fn echo_within(world: &World, limits: Limits, config: Config) -> (Host, Reports<Closed>) {
+    let (report, closed) = report_channel();
     let host = world.serve_within(limits, move |req: &mut Request<'_>| -> Action {
         match ws::check(req) {
-            Ok(accept) => accept.config(config.clone()).switch(Echo { sender: None, tell: tell.clone() }).0.into(),
-            Err(refusal) => refusal.into(),
+            Ok(accept) => accept.config(config.clone()).switch(Echo { sender: None, report: report.clone() }).0.into(),
+            Err(rejection) => rejection.into(),
         }
     });
     (host, closed)
 }
 
-/// A server of one handler per connection; the test gets the senders.
-pub(crate) fn speaking<S: Handler + 'static>(
+/// Starts a server with one handler per connection, and reports the senders.
+pub(crate) fn serve_handlers<S: Handler + 'static>(
     world: &World,
     config: Config,
     make: impl Fn() -> S + Clone + Send + 'static,
-) -> (Host, Told<Sender>) {
-    let (tell, senders) = telling();
+) -> (Host, Reports<Sender>) {
+    let (report, senders) = report_channel();
     let host = world.serve(move |req: &mut Request<'_>| -> Action {
         match ws::check(req) {
             Ok(accept) => {
                 let (switch, sender) = accept.config(config.clone()).switch(make());
-                let _ = tell.send(sender);
+                let _ = report.send(sender);
                 switch.into()
             }
-            Err(refusal) => refusal.into(),
+            Err(rejection) => rejection.into(),
         }
     });
     (host, senders)

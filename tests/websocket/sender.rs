@@ -12,17 +12,17 @@ use uncork::ws::{
 };
 
 use crate::{
-    peer::{BEGIN_TEXT, BINARY, CLOSE, END, MORE, PING, PLAIN, PONG, Peer, TEXT, speaking},
+    peer::{BEGIN_TEXT, BINARY, CLOSE, END, MORE, PING, PLAIN, PONG, Peer, TEXT, serve_handlers},
     wire::Finish,
-    world::{bytes, telling},
+    world::{bytes, report_channel},
 };
 
 const MOMENT: Duration = Duration::from_millis(100);
 
-/// Ignores messages, and reports how it was closed.
-struct Deaf(std::sync::mpsc::Sender<Closed>);
+/// Ignores messages, and reports the end.
+struct Ignore(std::sync::mpsc::Sender<Closed>);
 
-impl Handler for Deaf {
+impl Handler for Ignore {
     fn message(&mut self, _: Message<'_>, _: Done) {}
 
     fn closed(&mut self, why: &Closed) {
@@ -46,12 +46,12 @@ fn fill(sender: &Sender, frame: &Frame) -> usize {
 }
 
 #[test]
-fn a_full_queue_says_so_and_says_when_there_is_room() {
-    let (host, senders) = speaking(&PLAIN, Config::new().queue(300_000), || |_: Message<'_>, _| {});
+fn a_full_queue_is_reported_and_so_is_its_new_room() {
+    let (host, senders) = serve_handlers(&PLAIN, Config::new().queue(300_000), || |_: Message<'_>, _| {});
     let mut peer = Peer::over(host.connect_narrow());
     let sender = senders.next();
     let frame = Frame::binary(&bytes(10_000));
-    // The system takes more meanwhile, which frees space; on a busy machine this takes a while.
+    // The system accepts more meanwhile, which frees space. On a busy machine this takes a while.
     let (mut taken, mut still) = (0, 0);
     while still < 25 {
         let more = fill(&sender, &frame);
@@ -59,12 +59,12 @@ fn a_full_queue_says_so_and_says_when_there_is_room() {
         std::thread::sleep(MOMENT / 5);
     }
     assert!(sender.queued() >= 300_000 && sender.queued() < 300_000 + frame.len(), "{}", sender.queued());
-    let (tell, told) = channel();
+    let (report, reports) = channel();
     let weak = sender.clone();
-    sender.on_room(move || tell.send(weak.queued()).expect("the expected event"));
-    assert!(told.recv_timeout(MOMENT).is_err(), "the queue stays full without a reader");
+    sender.on_room(move || report.send(weak.queued()).expect("a receiver"));
+    assert!(reports.recv_timeout(MOMENT).is_err(), "the queue stays full without a reader");
     (0..taken).for_each(|_| _ = peer.expect(BINARY, bytes(10_000)));
-    assert!(told.recv_timeout(crate::wire::PATIENCE).expect("room") <= 150_000);
+    assert!(reports.recv_timeout(crate::wire::PATIENCE).expect("room") <= 150_000);
     assert_eq!(sender.send(&frame), Ok(()));
     peer.expect(BINARY, bytes(10_000));
     peer.close();
@@ -72,7 +72,7 @@ fn a_full_queue_says_so_and_says_when_there_is_room() {
 
 #[test]
 fn messages_are_counted_too() {
-    let (host, senders) = speaking(&PLAIN, Config::new().queue_messages(2), || |_: Message<'_>, _| {});
+    let (host, senders) = serve_handlers(&PLAIN, Config::new().queue_messages(2), || |_: Message<'_>, _| {});
     let mut peer = Peer::over(host.connect_narrow());
     let sender = senders.next();
     let large = Frame::binary(&bytes(20 << 20));
@@ -90,7 +90,7 @@ fn messages_are_counted_too() {
 
 #[test]
 fn one_frame_goes_to_many() {
-    let (host, senders) = speaking(&PLAIN, Config::new(), || |_: Message<'_>, _| {});
+    let (host, senders) = serve_handlers(&PLAIN, Config::new(), || |_: Message<'_>, _| {});
     let mut peers: Vec<Peer> = (0..100).map(|_| Peer::open(&host)).collect();
     let senders: Vec<Sender> = peers.iter().map(|_| senders.next()).collect();
     assert!(senders[0] == senders[0].clone() && senders[0] != senders[1]);
@@ -104,8 +104,8 @@ fn one_frame_goes_to_many() {
 
 #[test]
 fn what_is_queued_goes_out_before_the_stream_ends() {
-    let (tell, closed) = telling();
-    let (host, senders) = speaking(&PLAIN, Config::new(), move || Deaf(tell.clone()));
+    let (report, closed) = report_channel();
+    let (host, senders) = serve_handlers(&PLAIN, Config::new(), move || Ignore(report.clone()));
     let mut peer = Peer::over(host.connect_narrow());
     let sender = senders.next();
     sender.binary(&bytes(3 << 20)).expect("room");
@@ -114,17 +114,17 @@ fn what_is_queued_goes_out_before_the_stream_ends() {
     peer.expect(BINARY, bytes(3 << 20)).wire.ends(Finish::Clean);
     let why = closed.next();
     assert_eq!((why.code, why.cause, why.is_clean()), (1006, CloseCause::ClosedWithoutHandshake, false));
-    // Like this, but with a Close.
+    // Likewise with a Close.
     let mut peer = Peer::over(host.connect_narrow());
     let sender = senders.next();
     sender.binary(&bytes(3 << 20)).expect("room");
-    // More than may wait: there is space when the loop has taken it.
-    let (tell, told) = channel();
-    sender.on_room(move || tell.send(()).expect("the expected event"));
-    told.recv_timeout(crate::wire::PATIENCE).expect("room");
+    // More than the queue may hold: there is space when the loop has taken it.
+    let (report, reports) = channel();
+    sender.on_room(move || report.send(()).expect("a receiver"));
+    reports.recv_timeout(crate::wire::PATIENCE).expect("room");
     sender.ping(b"").expect("room");
     sender.close(1000, "done");
-    sender.close(1001, "of no effect");
+    sender.close(1001, "ignored");
     sender.close_without_handshake();
     peer.expect(BINARY, bytes(3 << 20)).expect(PING, "").expect(CLOSE, [&1000u16.to_be_bytes()[..], b"done"].concat());
     peer.send(CLOSE, 1000u16.to_be_bytes()).wire.ends(Finish::Clean);
@@ -133,24 +133,24 @@ fn what_is_queued_goes_out_before_the_stream_ends() {
 }
 
 #[test]
-fn killed_is_at_once() {
-    let (tell, closed) = telling();
-    let (host, senders) = speaking(&PLAIN, Config::new(), move || Deaf(tell.clone()));
+fn an_abort_is_immediate() {
+    let (report, closed) = report_channel();
+    let (host, senders) = serve_handlers(&PLAIN, Config::new(), move || Ignore(report.clone()));
     let mut peer = Peer::over(host.connect_narrow());
     let sender = senders.next();
     let frame = Frame::binary(&bytes(100_000));
     fill(&sender, &frame);
-    let (tell, told) = channel();
-    sender.on_room(move || tell.send(()).expect("the expected event"));
+    let (report, reports) = channel();
+    sender.on_room(move || report.send(()).expect("a receiver"));
     sender.abort();
-    assert!(told.recv_timeout(crate::wire::PATIENCE).is_ok(), "a sender that waits for space is notified");
+    assert!(reports.recv_timeout(crate::wire::PATIENCE).is_ok(), "a sender that waits for space is notified");
     assert_eq!(closed.next().cause, CloseCause::Aborted);
     assert_eq!((sender.send(&frame), sender.is_closed(), sender.queued()), (Err(SendError::Closed), true, 0));
     let (_, end) = peer.wire.until_end();
     assert_eq!(end, Finish::Reset);
-    let (tell, told) = channel();
-    sender.on_room(move || tell.send(()).expect("the expected event"));
-    assert!(told.try_recv().is_ok(), "at once, when it is over");
+    let (report, reports) = channel();
+    sender.on_room(move || report.send(()).expect("a receiver"));
+    assert!(reports.try_recv().is_ok(), "at once after the end");
 }
 
 /// Keeps its receiver, and reports messages.
@@ -159,29 +159,29 @@ struct Slow(std::sync::mpsc::Sender<(String, Done)>);
 impl Handler for Slow {
     fn message(&mut self, message: Message<'_>, done: Done) {
         let Message::Text(text) = message else { panic!("text only") };
-        self.0.send((text.to_owned(), done)).expect("the expected event");
+        self.0.send((text.to_owned(), done)).expect("a receiver");
     }
 }
 
 fn slow(config: Config) -> (crate::world::Host, Receiver<(String, Done)>) {
-    let (tell, told) = channel();
-    let (host, _) = speaking(&PLAIN, config, move || Slow(tell.clone()));
-    (host, told)
+    let (report, reports) = channel();
+    let (host, _) = serve_handlers(&PLAIN, config, move || Slow(report.clone()));
+    (host, reports)
 }
 
 #[test]
-fn the_next_message_is_told_when_the_last_one_is_done_with() {
-    let (host, told) = slow(Config::new());
+fn the_next_message_follows_when_the_last_one_is_done() {
+    let (host, reports) = slow(Config::new());
     let mut peer = Peer::open(&host);
     for text in ["a", "b", "c", "d"] {
         peer.send(TEXT, text);
     }
     peer.send(PING, "p");
     for (i, text) in ["a", "b", "c", "d"].into_iter().enumerate() {
-        let (heard, done) = told.recv_timeout(crate::wire::PATIENCE).expect("heard");
-        assert_eq!(heard, text);
-        assert!(told.recv_timeout(MOMENT).is_err(), "one at a time");
-        // By call, and by dropping it; both from another thread.
+        let (message, done) = reports.recv_timeout(crate::wire::PATIENCE).expect("a report");
+        assert_eq!(message, text);
+        assert!(reports.recv_timeout(MOMENT).is_err(), "one at a time");
+        // By a call, and by dropping it, both from another thread.
         if i % 2 == 0 { done.next() } else { drop(done) }
     }
     peer.expect(PONG, "p");
@@ -192,14 +192,14 @@ fn the_next_message_is_told_when_the_last_one_is_done_with() {
 #[test]
 fn no_clock_runs_against_a_peer_that_is_not_read_from() {
     let soon = Duration::from_millis(20);
-    let (host, told) = slow(Config::new().ping_interval(soon).pong_timeout(soon).idle_timeout(soon * 2));
+    let (host, reports) = slow(Config::new().ping_interval(soon).pong_timeout(soon).idle_timeout(soon * 2));
     let mut peer = Peer::open(&host);
     peer.send(TEXT, "a");
-    let (_, done) = told.recv_timeout(crate::wire::PATIENCE).expect("heard");
+    let (_, done) = reports.recv_timeout(crate::wire::PATIENCE).expect("a report");
     std::thread::sleep(soon * 10);
     peer.send(TEXT, "b");
     done.next();
-    assert_eq!(told.recv_timeout(crate::wire::PATIENCE).expect("heard").0, "b");
+    assert_eq!(reports.recv_timeout(crate::wire::PATIENCE).expect("a report").0, "b");
 }
 
 /// Receives parts.
@@ -207,7 +207,7 @@ struct Streaming(std::sync::mpsc::Sender<(String, bool, bool)>);
 
 impl Handler for Streaming {
     fn message(&mut self, _: Message<'_>, _: Done) {
-        panic!("it asked for parts");
+        panic!("it receives parts");
     }
 
     fn streams(&self) -> bool {
@@ -216,17 +216,17 @@ impl Handler for Streaming {
 
     fn part(&mut self, MessagePart { piece, first, last }: MessagePart<'_>, done: Done) {
         let Message::Text(text) = piece else { panic!("text only") };
-        self.0.send((text.to_owned(), first, last)).expect("the expected event");
+        self.0.send((text.to_owned(), first, last)).expect("a receiver");
         std::thread::spawn(move || done.next());
     }
 }
 
 #[test]
-fn a_message_can_be_heard_as_it_arrives() {
-    let (tell, told) = channel();
-    let (host, _) = speaking(&PLAIN, Config::new(), move || Streaming(tell.clone()));
+fn a_message_can_be_received_in_parts() {
+    let (report, reports) = channel();
+    let (host, _) = serve_handlers(&PLAIN, Config::new(), move || Streaming(report.clone()));
     let mut peer = Peer::open(&host);
-    let next = || told.recv_timeout(crate::wire::PATIENCE).expect("heard");
+    let next = || reports.recv_timeout(crate::wire::PATIENCE).expect("a report");
     let part = |text: &str, first, last| (text.to_owned(), first, last);
     peer.send(BEGIN_TEXT, "one");
     assert_eq!(next(), part("one", true, false));
@@ -245,7 +245,7 @@ fn a_message_can_be_heard_as_it_arrives() {
     peer.expect(CLOSE, "").wire.ends(Finish::Clean);
 }
 
-/// Responds to pings and pongs with their payload.
+/// Sends the payload of pings and pongs.
 struct Hooks(Option<Sender>);
 
 impl Handler for Hooks {
@@ -266,8 +266,8 @@ impl Handler for Hooks {
 }
 
 #[test]
-fn a_speaker_may_begin_and_hears_of_pings() {
-    let (host, _) = speaking(&PLAIN, Config::new(), || Hooks(None));
+fn a_handler_may_send_first_and_receives_pings() {
+    let (host, _) = serve_handlers(&PLAIN, Config::new(), || Hooks(None));
     let mut peer = Peer::open(&host);
     peer.expect(TEXT, "welcome");
     peer.send(PING, "1").expect(PONG, "1").expect(TEXT, "ping 1");
@@ -276,7 +276,7 @@ fn a_speaker_may_begin_and_hears_of_pings() {
 }
 
 #[test]
-fn what_was_sent_before_the_handshake_was_answered_is_the_first_that_comes() {
+fn messages_sent_before_the_101_come_first() {
     let host = PLAIN.serve(|req: &mut uncork::Request<'_>| -> uncork::Action {
         let Ok(accept) = uncork::ws::check(req) else { return uncork::Action::Abort };
         let (switch, sender) = accept.switch(Hooks(None));

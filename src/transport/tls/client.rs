@@ -10,7 +10,8 @@ use rustls::{
 };
 
 use super::{
-    config::{Source, TlsError, load},
+    error::TlsError,
+    pem::{Source, load},
     pinned::Pinned,
 };
 

@@ -8,24 +8,23 @@
 
 use std::{
     cell::Cell,
-    fmt, fs, io,
+    fmt,
     path::Path,
     sync::{Arc, PoisonError, RwLock},
 };
 
 use rustls::{
-    Error, InconsistentKeys, RootCertStore, ServerConfig,
+    Error, RootCertStore, ServerConfig,
     client::verify_server_name,
-    crypto::{
-        CryptoProvider,
-        aws_lc_rs::{Ticketer, default_provider},
-    },
-    pki_types::{
-        CertificateDer, PrivateKeyDer, ServerName,
-        pem::{self, PemObject},
-    },
+    crypto::aws_lc_rs::{Ticketer, default_provider},
+    pki_types::ServerName,
     server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier},
     sign::CertifiedKey,
+};
+
+use super::{
+    error::TlsError,
+    pem::{Source, load},
 };
 
 /// The TLS configuration of a server: its certificates and keys, and whether clients must present one.
@@ -241,163 +240,7 @@ impl TlsBuilder {
     }
 }
 
-/// PEM text, and its name in error messages.
-pub(super) struct Source<'a> {
-    name: String,
-    pem: std::borrow::Cow<'a, [u8]>,
-}
-
-impl<'a> Source<'a> {
-    pub(super) fn file(path: &Path) -> Result<Self, TlsError> {
-        let name = path.display().to_string();
-        match fs::read(path) {
-            Ok(pem) => Ok(Self { name, pem: pem.into() }),
-            Err(error) => Err(TlsError::Unreadable { file: name, error }),
-        }
-    }
-
-    pub(super) fn bytes(name: &str, pem: &'a [u8]) -> Self {
-        Self { name: name.into(), pem: pem.into() }
-    }
-
-    pub(super) fn malformed(&self, what: impl fmt::Display) -> TlsError {
-        TlsError::Malformed { file: self.name.clone(), what: what.to_string() }
-    }
-
-    pub(super) fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-        let all = CertificateDer::pem_slice_iter(&self.pem).collect::<Result<Vec<_>, _>>();
-        match all.map_err(|error| self.malformed(error))? {
-            none if none.is_empty() => Err(TlsError::NoCertificate { file: self.name.clone() }),
-            some => Ok(some),
-        }
-    }
-
-    fn key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
-        PrivateKeyDer::from_pem_slice(&self.pem).map_err(|error| match error {
-            // PKCS#8 marks it in the label, the older formats in a header that leaves the base64 unreadable.
-            _ if self.pem.windows(9).any(|word| word == b"ENCRYPTED") => {
-                TlsError::EncryptedKey { file: self.name.clone() }
-            }
-            pem::Error::NoItemsFound => TlsError::NoKey { file: self.name.clone() },
-            error => self.malformed(error),
-        })
-    }
-}
-
-/// A certificate and its key, which belong together.
-pub(super) fn load(cert: &Source<'_>, key: &Source<'_>) -> Result<CertifiedKey, TlsError> {
-    let chain = cert.certificates()?;
-    let provider: CryptoProvider = default_provider();
-    let private = provider.key_provider.load_private_key(key.key()?).map_err(|error| key.malformed(error))?;
-    if let Some(first) = chain.first() {
-        ParsedCertificate::try_from(first).map_err(|error| cert.malformed(error))?;
-    }
-    let certified = CertifiedKey::new(chain, private);
-    match certified.keys_match() {
-        Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(certified),
-        Err(Error::InconsistentKeys(_)) => {
-            let belongs = |cert: &CertificateDer<'static>| {
-                CertifiedKey::new(vec![cert.clone()], certified.key.clone()).keys_match().is_ok()
-            };
-            let out_of_order = certified.cert.iter().skip(1).any(belongs);
-            Err(TlsError::Mismatch { certificate: cert.name.clone(), key: key.name.clone(), out_of_order })
-        }
-        Err(error) => Err(cert.malformed(error)),
-    }
-}
-
-/// The reason why certificates or keys cannot be used.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum TlsError {
-    /// A file is missing, or cannot be read.
-    Unreadable {
-        /// The file.
-        file: String,
-        /// The system's error.
-        error: io::Error,
-    },
-    /// The file contains no certificate.
-    NoCertificate {
-        /// The file.
-        file: String,
-    },
-    /// The file contains no private key.
-    NoKey {
-        /// The file.
-        file: String,
-    },
-    /// The private key is protected by a password.
-    EncryptedKey {
-        /// The file.
-        file: String,
-    },
-    /// The file is malformed.
-    Malformed {
-        /// The file.
-        file: String,
-        /// What is malformed.
-        what: String,
-    },
-    /// The private key is not the certificate's.
-    Mismatch {
-        /// The certificate's file.
-        certificate: String,
-        /// The key's file.
-        key: String,
-        /// The key belongs to a certificate further down in the file.
-        out_of_order: bool,
-    },
-    /// The parts do not form a valid configuration.
-    Unusable(String),
-}
-
-impl fmt::Display for TlsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreadable { file, error } if error.kind() == io::ErrorKind::NotFound => {
-                write!(f, "{file}: no such file")
-            }
-            Self::Unreadable { file, error } => write!(f, "cannot read {file}: {error}"),
-            Self::NoCertificate { file } => write!(
-                f,
-                "{file}: no certificate in it; give a PEM file with a line -----BEGIN CERTIFICATE----- \
-                 (a DER file is converted by `openssl x509 -inform der`)"
-            ),
-            Self::NoKey { file } => write!(
-                f,
-                "{file}: no private key in it; give a PEM file with a line -----BEGIN PRIVATE KEY----- \
-                 (or EC PRIVATE KEY, or RSA PRIVATE KEY)"
-            ),
-            Self::EncryptedKey { file } => {
-                write!(f, "{file}: the private key is encrypted; provide an unencrypted one (`openssl pkey` writes it)")
-            }
-            Self::Malformed { file, what } => write!(f, "{file}: malformed: {what}"),
-            Self::Mismatch { certificate, key, out_of_order: false } => write!(
-                f,
-                "{key}: this private key does not belong to the certificate in {certificate}; \
-                 give the key the certificate was requested with"
-            ),
-            Self::Mismatch { certificate, key, out_of_order: true } => write!(
-                f,
-                "{certificate}: the private key in {key} belongs to a later certificate of this file; \
-                 put the server's own certificate first, then those that signed it"
-            ),
-            Self::Unusable(what) => write!(f, "cannot set up TLS: {what}"),
-        }
-    }
-}
-
-impl std::error::Error for TlsError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Unreadable { error, .. } => Some(error),
-            _ => None,
-        }
-    }
-}
-
-/// Selects a certificate by the name that a client asks for. Never empty where it must not be.
+/// Selects a certificate by the name that a client requests. It is never empty.
 #[derive(Debug)]
 struct Certificates(Vec<Arc<CertifiedKey>>);
 

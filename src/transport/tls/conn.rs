@@ -1,8 +1,8 @@
 //! One TLS connection, as server or client, with four verbs over plaintext.
 //!
-//! [`records`](super::records) has what is common to both sides. Little is specific: a server asks for a certificate by
+//! [`records`](super::records) is common to both sides. Little is specific: a server asks for a certificate by
 //! name, and may receive plain HTTP by mistake; a client begins, and names the server that it expects.
-//! is asked for a name and may be spoken to in plain HTTP by mistake, a client begins, and says whom it expects.
+//! gets a name from the client and may receive plain HTTP by mistake, a client begins, and names the server it expects.
 
 use std::io::{self, IoSlice};
 
@@ -214,7 +214,7 @@ impl TlsConn {
         Ok(self.send(socket)?)
     }
 
-    /// Sends close_notify, once, behind everything that was written. Returns `true` if it is out. During the handshake
+    /// Sends close_notify, once, after everything that was written. Returns `true` if it is out. During the handshake
     /// there is nothing to end.
     pub(crate) fn finish(&mut self, socket: &mut Socket, pool: &mut Pool) -> Result<bool, Fault> {
         if !self.finished {
@@ -228,7 +228,7 @@ impl TlsConn {
         self.flush(socket, pool)
     }
 
-    /// Returns the bytes of ciphertext that the socket has not taken yet.
+    /// Returns the bytes of ciphertext that the socket has not accepted yet.
     pub(crate) fn pending(&self) -> usize {
         self.records.tx.len()
     }
@@ -281,7 +281,7 @@ impl TlsConn {
         self.rustls.state().alpn_protocol()
     }
 
-    /// Returns whether the handshake was full or resumed.
+    /// Returns the kind of the handshake: full or resumed.
     #[cfg(test)]
     pub(crate) fn handshake_kind(&self) -> Option<rustls::HandshakeKind> {
         self.rustls.state().handshake_kind()

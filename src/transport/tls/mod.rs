@@ -9,6 +9,7 @@
 //! ```
 //!
 //! [`config`]: the application's interface: certificates and keys, shared by all loops and replaceable while they run.
+//! [`pem`] reads them, [`error`] has the errors.
 //! [`client`]: the same for outbound connections: the trusted certificates; [`pinned`]: or the trusted keys.
 //! [`conn`]: one connection, translated into the four verbs of [`Transport`](super::Transport).
 //! [`records`]: the states that rustls returns in between, common to both sides.
@@ -20,11 +21,14 @@
 mod client;
 mod config;
 mod conn;
+mod error;
+mod pem;
 mod pinned;
 mod records;
 #[cfg(test)]
 mod tests;
 
 pub use client::{TlsClient, TlsClientBuilder};
-pub use config::{Tls, TlsBuilder, TlsError};
+pub use config::{Tls, TlsBuilder};
 pub(crate) use conn::TlsConn;
+pub use error::TlsError;

@@ -22,7 +22,7 @@ use rustls::{
     server::ParsedCertificate,
 };
 
-use super::config::TlsError;
+use super::error::TlsError;
 
 #[derive(Debug)]
 pub(super) struct Pinned {

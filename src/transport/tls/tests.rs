@@ -1,4 +1,4 @@
-//! Tests against a client of rustls (a buffered one), over socket pairs, in one thread: both ends take turns.
+//! Tests against the buffered client of rustls, over socket pairs, in one thread: both ends take turns.
 
 use std::{
     io::{self, IoSlice, Read, Write},
@@ -38,7 +38,7 @@ struct Ca {
     issuer: Issuer<'static, KeyPair>,
 }
 
-/// One authority for all tests.
+/// Returns the authority of all tests.
 fn ca() -> &'static Ca {
     static CA: OnceLock<Ca> = OnceLock::new();
     CA.get_or_init(|| authority("a CA"))
@@ -53,7 +53,7 @@ fn authority(name: &str) -> Ca {
     Ca { pem, issuer: Issuer::new(params, key) }
 }
 
-/// Certificate and key, both in PEM.
+/// Returns a certificate and its key, both in PEM.
 fn signed_by(ca: &Ca, names: &[String]) -> (String, String) {
     let key = KeyPair::generate().expect("key");
     let params = CertificateParams::new(names).expect("params");
@@ -64,7 +64,7 @@ fn certificate(name: &str) -> (String, String) {
     signed_by(ca(), &[name.to_owned()])
 }
 
-/// A chain that takes several records to send: some 30 KiB.
+/// Returns a certificate of about 30 KiB, which takes several records to send.
 fn huge_certificate() -> (String, String) {
     let mut names: Vec<_> = (0..900).map(|i| format!("host-number-{i:04}.example.com")).collect();
     names.push("localhost".into());
@@ -118,7 +118,7 @@ impl Client {
             match self.rustls.write_tls(&mut self.stream) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => panic!("the client can't write: {error}"),
+                Err(error) => panic!("the client cannot write: {error}"),
             }
         }
     }
@@ -131,7 +131,7 @@ impl Client {
                 Ok(0) => return Ok(()),
                 Ok(n) => n,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => panic!("the client can't read: {error}"),
+                Err(error) => panic!("the client cannot read: {error}"),
             };
             self.wire.extend_from_slice(&block[..n]);
             let mut rest = &block[..n];
@@ -146,7 +146,7 @@ impl Client {
         }
     }
 
-    fn say(&mut self, bytes: &[u8]) {
+    fn write(&mut self, bytes: &[u8]) {
         self.rustls.writer().write_all(bytes).expect("the client's buffer");
         self.send();
     }
@@ -179,7 +179,7 @@ impl Ours {
         self.read_most(LENT)
     }
 
-    /// Continues until it is blocked or over.
+    /// Reads until the socket blocks or the stream ends.
     fn read_all(&mut self) -> Result<Got, Fault> {
         loop {
             match self.read()? {
@@ -202,13 +202,13 @@ impl Ours {
         self.tls.finish(&mut self.socket, &mut self.pool).expect("an end")
     }
 
-    fn taken(&mut self) -> Vec<u8> {
+    fn take(&mut self) -> Vec<u8> {
         let bytes = self.into.filled().to_vec();
         self.into.consume(bytes.len());
         bytes
     }
 
-    /// Checks that no buffer is lent to it when nothing is in flight.
+    /// Checks that the connection holds no lent buffer when nothing is in flight.
     fn assert_idle(&mut self) {
         self.tls.settle(&mut self.pool);
         self.pool.settle(&mut self.into);
@@ -246,7 +246,7 @@ fn server_over(socket: Socket) -> Ours {
 }
 
 /// Takes turns until both ends have finished the handshake. Returns the server's fault or the client's error, as text.
-fn shake(client: &mut Client, server: &mut Ours) -> Result<(), String> {
+fn handshake(client: &mut Client, server: &mut Ours) -> Result<(), String> {
     for _ in 0..100 {
         client.send();
         let read = server.read().map_err(|fault| format!("{fault:?}"));
@@ -257,7 +257,7 @@ fn shake(client: &mut Client, server: &mut Ours) -> Result<(), String> {
         client.send();
         server.tls.settle(&mut server.pool);
         if !client.rustls.is_handshaking() && !server.tls.is_handshaking() && !client.rustls.wants_write() {
-            // A ticket may be on its way.
+            // A ticket may be in flight.
             return client.receive().map_err(|error| format!("client: {error:?}"));
         }
     }
@@ -266,7 +266,7 @@ fn shake(client: &mut Client, server: &mut Ours) -> Result<(), String> {
 
 fn connected(version: &'static SupportedProtocolVersion) -> (Client, Ours) {
     let (mut client, mut server) = pair(&tls_for("localhost"), &client_config(version, None));
-    shake(&mut client, &mut server).expect("a handshake");
+    handshake(&mut client, &mut server).expect("a handshake");
     server.assert_idle();
     client.wire.clear();
     (client, server)

@@ -1,18 +1,18 @@
-//! `Sec-WebSocket-Extensions` (RFC 6455 §9.1), and what of permessage-deflate is agreed on (RFC 7692 §7.1).
+//! `Sec-WebSocket-Extensions` (RFC 6455 §9.1), and the negotiation of permessage-deflate (RFC 7692 §7.1).
 
 use super::super::deflate::{Deflate, Half};
 use crate::h1::is_token;
 
 pub(crate) const NAME: &str = "permessage-deflate";
 
-/// One extension with its parameters; quotes are taken off.
+/// One extension with its parameters, without quotes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Extension {
     pub(crate) name: String,
     pub(crate) params: Vec<(String, Option<String>)>,
 }
 
-/// Takes `text` apart at `at`, but not inside quotes.
+/// Splits `text` at `at`, but not inside quotes.
 fn split(text: &str, at: char) -> impl Iterator<Item = &str> {
     let (mut quoted, mut escaped) = (false, false);
     text.split(move |c| {
@@ -32,7 +32,7 @@ fn token(text: &str) -> Option<String> {
     is_token(text.as_bytes()).then(|| text.to_owned())
 }
 
-/// A value: a token, or a quoted string that is one.
+/// Returns the value: a token, or a quoted string that is a token.
 fn value(text: &str) -> Option<String> {
     let Some(quoted) = text.strip_prefix('"') else { return token(text) };
     let quoted = quoted.strip_suffix('"')?;
@@ -56,11 +56,11 @@ pub(crate) fn parse(field: &[u8]) -> Option<Vec<Extension>> {
         };
         Some(Extension { name, params: parts.map(param).collect::<Option<_>>()? })
     };
-    // Empty elements of a list mean nothing (RFC 9110 §5.6.1).
+    // Empty elements of a list are ignored (RFC 9110 §5.6.1).
     split(text, ',').filter(|part| !part.is_empty()).map(one).collect()
 }
 
-/// permessage-deflate's four parameters, as offered or as agreed on.
+/// The four parameters of permessage-deflate, as offered or as accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Params {
     server_no_context: bool,
@@ -71,7 +71,7 @@ struct Params {
 }
 
 impl Params {
-    /// `None`: not to be accepted: unknown, twice, or with a value that is none (§7.1).
+    /// Reads the parameters. `None` if one is unknown, repeated, or has an invalid value (§7.1).
     fn read(params: &[(String, Option<String>)]) -> Option<Self> {
         let mut read = Self::default();
         let bits = |text: &str| match text.as_bytes() {
@@ -115,7 +115,7 @@ impl Params {
     }
 }
 
-/// The server's choice: the first offer that can be accepted, as it is accepted, and what is to be answered.
+/// Returns the server's choice, and its field value: the first offer that can be accepted.
 pub(crate) fn accept(offers: &[Extension], ours: &Deflate) -> Option<(Deflate, String)> {
     offers.iter().filter(|offer| offer.name.eq_ignore_ascii_case(NAME)).find_map(|offer| {
         let offered = Params::read(&offer.params)?;
@@ -124,7 +124,7 @@ pub(crate) fn accept(offers: &[Extension], ours: &Deflate) -> Option<(Deflate, S
             context: ours.own.context && !offered.server_no_context,
         };
         let mut peer = Half { bits: 15, context: ours.peer.context && !offered.client_no_context };
-        // A client that does not offer to use a smaller window must not be asked to (§7.1.2.2).
+        // A server must not request a smaller window from a client that did not offer it (§7.1.2.2).
         let client_bits = offered.client_bits.map(|bits| bits.unwrap_or(15).min(ours.peer.bits));
         peer.bits = client_bits.unwrap_or(15);
         let response = Params {
@@ -137,7 +137,7 @@ pub(crate) fn accept(offers: &[Extension], ours: &Deflate) -> Option<(Deflate, S
     })
 }
 
-/// A client's offer.
+/// Returns the field value of a client's offer.
 pub(crate) fn offer(ours: &Deflate) -> String {
     let offer = Params {
         server_no_context: !ours.peer.context,
@@ -148,7 +148,7 @@ pub(crate) fn offer(ours: &Deflate) -> String {
     offer.write()
 }
 
-/// What a server has made of the offer; `None` if it is not among what was offered.
+/// Returns the parameters that the server selected; `None` if the client did not offer them.
 pub(crate) fn agree(response: &Extension, ours: &Deflate) -> Option<Deflate> {
     let agreed = Params::read(&response.params)?;
     if !ours.peer.context && !agreed.server_no_context {

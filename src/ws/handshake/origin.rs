@@ -72,7 +72,8 @@ impl<'a> Origin<'a> {
     }
 
     fn of_host(authority: &'a str, default: u16) -> Option<Self> {
-        let (host, port) = Some(authority).filter(|a| target::is_host(a.as_bytes())).and_then(target::split_port)?;
+        let (host, port) =
+            Some(authority).filter(|a| target::is_authority(a.as_bytes())).and_then(target::split_port)?;
         let port = match port.unwrap_or_default() {
             "" => default,
             digits => digits.parse().ok()?,

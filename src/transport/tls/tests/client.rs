@@ -6,7 +6,7 @@ use super::*;
 use crate::transport::tls::TlsClient;
 
 /// Returns a client that trusts the tests' authority.
-fn believer() -> TlsClient {
+fn trusting_client() -> TlsClient {
     TlsClient::roots_pem(ca().pem.as_bytes()).expect("a root")
 }
 
@@ -23,17 +23,17 @@ fn dialed(tls: &Tls, client: &TlsClient, name: &str) -> (Ours, Ours) {
 }
 
 /// Takes turns until both ends have finished the handshake. Returns an error that names the end which failed.
-fn meet(client: &mut Ours, server: &mut Ours) -> Result<(), String> {
-    let words = |who: &str, fault: Fault| match fault {
-        Fault::Tls(words) => format!("{who}: {words}"),
-        fault => format!("{who}: {fault:?}"),
+fn handshake_both(client: &mut Ours, server: &mut Ours) -> Result<(), String> {
+    let text = |end: &str, fault: Fault| match fault {
+        Fault::Tls(text) => format!("{end}: {text}"),
+        fault => format!("{end}: {fault:?}"),
     };
     for _ in 0..100 {
-        client.tls.flush(&mut client.socket, &mut client.pool).map_err(|fault| words("client", fault))?;
-        let server_says = server.read().map_err(|fault| words("server", fault));
+        client.tls.flush(&mut client.socket, &mut client.pool).map_err(|fault| text("client", fault))?;
+        let server_result = server.read().map_err(|fault| text("server", fault));
         server.flush();
-        client.read().map_err(|fault| words("client", fault))?;
-        server_says?;
+        client.read().map_err(|fault| text("client", fault))?;
+        server_result?;
         if !client.tls.is_handshaking() && !server.tls.is_handshaking() {
             return Ok(());
         }
@@ -41,20 +41,20 @@ fn meet(client: &mut Ours, server: &mut Ours) -> Result<(), String> {
     Err("the handshake does not end".into())
 }
 
-fn met(client: &TlsClient) -> (Ours, Ours) {
+fn connected_to_ours(client: &TlsClient) -> (Ours, Ours) {
     let (mut client, mut server) = dialed(&tls_for("localhost"), client, "localhost");
-    meet(&mut client, &mut server).expect("a handshake");
+    handshake_both(&mut client, &mut server).expect("a handshake");
     (client, server)
 }
 
 /// Sends everything, with both ends taking turns.
 fn carry(from: &mut Ours, to: &mut Ours, all: &[u8]) {
-    let (mut said, mut got) = (0, Vec::new());
+    let (mut sent, mut got) = (0, Vec::new());
     for _ in 0..1000 {
-        said += from.write(&[&all[said..]]);
+        sent += from.write(&[&all[sent..]]);
         from.flush();
         to.read().expect("a part");
-        got.extend(to.taken());
+        got.extend(to.take());
         if got.len() >= all.len() {
             break;
         }
@@ -65,7 +65,7 @@ fn carry(from: &mut Ours, to: &mut Ours, all: &[u8]) {
 #[test]
 fn a_handshake_with_our_own_server() {
     for (version, name) in BOTH.into_iter().zip(["TLSv1.2", "TLSv1.3"]) {
-        let (mut client, mut server) = met(&client_config(version, None).into());
+        let (mut client, mut server) = connected_to_ours(&client_config(version, None).into());
         assert_eq!(client.tls.protocol_version(), Some(name));
         assert_eq!(client.tls.alpn_protocol(), Some(&b"http/1.1"[..]));
         assert_eq!((client.tls.server_name(), server.tls.server_name()), (Some("localhost"), Some("localhost")));
@@ -81,7 +81,7 @@ fn a_handshake_with_our_own_server() {
 
 #[test]
 fn it_begins_when_it_is_flushed_and_not_before() {
-    let (mut client, mut server) = dialed(&tls_for("localhost"), &believer(), "localhost");
+    let (mut client, mut server) = dialed(&tls_for("localhost"), &trusting_client(), "localhost");
     assert_eq!(client.write(&[b"early"]), 0);
     assert_eq!(server.read().expect("nothing"), Got::Blocked);
     assert!(client.flush());
@@ -90,28 +90,28 @@ fn it_begins_when_it_is_flushed_and_not_before() {
 }
 
 #[test]
-fn each_side_ends_in_order_or_is_cut_off() {
+fn each_side_ends_cleanly_or_truncated() {
     for version in BOTH {
         for clean in [true, false] {
-            let (mut client, mut server) = met(&client_config(version, None).into());
-            assert_eq!(client.write(&[b"last words"]), 10);
+            let (mut client, mut server) = connected_to_ours(&client_config(version, None).into());
+            assert_eq!(client.write(&[b"last bytes"]), 10);
             if clean {
                 assert!(client.finish());
             } else {
                 client.socket.shutdown_write().expect("a shutdown");
             }
             assert_eq!(server.read_all().expect("an end"), Got::End { clean });
-            assert_eq!(server.taken(), b"last words");
+            assert_eq!(server.take(), b"last bytes");
             assert_eq!(server.write(&[b"to the last"]), 11);
             assert!(server.finish());
             assert_eq!(client.read_all().expect("an end"), Got::End { clean: true });
-            assert_eq!(client.taken(), b"to the last");
+            assert_eq!(client.take(), b"to the last");
         }
     }
 }
 
 #[test]
-fn a_server_that_comes_byte_by_byte() {
+fn a_server_whose_bytes_arrive_one_by_one() {
     for version in BOTH {
         let (mut near, socket) = sockets();
         let (mut far, theirs) = sockets();
@@ -122,7 +122,7 @@ fn a_server_that_comes_byte_by_byte() {
         for _ in 0..10 {
             client.flush();
             if let Ok(n) = near.read(&mut block) {
-                far.write_all(&block[..n]).expect("passed on");
+                far.write_all(&block[..n]).expect("forwarded");
             }
             server.read().expect("a part");
             server.write(&[b"hello"]);
@@ -134,11 +134,11 @@ fn a_server_that_comes_byte_by_byte() {
                 assert!(client.pool.lent() <= 1, "an incomplete record takes little memory");
             }
         }
-        assert!(client.taken().starts_with(b"hellohello"));
+        assert!(client.take().starts_with(b"hellohello"));
     }
 }
 
-/// Returns a server with a certificate of these years, for that name.
+/// Returns a server with a certificate for these names, valid from one year to the other.
 fn dated(names: &[&str], from: i32, until: i32) -> Tls {
     let key = KeyPair::generate().expect("key");
     let mut params = CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).expect("params");
@@ -148,29 +148,29 @@ fn dated(names: &[&str], from: i32, until: i32) -> Tls {
 }
 
 #[test]
-fn what_is_wrong_with_a_certificate_is_told_apart() {
-    let stranger = authority("another authority");
-    let strangers = TlsClient::roots_pem(stranger.pem.as_bytes()).expect("a root");
+fn the_errors_of_a_certificate_are_distinguished() {
+    let other = authority("another authority");
+    let distrusting = TlsClient::roots_pem(other.pem.as_bytes()).expect("a root");
     let good = dated(&["localhost", "127.0.0.1"], 2000, 4000);
     #[rustfmt::skip]
     let rows: &[(&Tls, &TlsClient, &str, &str)] = &[
-        (&good,                                 &believer(), "localhost",   ""),
-        (&good,                                 &believer(), "127.0.0.1",   ""),
-        (&good,                                 &strangers,  "localhost",   "client: the peer's certificate is not trusted"),
-        (&good,                                 &believer(), "example.org", "client: the peer's certificate is for another name"),
-        (&good,                                 &believer(), "::1",         "client: the peer's certificate is for another name"),
-        (&dated(&["localhost"], 2000, 2001),    &believer(), "localhost",   "client: the peer's certificate has expired"),
-        (&dated(&["localhost"], 3000, 4000),    &believer(), "localhost",   "client: the peer's certificate is not valid yet"),
+        (&good,                                 &trusting_client(), "localhost",   ""),
+        (&good,                                 &trusting_client(), "127.0.0.1",   ""),
+        (&good,                                 &distrusting,       "localhost",   "client: the peer's certificate is not trusted"),
+        (&good,                                 &trusting_client(), "example.org", "client: the peer's certificate is for another name"),
+        (&good,                                 &trusting_client(), "::1",         "client: the peer's certificate is for another name"),
+        (&dated(&["localhost"], 2000, 2001),    &trusting_client(), "localhost",   "client: the peer's certificate has expired"),
+        (&dated(&["localhost"], 3000, 4000),    &trusting_client(), "localhost",   "client: the peer's certificate is not valid yet"),
     ];
-    for (tls, client, name, words) in rows {
+    for (tls, client, name, expected) in rows {
         let (mut client, mut server) = dialed(tls, client, name);
-        match meet(&mut client, &mut server) {
-            Ok(()) => assert!(words.is_empty(), "not: {words}"),
+        match handshake_both(&mut client, &mut server) {
+            Ok(()) => assert!(expected.is_empty(), "not: {expected}"),
             Err(error) => {
-                assert!(!words.is_empty() && error.starts_with(words), "{error}, not: {words}");
+                assert!(!expected.is_empty() && error.starts_with(expected), "{error}, not: {expected}");
                 // The server receives an alert.
-                let Err(Fault::Tls(told)) = server.read_all() else { panic!("no alert") };
-                assert!(told.contains("the peer sent an alert"), "{told}");
+                let Err(Fault::Tls(text)) = server.read_all() else { panic!("no alert") };
+                assert!(text.contains("the peer sent an alert"), "{text}");
                 client.assert_idle_after_release();
             }
         }
@@ -178,7 +178,7 @@ fn what_is_wrong_with_a_certificate_is_told_apart() {
 }
 
 #[test]
-fn a_certificate_of_our_own_is_shown() {
+fn the_certificate_of_a_client_is_presented() {
     let (cert, key) = certificate("localhost");
     let builder = Tls::builder().pem_bytes(cert.as_bytes(), key.as_bytes()).expect("a certificate");
     let tls = builder.client_certificates_bytes(ca().pem.as_bytes(), true).expect("a CA").build().expect("all");
@@ -186,10 +186,10 @@ fn a_certificate_of_our_own_is_shown() {
     let builder = TlsClient::builder().roots_pem(ca().pem.as_bytes()).expect("a root");
     let me = builder.certificate_pem(own.as_bytes(), own_key.as_bytes()).expect("a pair").build().expect("a client");
     let (mut client, mut server) = dialed(&tls, &me, "localhost");
-    meet(&mut client, &mut server).expect("a handshake");
+    handshake_both(&mut client, &mut server).expect("a handshake");
     assert_eq!(server.tls.peer_certificates(), Some(&[der(&own)][..]));
-    let (mut client, mut server) = dialed(&tls, &believer(), "localhost");
-    let error = meet(&mut client, &mut server).expect_err("nothing to show");
+    let (mut client, mut server) = dialed(&tls, &trusting_client(), "localhost");
+    let error = handshake_both(&mut client, &mut server).expect_err("no certificate");
     assert!(error.contains("alert: CertificateRequired"), "the server reports what is missing: {error}");
 }
 
@@ -199,7 +199,7 @@ fn sessions_are_resumed_by_all_clones() {
         let (tls, client) = (tls_for("localhost"), TlsClient::from(client_config(version, None)));
         let kinds = [(); 3].map(|()| {
             let (mut client, mut server) = dialed(&tls, &client.clone().alpn(&[b"http/1.1"]), "localhost");
-            meet(&mut client, &mut server).expect("a handshake");
+            handshake_both(&mut client, &mut server).expect("a handshake");
             server.write(&[b"x"]);
             client.read_all().expect("a ticket");
             client.tls.handshake_kind()
@@ -209,32 +209,32 @@ fn sessions_are_resumed_by_all_clones() {
 }
 
 #[test]
-fn what_is_offered_can_be_chosen() {
-    for (offered, agreed) in [(&[&b"h2"[..], b"http/1.1"][..], Some(&b"http/1.1"[..])), (&[], None)] {
-        let (client, _) = met(&believer().alpn(offered));
-        assert_eq!(client.tls.alpn_protocol(), agreed);
+fn the_server_selects_an_offered_protocol() {
+    for (offered, selected) in [(&[&b"h2"[..], b"http/1.1"][..], Some(&b"http/1.1"[..])), (&[], None)] {
+        let (client, _) = connected_to_ours(&trusting_client().alpn(offered));
+        assert_eq!(client.tls.alpn_protocol(), selected);
     }
-    let (mut client, mut server) = dialed(&tls_for("localhost"), &believer().alpn(&[b"h2"]), "localhost");
-    let error = meet(&mut client, &mut server).expect_err("nothing in common");
+    let (mut client, mut server) = dialed(&tls_for("localhost"), &trusting_client().alpn(&[b"h2"]), "localhost");
+    let error = handshake_both(&mut client, &mut server).expect_err("nothing in common");
     assert!(error.contains("NoApplicationProtocol"), "{error}");
 }
 
 #[test]
-fn nothing_is_sent_early_and_plain_text_is_noticed() {
+fn no_early_data_is_sent_and_plain_text_is_detected() {
     let mut config = Arc::unwrap_or_clone(client_config(&TLS13, None));
     config.enable_early_data = true;
     assert!(!TlsClient::from(Arc::new(config)).config().enable_early_data);
     let (mut stream, socket) = sockets();
-    let mut client = ours(TlsConn::connect(&believer(), "localhost").expect("a client"), socket);
+    let mut client = ours(TlsConn::connect(&trusting_client(), "localhost").expect("a client"), socket);
     client.flush();
     stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").expect("a response");
-    let Err(Fault::Tls(words)) = client.read() else { panic!("no TLS") };
-    assert!(words.contains("plain text"), "{words}");
+    let Err(Fault::Tls(text)) = client.read() else { panic!("no TLS") };
+    assert!(text.contains("plain text"), "{text}");
 }
 
 #[test]
-fn it_says_what_is_missing() {
-    assert!(matches!(TlsClient::builder().build(), Err(TlsError::Unusable(words)) if words.contains("roots")));
+fn errors_name_what_is_missing() {
+    assert!(matches!(TlsClient::builder().build(), Err(TlsError::Unusable(text)) if text.contains("roots")));
     let error = TlsClient::roots_pem(b"").expect_err("none");
     assert!(error.to_string().contains("the given roots"), "{error}");
     let error = TlsClient::builder().roots("/nowhere/ca.pem").expect_err("no file");
@@ -244,7 +244,7 @@ fn it_says_what_is_missing() {
 
 #[cfg(feature = "client")]
 #[test]
-fn the_system_is_believed_or_says_why_not() {
+fn the_roots_of_the_system_are_trusted_or_an_error_names_the_cause() {
     match TlsClient::system() {
         Ok(client) => assert!(TlsConn::connect(&client, "localhost").is_ok()),
         Err(error) => assert!(error.to_string().contains("root certificates"), "{error}"),

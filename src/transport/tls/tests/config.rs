@@ -40,13 +40,13 @@ fn a_certificate_is_chosen_by_name() {
     let config = client_config(&TLS13, None);
     for name in ["first.example", "www.second.example", "third.example"] {
         let (mut client, mut server) = pair_named(&tls, &config, name);
-        shake(&mut client, &mut server).expect("the certificate of that name");
+        handshake(&mut client, &mut server).expect("the certificate of that name");
         assert_eq!(server.tls.server_name(), Some(name));
     }
     for name in ["a.b.second.example", "fourth.example", "127.0.0.1"] {
         let (mut client, mut server) = pair_named(&tls, &config, name);
-        let error = shake(&mut client, &mut server).expect_err("none has that name");
-        assert!(error.contains("NotValidForName"), "the first is shown, and the client says: {error}");
+        let error = handshake(&mut client, &mut server).expect_err("no certificate for that name");
+        assert!(error.contains("NotValidForName"), "the server sends the first one, and the client reports: {error}");
     }
 }
 
@@ -55,11 +55,11 @@ fn certificates_are_replaced_while_running() {
     let (tls, config) = (tls_for("old.example"), client_config(&TLS13, None));
     let (mut client, mut old) = pair_named(&tls, &config, "old.example");
     tls.clone().replace(&tls_for("new.example"));
-    shake(&mut client, &mut old).expect("what began before goes on");
+    handshake(&mut client, &mut old).expect("an earlier handshake continues");
     let (mut client, mut server) = pair_named(&tls, &config, "old.example");
-    shake(&mut client, &mut server).expect_err("what begins now gets the new one");
+    handshake(&mut client, &mut server).expect_err("a new handshake gets the new certificate");
     let (mut client, mut server) = pair_named(&tls, &config, "new.example");
-    shake(&mut client, &mut server).expect("the new one");
+    handshake(&mut client, &mut server).expect("the new one");
     server.write(&[b"x"]);
     client.receive().expect("a ticket");
 
@@ -69,21 +69,21 @@ fn certificates_are_replaced_while_running() {
     tls.replace_pem(&cert, dir.path("missing.pem")).expect_err("a missing key");
     tls.replace_pem(&cert, &key).expect("a renewed certificate");
     let (mut client, mut server) = pair_named(&tls, &config, "new.example");
-    shake(&mut client, &mut server).expect("the renewed one");
+    handshake(&mut client, &mut server).expect("the renewed one");
     assert_eq!(client.rustls.handshake_kind(), Some(HandshakeKind::Resumed), "sessions outlive a renewal");
 }
 
 #[test]
-fn clients_show_certificates() {
+fn clients_present_certificates() {
     let (cert, key) = certificate("localhost");
     let tls = |required| {
         let builder = Tls::builder().pem_bytes(cert.as_bytes(), key.as_bytes()).expect("a certificate");
         let builder = builder.client_certificates_bytes(ca().pem.as_bytes(), required).expect("a CA");
         builder.build().expect("a configuration")
     };
-    let (good, bad) = (certificate("me"), signed_by(&authority("somebody else"), &["me".to_owned()]));
+    let (good, bad) = (certificate("me"), signed_by(&authority("another authority"), &["me".to_owned()]));
     for version in BOTH {
-        for (required, own, fine) in [
+        for (required, own, accepted) in [
             (true, Some(&good), true),
             (true, None, false),
             (true, Some(&bad), false),
@@ -92,18 +92,18 @@ fn clients_show_certificates() {
             (false, Some(&bad), false),
         ] {
             let (mut client, mut server) = pair(&tls(required), &client_config(version, own));
-            let result = shake(&mut client, &mut server);
-            assert_eq!(result.is_ok(), fine, "required {required}, own {}: {result:?}", own.is_some());
-            if fine {
-                let seen = server.tls.peer_certificates().map(<[_]>::to_vec);
-                assert_eq!(seen, own.map(|(cert, _)| vec![der(cert)]));
+            let result = handshake(&mut client, &mut server);
+            assert_eq!(result.is_ok(), accepted, "required {required}, own {}: {result:?}", own.is_some());
+            if accepted {
+                let presented = server.tls.peer_certificates().map(<[_]>::to_vec);
+                assert_eq!(presented, own.map(|(cert, _)| vec![der(cert)]));
             }
         }
     }
 }
 
 #[test]
-fn a_configuration_is_taken_as_it_is() {
+fn a_given_configuration_is_used_unchanged() {
     let (cert, key) = certificate("localhost");
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
     let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(default_provider()))
@@ -115,7 +115,7 @@ fn a_configuration_is_taken_as_it_is() {
     // Records much smaller than ours.
     config.max_fragment_size = Some(100);
     let (mut client, mut server) = pair(&Arc::new(config).into(), &client_config(&TLS13, None));
-    shake(&mut client, &mut server).expect("a handshake");
+    handshake(&mut client, &mut server).expect("a handshake");
     assert_eq!((server.tls.alpn_protocol(), server.tls.server_name()), (None, Some("localhost")));
     let all = pattern(200_000);
     let mut at = 0;
@@ -130,7 +130,7 @@ fn a_configuration_is_taken_as_it_is() {
 }
 
 #[test]
-fn errors_say_which_file_and_what_to_do() {
+fn errors_name_the_file_and_the_remedy() {
     let dir = Scratch::new("errors");
     let ((cert, key), (other_cert, other_key)) = (certificate("one"), certificate("two"));
     let (good_cert, good_key) = (dir.file("cert.pem", &cert), dir.file("key.pem", &key));
@@ -151,8 +151,8 @@ fn errors_say_which_file_and_what_to_do() {
     check(&dir.file("empty.pem", ""), &good_key, "empty.pem", "no certificate in it");
     check(&good_cert, &dir.file("theirs.pem", &other_key), "theirs.pem", "does not belong to the certificate in");
     check(&dir.file("order.pem", &(other_cert + &cert)), &good_key, "order.pem", "certificate first");
-    let cut: String = cert.lines().take(4).map(|line| format!("{line}\n")).collect();
-    check(&dir.file("cut.pem", &cut), &good_key, "cut.pem", "malformed: ");
+    let truncated: String = cert.lines().take(4).map(|line| format!("{line}\n")).collect();
+    check(&dir.file("truncated.pem", &truncated), &good_key, "truncated.pem", "malformed: ");
     let junk = |kind: &str| format!("-----BEGIN {kind}-----\nAAAA\n-----END {kind}-----\n");
     check(&dir.file("junk.pem", &junk("CERTIFICATE")), &good_key, "junk.pem", "malformed: ");
     check(&good_cert, &dir.file("junk-key.pem", &junk("PRIVATE KEY")), "junk-key.pem", "malformed: ");

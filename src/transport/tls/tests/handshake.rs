@@ -5,19 +5,19 @@ use super::*;
 #[test]
 fn a_client_of_http_1_0_is_served() {
     let mut config = ClientConfig::clone(&client_config(BOTH[1], None));
-    for (offers, taken) in [(&["http/1.0"][..], Some("http/1.0")), (&["http/1.0", "http/1.1"], Some("http/1.1"))] {
+    for (offers, selected) in [(&["http/1.0"][..], Some("http/1.0")), (&["http/1.0", "http/1.1"], Some("http/1.1"))] {
         config.alpn_protocols = offers.iter().map(|name| name.as_bytes().to_vec()).collect();
         let (mut client, mut server) = pair(&tls_for("localhost"), &Arc::new(config.clone()));
-        shake(&mut client, &mut server).expect("a handshake");
-        assert_eq!(server.tls.alpn_protocol(), taken.map(str::as_bytes));
+        handshake(&mut client, &mut server).expect("a handshake");
+        assert_eq!(server.tls.alpn_protocol(), selected.map(str::as_bytes));
     }
 }
 
 #[test]
-fn the_client_comes_byte_by_byte() {
+fn a_client_whose_bytes_arrive_one_by_one() {
     for version in BOTH {
         let (mut client, mut server) = pair(&tls_for("localhost"), &client_config(version, None));
-        let (mut last, mut said) = (Got::Blocked, false);
+        let (mut last, mut sent) = (Got::Blocked, false);
         for _ in 0..10 {
             let mut bytes = Vec::new();
             while client.rustls.wants_write() {
@@ -27,40 +27,40 @@ fn the_client_comes_byte_by_byte() {
                 client.stream.write_all(&[byte]).expect("one byte");
                 last = server.read().expect("a byte");
                 server.tls.settle(&mut server.pool);
-                assert!(server.pool.lent() <= 1, "what is incomplete is kept in little room");
+                assert!(server.pool.lent() <= 1, "an incomplete record takes little memory");
             }
             client.receive().expect("the server's flight");
-            if !client.rustls.is_handshaking() && !said {
-                said = true;
-                client.rustls.writer().write_all(b"hello").expect("a word");
+            if !client.rustls.is_handshaking() && !sent {
+                sent = true;
+                client.rustls.writer().write_all(b"hello").expect("a few bytes");
                 client.rustls.writer().write_all(&pattern(3000)).expect("more");
             }
         }
         assert_eq!(last, Got::Data { drained: true });
-        assert_eq!(server.taken(), [b"hello", &pattern(3000)[..]].concat());
+        assert_eq!(server.take(), [b"hello", &pattern(3000)[..]].concat());
         server.flush();
         server.assert_idle();
     }
 }
 
 #[test]
-fn plain_http_is_told_from_tls() {
+fn plain_http_is_detected() {
     let (mut stream, socket) = sockets();
     let mut server = server_over(socket);
     stream.write_all(b"GET / HTTP/1.1\r\n").expect("a request");
     assert!(matches!(server.read(), Err(Fault::PlainHttp)));
     server.assert_idle();
-    assert!(server.finish(), "nothing is said in TLS");
+    assert!(server.finish(), "nothing is sent in TLS");
     drop(server);
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).expect("an end");
-    assert!(answer.is_empty());
+    let mut output = Vec::new();
+    stream.read_to_end(&mut output).expect("an end");
+    assert!(output.is_empty());
 }
 
 #[test]
-fn nonsense_is_answered_with_an_alert() {
+fn invalid_input_gets_an_alert() {
     // rustls has no alert for a message that is too large before it is complete.
-    for (alerted, nonsense) in [
+    for (alerted, input) in [
         (true, &b"nonsense"[..]),
         (true, &[0x17, 3, 3, 0xff, 0xff, 0]),
         (true, &[0; 100]),
@@ -69,21 +69,21 @@ fn nonsense_is_answered_with_an_alert() {
     ] {
         let (mut stream, socket) = sockets();
         let mut server = server_over(socket);
-        stream.write_all(nonsense).expect("nonsense");
-        assert!(matches!(server.read(), Err(Fault::Tls(_))), "{nonsense:?}");
+        stream.write_all(input).expect("bytes");
+        assert!(matches!(server.read(), Err(Fault::Tls(_))), "{input:?}");
         assert!(matches!(server.read(), Err(Fault::Tls(_))), "still broken");
         let mut alert = [0; 20];
         let n = stream.read(&mut alert).unwrap_or(0);
         if alerted {
-            assert_eq!((alert[0], n, alert[5]), (0x15, 7, 2), "a fatal alert for {nonsense:?}");
+            assert_eq!((alert[0], n, alert[5]), (0x15, 7, 2), "a fatal alert for {input:?}");
         }
         assert!(server.finish());
         server.assert_idle();
     }
-    // A record that was tampered with.
+    // A modified record.
     let (mut client, mut server) = connected(&TLS13);
     let mut flight = Vec::new();
-    client.rustls.writer().write_all(b"secret").expect("words");
+    client.rustls.writer().write_all(b"secret").expect("plaintext");
     client.rustls.write_tls(&mut flight).expect("memory");
     flight[7] ^= 1;
     client.stream.write_all(&flight).expect("bytes");
@@ -98,7 +98,7 @@ fn sessions_are_resumed() {
         let (tls, config) = (tls_for("localhost"), client_config(version, None));
         let kinds = [(); 3].map(|()| {
             let (mut client, mut server) = pair(&tls, &config);
-            shake(&mut client, &mut server).expect("a handshake");
+            handshake(&mut client, &mut server).expect("a handshake");
             server.write(&[b"x"]);
             client.receive().expect("a ticket");
             assert_eq!(server.tls.server_name(), Some("localhost"));
@@ -109,21 +109,21 @@ fn sessions_are_resumed() {
 }
 
 #[test]
-fn the_ticket_goes_with_the_first_answer() {
+fn the_ticket_goes_with_the_first_response() {
     let (mut client, mut server) = pair(&tls_for("localhost"), &client_config(&TLS13, None));
     client.send();
     server.read().expect("a hello");
     client.receive().expect("the server's flight");
     client.wire.clear();
-    client.say(b"request");
+    client.write(b"request");
     assert_eq!(server.read().expect("a request"), Got::Data { drained: true });
     client.receive().expect("nothing");
     assert!(client.wire.is_empty() && server.tls.pending() > 0);
     server.tls.settle(&mut server.pool);
     assert_eq!(server.pool.lent(), usize::from(!server.into.is_empty() && server.into.capacity() >= LENT));
-    assert_eq!(server.write(&[b"answer"]), 6);
+    assert_eq!(server.write(&[b"response"]), 8);
     client.receive().expect("both");
-    assert_eq!((client.records().len(), &client.got[..]), (2, &b"answer"[..]));
+    assert_eq!((client.records().len(), &client.got[..]), (2, &b"response"[..]));
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn a_huge_handshake_over_a_narrow_socket() {
         }
         assert!(blocked > 0, "the socket was never full");
         assert_eq!(server.tls.peer_certificates().map(<[_]>::len), Some(1));
-        // A ticket with the client's certificate in it may still be on its way.
+        // A ticket with the client's certificate in it may still be in flight.
         for _ in 0..1000 {
             if server.write(&[b"hello"]) == 5 {
                 break;
@@ -200,7 +200,7 @@ fn it_can_be_ended_at_any_point_of_the_handshake() {
 }
 
 #[test]
-fn an_endless_hello_is_refused() {
+fn an_endless_hello_is_rejected() {
     let (mut stream, socket) = sockets();
     let mut server = server_over(socket);
     // One message announced with 16 MiB, in as many records as the server accepts.
@@ -214,5 +214,5 @@ fn an_endless_hello_is_refused() {
             return;
         }
     }
-    panic!("160 KiB were taken");
+    panic!("160 KiB were accepted");
 }
