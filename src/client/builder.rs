@@ -130,7 +130,7 @@ impl ClientBuilder {
     /// Creates the client.
     pub fn build(self) -> Client {
         let connector = Connector::new(self.0.tls.clone());
-        Client::new_with(Pool::new(self.0, move |pending, permit, now| connector.open(pending, permit, now)))
+        Client::with_pool(Pool::new(self.0, move |pending, permit, now| connector.open(pending, permit, now)))
     }
 }
 

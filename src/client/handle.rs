@@ -23,7 +23,7 @@ pub struct Client {
 }
 
 impl Client {
-    pub(super) fn new_with(pool: Arc<Pool>) -> Self {
+    pub(super) fn with_pool(pool: Arc<Pool>) -> Self {
         Self { pool, background: Arc::default() }
     }
 

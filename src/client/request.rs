@@ -56,7 +56,7 @@ type Interim = Box<dyn FnMut(u16, Headers) + Send>;
 /// The body to send.
 pub(super) enum Content {
     None,
-    Full(Bytes),
+    Memory(Bytes),
     Stream(PipeOut, Option<u64>),
 }
 
@@ -194,10 +194,10 @@ impl Request {
     /// Sets the body, which is sent with Content-Length.
     pub fn body(mut self, body: impl Into<Body>) -> Self {
         match body.into().0 {
-            Kind::Empty => self.content = Content::Full(Bytes::Static(b"")),
-            Kind::Bytes(Block::Static(bytes)) => self.content = Content::Full(Bytes::Static(bytes)),
-            Kind::Bytes(Block::Owned(bytes)) => self.content = Content::Full(Bytes::Shared(bytes.into())),
-            Kind::Bytes(Block::Shared(bytes)) => self.content = Content::Full(Bytes::Shared(bytes)),
+            Kind::Empty => self.content = Content::Memory(Bytes::Static(b"")),
+            Kind::Bytes(Block::Static(bytes)) => self.content = Content::Memory(Bytes::Static(bytes)),
+            Kind::Bytes(Block::Owned(bytes)) => self.content = Content::Memory(Bytes::Shared(bytes.into())),
+            Kind::Bytes(Block::Shared(bytes)) => self.content = Content::Memory(Bytes::Shared(bytes)),
             Kind::File(..) | Kind::Stream(_) => {
                 self.invalid(Error::InvalidRequest("a streamed body must be set with Request::stream".to_owned()));
             }

@@ -27,7 +27,7 @@ pub(super) enum Upload {
     Done,
     /// Held until the server sends 100, or until this time.
     Held(Content, Instant),
-    Full(Bytes, usize),
+    Memory(Bytes, usize),
     Stream(PipeOut),
 }
 
@@ -48,7 +48,7 @@ impl Upload {
     pub(super) fn of(content: Content, waker: &Waker) -> Self {
         match content {
             Content::None => Self::Done,
-            Content::Full(bytes) => Self::Full(bytes, 0),
+            Content::Memory(bytes) => Self::Memory(bytes, 0),
             Content::Stream(mut pipe, _) => {
                 pipe.on_data(waker.clone());
                 Self::Stream(pipe)
@@ -99,7 +99,7 @@ impl Upload {
             match self {
                 Self::Done | Self::Held(..) => return Ok((sent, Pause::Done)),
                 _ if room == 0 => return Ok((sent, Pause::Room)),
-                Self::Full(bytes, at) => {
+                Self::Memory(bytes, at) => {
                     let rest = &bytes.as_slice()[*at..];
                     let n = rest.len().min(wanted);
                     put(conn, tx, &rest[..n]);

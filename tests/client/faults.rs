@@ -174,7 +174,7 @@ fn no_server() {
 fn malformed_requests_are_not_sent() {
     let client = Client::new();
     let url = "http://127.0.0.1:1/";
-    for call in [
+    for request in [
         client::Request::new("GE T", url),
         client::Request::new("", url),
         client::Request::new("GET / HTTP/1.1\r\nX: y\r\n\r\nGET", url),
@@ -191,7 +191,7 @@ fn malformed_requests_are_not_sent() {
         client::Request::get(url).header("Connection", "close"),
         client::Request::get(url).upgrade("a\r\nb"),
     ] {
-        assert!(matches!(client.call_blocking(call), Err(Error::InvalidRequest(_))));
+        assert!(matches!(client.call_blocking(request), Err(Error::InvalidRequest(_))));
     }
     for url in ["", "ftp://x/", "http://x/\r\nA: b", "http://a@b/", "http://x/ y"] {
         assert!(matches!(client.call_blocking(client::Request::get(url)), Err(Error::Url(_))));

@@ -336,11 +336,14 @@ fn a_request_queued_behind_another_loop_fails_when_its_own_ends() {
 
 #[test]
 fn a_panic_costs_one_connection() {
-    let server = Scripted::new(2, move |_, mut peer| while peer.respond(ok("hello")) {});
+    let server = Scripted::new(3, move |_, mut peer| while peer.respond(ok("hello")) {});
     let loops = Loops::new(1);
     let client = Client::new();
     client.send(&loops.loops[0], client::Request::get(&server.url("/")), |_| panic!("by the application"));
     until(|| server.accepted() == 1 && client.connections() == 0);
+    // When the connection is idle already.
+    client.send_collect(&loops.loops[0], client::Request::get(&server.url("/")), 100, |_| panic!("by the application"));
+    until(|| server.accepted() == 2 && client.connections() == 0);
     assert_eq!(
         wait(&fetch(&client, &loops.loops[0], client::Request::get(&server.url("/")))).expect("a response").body,
         b"hello"

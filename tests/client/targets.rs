@@ -1,4 +1,4 @@
-//! Where a request goes: names, addresses, Unix sockets, redirects.
+//! The targets of requests: names, addresses, Unix sockets, redirects.
 
 use std::{
     io::Read,
@@ -37,12 +37,12 @@ fn redirects_are_followed_if_allowed() {
     let server = Scripted::new(6, script);
     let client = Client::new();
     let call = |method: &str, path: &str, n| {
-        let call = Request::new(method, &server.url(path))
+        let request = Request::new(method, &server.url(path))
             .header("Authorization", "x")
             .header("Content-Type", "t")
             .body("body");
         client
-            .call_blocking(call.max_redirects(n))
+            .call_blocking(request.max_redirects(n))
             .map(|response| (response.status, String::from_utf8(response.body).expect("text")))
     };
     assert_eq!(call("GET", "/a", 0).map(|a| a.0), Ok(302));

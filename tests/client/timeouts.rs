@@ -17,7 +17,7 @@ fn wait_until_closed(mut peer: Peer) {
 }
 
 #[test]
-fn deadlines() {
+fn every_timeout() {
     let short = Duration::from_millis(100);
     let (release, blocked) = channel::<()>();
     let server = Scripted::new(5, move |n, mut peer| {
@@ -25,7 +25,7 @@ fn deadlines() {
         match n {
             0 | 1 => {}
             2 => peer.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"),
-            // A slow drip, which an idle timeout would not stop.
+            // Single bytes, which an idle timeout would not stop.
             3 => {
                 peer.send("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n");
                 peer.stream.set_read_timeout(Some(Duration::from_millis(10))).expect("set");
@@ -53,7 +53,7 @@ fn deadlines() {
     server.join();
 }
 
-/// Sends this repeatedly, a little at a time, until the client has closed the connection.
+/// Sends this repeatedly, byte by byte, until the client has closed the connection.
 fn send_slowly(mut peer: Peer, bytes: &[u8]) {
     for piece in bytes.chunks(1).cycle() {
         if std::io::Write::write_all(&mut peer.stream, piece).is_err() {

@@ -63,7 +63,7 @@ impl ConnState {
         }
     }
 
-    /// Ends an idle connection. Returns a request that was given just before, which must be served.
+    /// Leaves the pool, if it is idle. Returns a request that was given just before, which must be served.
     pub(super) fn leave(&self) -> Option<Permitted> {
         match self.pool.upgrade() {
             Some(pool) => pool.leave(&self.key, &self.slot),

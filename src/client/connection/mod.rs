@@ -12,7 +12,7 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | here | the only place where a connection changes its phase |
+//! | here | the only file in which a connection changes its phase |
 //! | `phase`, `conn_state`, `work` | the data: the phases; what all of them use; one request |
 //! | `serve` | one request: sent, timed, finished, failed or repeated |
 //! | `receive` | the input: heads and body |
@@ -144,6 +144,9 @@ impl Upgrade for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        // In any phase: the application may have panicked after the pool had listed the connection as idle. A request in the
+        // slot fails with LoopEnded.
+        drop(self.state.leave());
         match std::mem::replace(&mut self.phase, Phase::Closed) {
             Phase::Busy(work) => {
                 // The loop has ended, or it has aborted the connection because the server reads nothing.
@@ -155,9 +158,7 @@ impl Drop for Connection {
                 }
                 fail_receiver(to, channel, error);
             }
-            // A request in the slot fails with LoopEnded.
-            Phase::Idle(_) => drop(self.state.leave()),
-            Phase::Free(_) | Phase::Start(_) | Phase::HandedOver(_) | Phase::Closed => {}
+            Phase::Idle(_) | Phase::Free(_) | Phase::Start(_) | Phase::HandedOver(_) | Phase::Closed => {}
         }
     }
 }

@@ -69,13 +69,13 @@ pub(super) fn serve(state: &mut ConnState, (mut exchange, permit): Permitted, io
     }
     let request = &mut exchange.request;
     let content = match &request.content {
-        Content::Full(bytes) => Content::Full(bytes.clone()),
+        Content::Memory(bytes) => Content::Memory(bytes.clone()),
         Content::None | Content::Stream(..) => std::mem::replace(&mut request.content, Content::None),
     };
     let length = match &content {
-        Content::Full(bytes) if !request.options.chunked => BodyLength::Known(bytes.as_slice().len() as u64),
+        Content::Memory(bytes) if !request.options.chunked => BodyLength::Known(bytes.as_slice().len() as u64),
         Content::Stream(_, Some(n)) => BodyLength::Known(*n),
-        Content::Full(_) | Content::Stream(..) => BodyLength::Chunked,
+        Content::Memory(_) | Content::Stream(..) => BodyLength::Chunked,
         // RFC 9110 §8.6: "A user agent SHOULD send Content-Length in a request when the method defines a meaning for
         // enclosed content and it is not sending Transfer-Encoding."
         Content::None if matches!(&*request.method, "POST" | "PUT" | "PATCH") => BodyLength::Known(0),
