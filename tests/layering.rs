@@ -68,7 +68,16 @@ const CRATES: &[(&str, &[&str])] = &[
 ];
 
 /// The folders of `src` in which no file may import, over other files or directly, a file that imports it.
-const WITHOUT_CIRCLES: &[&str] = &["client", "engine", "relay/gateway", "relay/rendezvous", "relay/session", "relay/tunnel/origin", "relay/tunnel/proxy", "relay/tunnel/spdy"];
+const WITHOUT_CIRCLES: &[&str] = &[
+    "client",
+    "engine",
+    "relay/gateway",
+    "relay/rendezvous",
+    "relay/session",
+    "relay/tunnel/origin",
+    "relay/tunnel/proxy",
+    "relay/tunnel/spdy",
+];
 
 /// Where `unsafe` may stand.
 const UNSAFE: &str = "transport/sys.rs";

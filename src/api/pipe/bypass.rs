@@ -14,7 +14,7 @@ use std::{
     sync::Mutex,
 };
 
-use super::{PipeCounters, shared::READER};
+use super::{PipeCounters, counters::READER};
 use crate::{base::lock, transport::kernel_pipe::KernelPipe};
 
 #[derive(Default)]

@@ -4,7 +4,8 @@ use std::{fmt, io, os::fd::BorrowedFd, sync::Arc, task};
 
 use super::{
     Block, Lent, PipeCounters, PipeEnd, Splice,
-    shared::{READER, Shared, WRITER, wake},
+    counters::{READER, WRITER},
+    shared::{Shared, wake},
 };
 use crate::{
     api::{Action, Consumed, Upload},

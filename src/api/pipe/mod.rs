@@ -33,6 +33,7 @@
 
 mod block;
 mod bypass;
+mod counters;
 mod inlet;
 mod outlet;
 mod shared;
@@ -42,7 +43,7 @@ pub(crate) use self::{
     block::Block,
     shared::{Lent, PipeEnd, Splice},
 };
-pub use self::{inlet::PipeIn, outlet::PipeOut, shared::PipeCounters};
+pub use self::{counters::PipeCounters, inlet::PipeIn, outlet::PipeOut};
 use crate::base::pipe_memory::{self, Share};
 
 /// Creates a pipe of `room` bytes. [`PipeIn`] is an [`Upload`](crate::Upload) and [`PipeOut`] a

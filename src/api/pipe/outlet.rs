@@ -4,7 +4,8 @@ use std::{fmt, io, os::fd::OwnedFd, sync::Arc, task};
 
 use super::{
     Block, Lent, PipeCounters, PipeEnd,
-    shared::{READER, Shared, WRITER, wake},
+    counters::{READER, WRITER},
+    shared::{Shared, wake},
 };
 use crate::{
     api::{Produce, Produced, Tx},

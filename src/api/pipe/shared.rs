@@ -1,22 +1,16 @@
 //! The state that both ends of a pipe share: the block, its end, and the wakers.
 
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard},
     task,
 };
 
-use super::{Block, bypass::Bypass};
+use super::{Block, PipeCounters, bypass::Bypass};
 use crate::{
     base::{lock, pipe_memory::Share, runs::Runs},
     h1::Headers,
     transport::kernel_pipe::KernelPipe,
 };
-
-pub(super) const WRITER: usize = 0;
-pub(super) const READER: usize = 1;
 
 pub(super) struct Shared {
     state: Mutex<State>,
@@ -105,28 +99,5 @@ pub(super) fn wake(mut state: MutexGuard<'_, State>, end: usize) {
     drop(state);
     if let Some(waker) = waker {
         waker.wake();
-    }
-}
-
-/// The byte counters of a pipe, readable from any thread while bytes move and afterwards.
-///
-/// Bytes that the system splices are counted like others: as written when they are in the pipe of the system, as read
-/// when they have left it.
-#[derive(Clone, Debug, Default)]
-pub struct PipeCounters(Arc<[AtomicU64; 2]>);
-
-impl PipeCounters {
-    /// Returns the number of bytes put into the pipe so far.
-    pub fn written(&self) -> u64 {
-        self.0[WRITER].load(Ordering::Relaxed)
-    }
-
-    /// Returns the number of bytes taken out of the pipe so far.
-    pub fn read(&self) -> u64 {
-        self.0[READER].load(Ordering::Relaxed)
-    }
-
-    pub(super) fn add(&self, end: usize, n: usize) {
-        self.0[end].fetch_add(n as u64, Ordering::Relaxed);
     }
 }
