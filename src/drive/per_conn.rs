@@ -23,7 +23,7 @@ use super::{Clock, Loops, turn_until};
 use crate::{
     api::{LoopHandle, loop_message::LoopMessage},
     base::{lock, seldom::Seldom},
-    engine::{Arrival, Elsewhere, Engine, Setup},
+    engine::{Arrival, Engine, HandOff, Setup},
 };
 
 /// The maximum number of idle threads that are kept.
@@ -121,8 +121,8 @@ impl Threads {
         let mut clock = Clock::new();
         let threads = self.clone();
         // Streams that the handler of a connection adopts get threads of their own too.
-        let elsewhere: Elsewhere = Box::new(move |arrival| threads.take(arrival));
-        let mut engine = Engine::new(Setup { elsewhere: Some(elsewhere), ..(self.make)() }, clock.now())?;
+        let hand_off: HandOff = Box::new(move |arrival| threads.take(arrival));
+        let mut engine = Engine::new(Setup { hand_off: Some(hand_off), ..(self.make)() }, clock.now())?;
         let own = Arc::new(Parked { next: Mutex::default(), engine: engine.handle() });
         self.loops.add(engine.handle());
         engine.install(first);

@@ -96,9 +96,9 @@ impl Engine<'_> {
 
     /// Installs an admitted connection here, or passes it to another loop.
     pub(super) fn take_in(&mut self, arrival: Arrival) {
-        match &mut self.elsewhere {
+        match &mut self.hand_off {
             None => self.install(arrival),
-            Some(elsewhere) => elsewhere(arrival),
+            Some(hand_off) => hand_off(arrival),
         }
     }
 

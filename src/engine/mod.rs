@@ -104,16 +104,16 @@ static LOOP_NUMBER: AtomicU16 = AtomicU16::new(0);
 /// The parts that a loop is built from.
 pub(crate) struct Setup<'h> {
     pub(crate) handler: Box<dyn Handler + 'h>,
-    pub(crate) ports: Vec<LoopListener>,
+    pub(crate) listeners: Vec<LoopListener>,
     pub(crate) limits: Limits,
     pub(crate) admission: Arc<Admission>,
     pub(crate) access_log: Option<Arc<AccessLog>>,
     /// Takes the connections of a loop that only accepts.
-    pub(crate) elsewhere: Option<Elsewhere>,
+    pub(crate) hand_off: Option<HandOff>,
 }
 
 /// Takes a connection to another loop.
-pub(crate) type Elsewhere = Box<dyn FnMut(Arrival) + Send>;
+pub(crate) type HandOff = Box<dyn FnMut(Arrival) + Send>;
 
 pub(crate) struct Engine<'h> {
     poll: Poll,
@@ -125,7 +125,7 @@ pub(crate) struct Engine<'h> {
     core: Core,
     listeners: Vec<LoopListener>,
     admission: Arc<Admission>,
-    elsewhere: Option<Elsewhere>,
+    hand_off: Option<HandOff>,
     /// Kept for its allocation: messages are drained into it.
     messages: Vec<LoopMessage>,
     later: BTreeMap<(Tick, u64), Later>,
@@ -147,7 +147,7 @@ impl Notifier for PollNotifier {
 
 impl<'h> Engine<'h> {
     pub(crate) fn new(setup: Setup<'h>, now: Moment) -> io::Result<Self> {
-        let Setup { handler, ports: mut listeners, limits, admission, access_log, elsewhere } = setup;
+        let Setup { handler, mut listeners, limits, admission, access_log, hand_off } = setup;
         let poll = Poll::new()?;
         let notifier = PollNotifier(mio::Waker::new(poll.registry(), NOTIFIER)?);
         for (n, entry) in listeners.iter_mut().enumerate() {
@@ -168,7 +168,7 @@ impl<'h> Engine<'h> {
             core: Core::new(mailbox, limits, reserve, admission.kernel_pipes.clone(), access_log, now),
             listeners,
             admission,
-            elsewhere,
+            hand_off,
             messages: Vec::new(),
             later: BTreeMap::new(),
             later_count: 0,

@@ -131,15 +131,15 @@ impl Server {
         let prototype = Mutex::new(handler);
         let make = move || Setup {
             handler: Box::new(lock(&prototype).clone()),
-            ports: beginnings.iter().map(Beginning::without_socket).collect(),
+            listeners: beginnings.iter().map(Beginning::without_socket).collect(),
             limits: limits.clone(),
             admission: admission.clone(),
             access_log: access_log.clone(),
-            elsewhere: None,
+            hand_off: None,
         };
         let workers = per_conn::Threads::new(make, loops.clone());
         let threads = workers.clone();
-        let acceptor = move || Setup { elsewhere: Some(Box::new(move |arrival| threads.take(arrival))), ..acceptor() };
+        let acceptor = move || Setup { hand_off: Some(Box::new(move |arrival| threads.take(arrival))), ..acceptor() };
         let stopped = loops.clone();
         let (thread, accepting) = per_conn::start(acceptor, workers, move || stopped.grace())?;
         Ok(Running { threads: vec![thread], accepting: vec![accepting], loops, addr, shared })
@@ -156,11 +156,11 @@ impl Server {
         let (addr, admission) = (self.local_addr(), Arc::new(Admission::new(&self.limits)));
         let setup = Setup {
             handler: Box::new(handler),
-            ports: self.listeners.into_iter().map(Listen::into_loop_listener).collect(),
+            listeners: self.listeners.into_iter().map(Listen::into_loop_listener).collect(),
             limits: self.limits,
             admission,
             access_log: self.access_log,
-            elsewhere: None,
+            hand_off: None,
         };
         ExternalServer::new(setup, addr)
     }
@@ -171,12 +171,12 @@ impl Server {
 
     fn setup<H: Handler + Send + 'static>(
         &self,
-        ports: Vec<LoopListener>,
+        listeners: Vec<LoopListener>,
         handler: H,
         admission: &Arc<Admission>,
     ) -> impl FnOnce() -> Setup<'static> + Send + use<H> {
         let (limits, admission, access_log) = (self.limits.clone(), admission.clone(), self.access_log.clone());
-        move || Setup { handler: Box::new(handler), ports, limits, admission, access_log, elsewhere: None }
+        move || Setup { handler: Box::new(handler), listeners, limits, admission, access_log, hand_off: None }
     }
 }
 
