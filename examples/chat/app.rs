@@ -24,7 +24,7 @@ use uncork::{
 const KEY: &str = "X-Kuiperbelt-Session";
 const ENDPOINT: &str = "X-Kuiperbelt-Endpoint";
 
-/// One chat room. A user's name is the key of the session.
+/// One chat. A user's name is the key of the session.
 #[derive(Clone, Default)]
 pub(crate) struct Chat {
     /// The gateway of each user: a close callback does not name it.
@@ -72,8 +72,11 @@ impl Chat {
             return Response::text("This name is in use.\n").with_status(409);
         }
         let others: Vec<&str> = names.keys().map(String::as_str).collect();
-        let here = if others.is_empty() { "nobody else".to_owned() } else { others.join(", ") };
-        Response::text(format!("* welcome, {name}; with you: {here}")).header(KEY, name)
+        let here = match &others[..] {
+            [] => "you are the only user".to_owned(),
+            others => format!("with you: {}", others.join(", ")),
+        };
+        Response::text(format!("* welcome, {name}; {here}")).header(KEY, name)
     }
 
     /// Sends a line to all users, then responds to the callback.
