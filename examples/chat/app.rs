@@ -24,7 +24,7 @@ use uncork::{
 const KEY: &str = "X-Kuiperbelt-Session";
 const ENDPOINT: &str = "X-Kuiperbelt-Endpoint";
 
-/// One chat room. A user's name is the key of the session.
+/// One chat. A user's name is the key of the session.
 #[derive(Clone, Default)]
 pub(crate) struct Chat {
     /// The gateway of each user: a close callback does not name it.
@@ -72,8 +72,11 @@ impl Chat {
             return Response::text("This name is in use.\n").with_status(409);
         }
         let others: Vec<&str> = names.keys().map(String::as_str).collect();
-        let present = if others.is_empty() { "nobody else".to_owned() } else { others.join(", ") };
-        Response::text(format!("* welcome, {name}; with you: {present}")).header(KEY, name)
+        let here = match &others[..] {
+            [] => "you are the only user".to_owned(),
+            others => format!("with you: {}", others.join(", ")),
+        };
+        Response::text(format!("* welcome, {name}; {here}")).header(KEY, name)
     }
 
     /// Sends a line to all users, then responds to the callback.
@@ -82,9 +85,9 @@ impl Chat {
         if names.is_empty() {
             return Response::new(200).into();
         }
-        let request = client::Request::post(&format!("http://{}/send", callback.gateway), line.into());
-        let request = names.keys().fold(request, |request, name| request.header(KEY, name));
-        self.client.send(&callback.loop_handle, request, move |result| {
+        let call = client::Request::post(&format!("http://{}/send", callback.gateway), line.into());
+        let call = names.keys().fold(call, |call, name| call.header(KEY, name));
+        self.client.send(&callback.loop_handle, call, move |result| {
             // A user that has just disconnected is not an error for the others.
             let status = result.map_or(502, |response| {
                 let status = response.status();

@@ -70,20 +70,20 @@ fn main() -> ExitCode {
     let args = Args::parse();
     match start() {
         Ok(site) => common::serve(&args.serve, site),
-        failed => common::exit(failed.map(drop)),
+        error => common::exit(error.map(drop)),
     }
 }
 
 /// Starts the application and the gateway's listener for it, each on a loopback port of its own, and returns the site.
 fn start() -> Result<Site, Failure> {
     let cannot_start = |error| Failure::system("cannot start the application")(error);
-    let (application, inside) = (common::listen("127.0.0.1:0")?, common::listen("127.0.0.1:0")?);
-    let [application_at, inside_at] =
-        [&application, &inside].map(|listen| listen.local_addr().map(|addr| addr.to_string()));
-    let url = |path: &str| format!("http://{}{path}", application_at.as_deref().unwrap_or_default());
+    let (application, internal) = (common::listen("127.0.0.1:0")?, common::listen("127.0.0.1:0")?);
+    let [application_addr, internal_addr] =
+        [&application, &internal].map(|listen| listen.local_addr().map(|addr| addr.to_string()));
+    let url = |path: &str| format!("http://{}{path}", application_addr.as_deref().unwrap_or_default());
 
     let config = GatewayConfig {
-        endpoint: inside_at.unwrap_or_default(),
+        endpoint: internal_addr.unwrap_or_default(),
         callback: GatewayCallbacks {
             connect: url("/connect"),
             establish: url("/establish"),
@@ -102,7 +102,7 @@ fn start() -> Result<Site, Failure> {
     let limits = config.server_limits(Limits::default());
     let gateway = Gateway::new(config).map_err(|error| Failure(error.to_string(), 1))?;
 
-    Server::new().listen(inside).limits(limits).threads(1, gateway.clone()).map_err(cannot_start)?;
+    Server::new().listen(internal).limits(limits).threads(1, gateway.clone()).map_err(cannot_start)?;
     Server::new().listen(application).threads(1, app::Chat::default()).map_err(cannot_start)?;
     Ok(Site { gateway })
 }

@@ -211,7 +211,7 @@ settings! {
         /// Largest value that a client can request by X-Timeout or ?timeout=N
         request_timeout_max: u64 = session().request_timeout_max.as_secs(), "request-timeout-max" "SECONDS";
         /// Abort the receiver's connection when the sender of a chunked message is lost. With false, the message ends
-        /// cleanly, as in cama, and a receiver cannot tell a part from the whole
+        /// cleanly, as in cama, and a receiver cannot distinguish a part from the whole
         abort_if_truncated: bool = !session().end_cleanly_if_truncated, "abort-if-truncated" "BOOL";
         /// Value of the Server field; empty for none
         server_name: ServerName = session().server.as_str().into(), "server-name" "NAME";

@@ -31,7 +31,8 @@ pub(super) struct Allowance {
 pub(super) struct Addresses {
     /// By [`PeerAddr::network_of`].
     table: HashMap<IpAddr, Entry>,
-    room: usize,
+    /// Maximum number of entries.
+    capacity: usize,
     per_address: u32,
     /// Time per slot, and tolerated debt: a token bucket, stored as one instant (GCRA).
     interval: Duration,
@@ -59,7 +60,7 @@ impl Addresses {
     pub(super) fn new(allowance: Allowance) -> Self {
         let mut addresses = Self {
             table: HashMap::new(),
-            room: 0,
+            capacity: 0,
             per_address: 0,
             interval: Duration::ZERO,
             tolerance: Duration::ZERO,
@@ -75,7 +76,7 @@ impl Addresses {
             0 => Duration::ZERO,
             n => Duration::from_secs(60) / n,
         };
-        self.room = allowance.slots.saturating_add(SPARE);
+        self.capacity = allowance.slots.saturating_add(SPARE);
         self.per_address = u32::try_from(allowance.per_address).unwrap_or(u32::MAX);
         self.tolerance = self.interval.saturating_mul(allowance.burst.saturating_sub(1));
     }
@@ -83,9 +84,9 @@ impl Addresses {
     /// Takes one slot for this address. The caller must [release](Self::release) it.
     pub(super) fn admit(&mut self, ip: IpAddr, now: Instant) -> Result<(), Rejected> {
         let ip = PeerAddr::network_of(ip);
-        if self.table.len() >= self.room && !self.table.contains_key(&ip) {
+        if self.table.len() >= self.capacity && !self.table.contains_key(&ip) {
             self.sweep(now);
-            if self.table.len() >= self.room {
+            if self.table.len() >= self.capacity {
                 return Err(Rejected::Crowded);
             }
         }
@@ -202,7 +203,7 @@ mod tests {
     #[test]
     fn it_is_bounded_and_forgets_only_what_says_nothing() {
         let mut table = table(|c| (c.per_minute, c.burst) = (60, 1));
-        table.room = 2;
+        table.capacity = 2;
         let now = Instant::now();
         assert_eq!(table.admit(ip("192.0.2.1"), now), Ok(()));
         assert_eq!(table.admit(ip("192.0.2.2"), now), Ok(()));

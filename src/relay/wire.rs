@@ -35,7 +35,7 @@ pub(super) trait CorsPolicy {
     fn server(&self) -> &str;
 
     /// Returns the origins whose pages may use the service; `*` for all.
-    fn origins(&self) -> &[String];
+    fn allowed_origins(&self) -> &[String];
 }
 
 impl<M: CorsPolicy> CorsPolicy for Arc<M> {
@@ -47,8 +47,8 @@ impl<M: CorsPolicy> CorsPolicy for Arc<M> {
         (**self).server()
     }
 
-    fn origins(&self) -> &[String] {
-        (**self).origins()
+    fn allowed_origins(&self) -> &[String] {
+        (**self).allowed_origins()
     }
 }
 
@@ -61,7 +61,7 @@ pub(super) struct CorsHeaders {
 
 impl CorsHeaders {
     pub(super) fn of<M: CorsPolicy>(req: &Request<'_>, policy: &M) -> Self {
-        let origins = policy.origins();
+        let origins = policy.allowed_origins();
         let origin = req.header_str("origin").filter(|_| !origins.is_empty());
         let allowed = origin.and_then(|origin| {
             let named = origins.iter().find(|allowed| allowed.eq_ignore_ascii_case(origin));
@@ -93,7 +93,7 @@ impl CorsHeaders {
         if !policy.server().is_empty() {
             response = response.header("Server", policy.server());
         }
-        if !policy.origins().is_empty() {
+        if !policy.allowed_origins().is_empty() {
             response = response.header("Vary", "Origin");
         }
         if let Some(origin) = &self.origin {

@@ -196,7 +196,7 @@ pub(crate) fn what_is_dropped_is_sent(driver: &Driver) {
             const event = new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true });
             document.getElementById('drop').dispatchEvent(event);
             return event.defaultPrevented";
-        assert_eq!(sender.run(script, &[json!(files)]), json!(true), "else the browser leaves for the file");
+        assert_eq!(sender.run(script, &[json!(files)]), json!(true), "otherwise the browser opens the file");
     };
     sender.open(&site.url());
     drop(&["a.txt", "b.txt"]);

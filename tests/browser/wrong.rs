@@ -36,7 +36,7 @@ pub(crate) fn a_side_that_leaves_is_missed(driver: &Driver) {
     receiver.open(&write(&sender, &site, "gone"));
     receiver.shows("Receive a text");
     // The browser would keep the page for the way back, and its connection with it.
-    sender.go("about:blank").expect("left");
+    sender.go("about:blank").expect("navigated");
     receiver.shows("The sender has cancelled");
     // Now the other, half way.
     let dir = Dir::new();

@@ -176,7 +176,7 @@ fn a_rejection_is_passed_on(world: &World) {
 fn who_cannot_be_asked_lets_nobody_in(world: &World) {
     for (url, status, body) in [
         (nowhere(), 502, "Bad Gateway\n"),
-        (raw(b"hello, this is no HTTP\r\n\r\n"), 502, "Bad Gateway\n"),
+        (raw(b"hello, this is not HTTP\r\n\r\n"), 502, "Bad Gateway\n"),
         (raw(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd"), 502, "Bad Gateway\n"),
         (raw(b""), 502, "Bad Gateway\n"),
         (raw(b"HTTP/1.1 200 OK\r\nX-Kuiperbelt-Session: k\r\n"), 502, "Bad Gateway\n"),
@@ -280,7 +280,7 @@ fn pages_of_other_origins_stay_out(world: &World) {
                 assert_eq!(gate.app.calls("/connect").len(), before, "the application was not asked");
             }
         }
-        gate.stats("403 is no error", |stats| (stats.connect_errors, stats.connections) == (0, 0));
+        gate.stats("403 is not an error", |stats| (stats.connect_errors, stats.connections) == (0, 0));
         let may_lack_origin = policy != OriginPolicy::SameHostname;
         if may_lack_origin {
             Socket::connect(&gate.host, "/connect?key=k", &[]).close();
@@ -337,8 +337,8 @@ fn a_client_that_leaves_while_it_waits(world: &World) {
     gate.app.wait_for_calls("/connect", 1);
     assert_eq!(gate.gateway.stats().connections, 1, "counted from the first byte");
     drop(wire);
-    gate.stats("the client has left", |stats| stats.connections == 0);
-    // The application accepts too late: it learns that the client has left.
+    gate.stats("the client has disconnected", |stats| stats.connections == 0);
+    // The application accepts too late: it learns that the client has disconnected.
     gate.app.release_with(1, || Reaction::accept("k", "hello"));
     assert_eq!(gate.app.wait_for_calls("/close", 1)[0].key(), "k");
     let stats = gate.stats("the connection is over", |stats| stats.closing_connections == 0);
@@ -413,7 +413,7 @@ fn there_is_not_a_place_for_everybody(world: &World) {
         is(&gate.send(&["b"], "still there"), 200, r#"{"result":"OK"}"#);
         b.receives("still there");
         a.close();
-        gate.stats("one client has left", |stats| stats.connections == 1);
+        gate.stats("one client has disconnected", |stats| stats.connections == 1);
         gate.client("c").close();
     }
 }

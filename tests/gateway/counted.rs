@@ -88,22 +88,22 @@ fn right_after_all_of_it(world: &World) {
             _ => agrees(call),
         },
     );
-    // 1: greeted and stays. 2: leaves. 3: 403. 4: 500. 5: not confirmed. 6: no handshake. 7: closed. 8: replaced by
+    // 1: greeted and stays. 2: closes. 3: 403. 4: 500. 5: not confirmed. 6: not a handshake. 7: closed. 8: replaced by
     // 9.
     let mut greeted = Socket::connect(&gate.host, "/connect?greeted", &[]);
     greeted.receives("hello");
-    gate.client("leaves").close();
-    Socket::rejected(&gate.host, "/connect?nobody", &[]).is(403);
+    gate.client("closes").close();
+    Socket::rejected(&gate.host, "/connect?unknown", &[]).is(403);
     Socket::rejected(&gate.host, "/connect?broken", &[]).is(500);
     gate.client("unwanted").ends();
     gate.get("/connect").is(400);
     let mut closed = gate.client("closed");
-    gate.post("/close", &["closed", "nobody"], &[], b"bye").is(200);
+    gate.post("/close", &["closed", "unknown"], &[], b"bye").is(200);
     closed.receives("bye").is_closed(1000);
     let mut replaced = gate.client("twice");
     let _stays = gate.client("twice");
     replaced.is_closed(4000);
-    gate.send(&["greeted", "nobody", "twice", "twice"], "to all").is(200);
+    gate.send(&["greeted", "unknown", "twice", "twice"], "to all").is(200);
     greeted.receives("to all");
 
     let want = "{\"connections\":2,\"total_connections\":9,\"total_messages\":5,\"connect_errors\":3,\
@@ -170,7 +170,7 @@ fn requests_are_logged(world: &World) {
     };
     let gate = start(world);
     gate.client("k").close();
-    gate.post(&format!("/send?{name}"), &["nobody"], &[], b"x").is(200);
+    gate.post(&format!("/send?{name}"), &["unknown"], &[], b"x").is(200);
     gate.post(&format!("/close?{name}"), &[], &[], b"x").is(400);
     gate.get(&format!("/ping?{name}")).is(200);
     gate.get(&format!("/nothing/{name}")).is(404);
@@ -179,7 +179,7 @@ fn requests_are_logged(world: &World) {
     assert_eq!(
         lines(),
         [
-            format!("access method=POST url=/send?{name} status=200 size=91"),
+            format!("access method=POST url=/send?{name} status=200 size=92"),
             format!("access method=POST url=/close?{name} status=400 size=64"),
             format!("access method=GET url=/ping?{name} status=200 size=15"),
             format!("access method=GET url=/nothing/{name} status=404 size=19"),

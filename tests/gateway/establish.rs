@@ -99,7 +99,7 @@ fn a_client_that_leaves_while_it_is_established(world: &World) {
         let mut client = Socket::connect(&gate.host, "/connect", &[]);
         gate.app.wait_for_calls("/establish", 1);
         client.close();
-        gate.stats("the client has left", |stats| stats.connections == 0);
+        gate.stats("the client has disconnected", |stats| stats.connections == 0);
         gate.app.release(1, status);
         // An application that has confirmed learns of the end; one that has not confirmed knows.
         if count > 0 {

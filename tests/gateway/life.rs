@@ -21,7 +21,7 @@ worlds! {
 
 fn the_application_hears_of_every_end_but_its_own(world: &World) {
     let gate = start_with(world, |config, _| config.idle_timeout = Some(Duration::from_secs(60)), agrees);
-    gate.client("leaves").close();
+    gate.client("closes").close();
     drop(gate.client("drops"));
     gate.client("resets").wire.reset();
     let mut wrong = gate.client("wrong");
@@ -35,7 +35,7 @@ fn the_application_hears_of_every_end_but_its_own(world: &World) {
 
     let mut keys: Vec<String> = gate.app.wait_for_calls("/close", 5).iter().map(Call::key).collect();
     keys.sort();
-    assert_eq!(keys, ["drops", "half", "leaves", "resets", "wrong"]);
+    assert_eq!(keys, ["closes", "drops", "half", "resets", "wrong"]);
     let stats = gate.stats("all sessions have ended", |stats| (stats.connections, stats.closing_connections) == (0, 0));
     assert_eq!((stats.total_connections, stats.connect_errors, stats.message_errors), (6, 0, 0));
     assert_eq!(gate.app.calls("/close").len(), 5, "each of them once");
@@ -146,7 +146,7 @@ fn a_silent_client_is_dropped(world: &World) {
     let mut client = gate.client("k");
     client.ends();
     assert_eq!(gate.app.wait_for_calls("/close", 1)[0].key(), "k");
-    gate.stats("gone", |stats| (stats.connections, stats.closing_connections) == (0, 0));
+    gate.stats("all have disconnected", |stats| (stats.connections, stats.closing_connections) == (0, 0));
 }
 
 fn whatever_a_client_sends_keeps_it(world: &World) {
@@ -176,15 +176,15 @@ fn what_is_sent_to_a_client_keeps_it(world: &World) {
 
 fn a_client_that_does_not_answer_pings(world: &World) {
     let gate = start_with(world, |config, _| config.ping_interval = Some(Duration::from_millis(1000)), agrees);
-    let (mut alive, mut dead) = (gate.client("alive"), gate.client("dead"));
+    let (mut responding, mut silent) = (gate.client("responding"), gate.client("silent"));
     for _ in 0..3 {
-        assert_eq!(alive.next().0, PING);
-        alive.frame(PONG, b"");
+        assert_eq!(responding.next().0, PING);
+        responding.frame(PONG, b"");
     }
-    assert_eq!(gate.app.wait_for_calls("/close", 1)[0].key(), "dead");
-    assert_eq!(dead.next().0, PING);
-    dead.ends();
-    is(&gate.send(&["alive"], "x"), 200, r#"{"result":"OK"}"#);
+    assert_eq!(gate.app.wait_for_calls("/close", 1)[0].key(), "silent");
+    assert_eq!(silent.next().0, PING);
+    silent.ends();
+    is(&gate.send(&["responding"], "x"), 200, r#"{"result":"OK"}"#);
 }
 
 fn stopping(world: &World) {

@@ -199,7 +199,7 @@ fn two_people_chat() {
         };
 
         let mut ann = enter("Ann");
-        ann.receives("* welcome, Ann; with you: nobody else").receives("* Ann is here");
+        ann.receives("* welcome, Ann; you are the only user").receives("* Ann is here");
         // Gr&uuml;n, as a browser encodes it.
         let mut bob = enter("Gr%C3%BCn");
         bob.receives("* welcome, Gr\u{fc}n; with you: Ann").receives("* Gr\u{fc}n is here");

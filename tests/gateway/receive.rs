@@ -175,7 +175,9 @@ fn a_close_is_answered(world: &World) {
     let calls = gate.app.wait_for_calls("/close", 4);
     assert!(calls.iter().all(|call| (call.key().as_str(), call.text().as_str()) == ("k", "")));
     assert!(calls.iter().all(|call| call.method == "POST" && call.get("x-kuiperbelt-endpoint").is_none()));
-    gate.stats("gone", |stats| (stats.connections, stats.closing_connections, stats.message_errors) == (0, 0, 0));
+    gate.stats("all have disconnected", |stats| {
+        (stats.connections, stats.closing_connections, stats.message_errors) == (0, 0, 0)
+    });
 }
 
 /// A client sends this and gets its error; another client does not notice.
@@ -294,7 +296,7 @@ fn what_is_said_behind_the_last_word_is_dropped(world: &World) {
     client.receives("bye");
     client.text("but").text("wait");
     client.is_closed(1000);
-    gate.stats("gone", |stats| stats.connections == 0);
+    gate.stats("all have disconnected", |stats| stats.connections == 0);
     assert!(gate.app.calls("/receive").is_empty() && gate.app.calls("/close").is_empty());
 }
 

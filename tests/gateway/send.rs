@@ -146,10 +146,10 @@ fn a_message_to_a_thousand(world: &World) {
     let mut clients: Vec<Socket> = (0..8).map(|n| gate.client(&format!("client-{n}"))).collect();
     // Each of them many times, as if there were as many keys.
     let keys: Vec<String> = (0..1500).map(|n| format!("client-{}", n % 8)).collect();
-    let keys: Vec<&str> = keys.iter().map(String::as_str).chain(["nobody"]).collect();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).chain(["unknown"]).collect();
     let mut config = GatewayConfig::default();
     config.limits.targets = 2000;
-    is(&gate.send(&keys, "hello"), 200, &not_found(&["nobody"], "OK"));
+    is(&gate.send(&keys, "hello"), 200, &not_found(&["unknown"], "OK"));
     for (n, client) in clients.iter_mut().enumerate() {
         for _ in 0..(1500 + 7 - n) / 8 {
             client.receives("hello");
@@ -331,12 +331,12 @@ fn nobody_waits_behind_the_end(world: &World) {
 fn the_last_word(world: &World) {
     let gate = start(world);
     let (mut a, mut b, mut c) = (gate.client("a"), gate.client("b"), gate.client("c"));
-    let answer = gate.post("/close", &["a", "nobody", "b"], &["Content-Type: text/plain"], b"bye");
-    is(&answer, 200, &not_found(&["nobody"], "OK"));
+    let answer = gate.post("/close", &["a", "unknown", "b"], &["Content-Type: text/plain"], b"bye");
+    is(&answer, 200, &not_found(&["unknown"], "OK"));
     a.receives("bye").is_closed(1000);
     b.receives("bye").is_closed(1000);
     assert!(c.is_silent(MOMENT));
-    let stats = gate.stats("the clients are gone", |stats| stats.connections == 1);
+    let stats = gate.stats("the clients have disconnected", |stats| stats.connections == 1);
     assert_eq!((stats.total_messages, stats.message_errors, stats.connect_errors), (2, 0, 0));
     is(&gate.send(&["a"], "late"), 200, &not_found(&["a"], "OK"));
     is(&gate.post("/close", &["c"], &["Content-Type: application/octet-stream"], b"\xff"), 200, OK);

@@ -58,7 +58,7 @@ pub(crate) fn trailers_pass_through(setup: Setup) {
     sender.send("5\r\nhello\r\n0\r\nX-Checksum: 42\r\n\r\n");
     receiver.head().assert(200);
     assert_eq!(receiver.next_chunk().expect("a chunk").expect("data"), b"hello");
-    let error = receiver.next_chunk().expect_err("a trailer is no chunk");
+    let error = receiver.next_chunk().expect_err("a trailer is not a chunk");
     assert!(error.to_string().contains("X-Checksum: 42"), "{error}");
     sender.answer().assert(200);
 }

@@ -159,7 +159,7 @@ impl CorsPolicy for RendezvousConfig {
         &self.server
     }
 
-    fn origins(&self) -> &[String] {
+    fn allowed_origins(&self) -> &[String] {
         &self.allowed_origins
     }
 }

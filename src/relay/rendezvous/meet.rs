@@ -63,20 +63,20 @@ impl Shared {
     }
 
     /// Suspends a request until the other sides have connected.
-    pub(super) fn await_partners(
+    pub(super) fn suspend(
         self: &Arc<Self>,
         req: &mut Request<'_>,
         id: Id,
         side: Side,
         cors: &CorsHeaders,
-        left: Duration,
+        remaining: Duration,
     ) -> Waiter {
         let request = req.id();
         let shared = self.clone();
         req.on_end(move |end| shared.ended(id, side, request, end));
         let ticket = req.ticket();
         let (shared, its_cors) = (self.clone(), cors.clone());
-        ticket.fallback(left, move |now| shared.expired(id, &its_cors, now));
+        ticket.fallback(remaining, move |now| shared.expired(id, &its_cors, now));
         if side == Side::Source && req.expects_continue() {
             ticket.send_informational(100, Headers::new());
         }

@@ -219,7 +219,7 @@ impl Rendezvous {
             if let Some(fault) = fault {
                 return Err(fault);
             }
-            let waiter = self.shared.await_partners(req, id, side, cors, stream.left(now));
+            let waiter = self.shared.suspend(req, id, side, cors, stream.remaining(now));
             match side {
                 Side::Source => stream.connect_source(Source { waiter, length }),
                 Side::Destination => stream.connect_receiver(Receiver { waiter, strict: strict(req) }),

@@ -127,7 +127,7 @@ impl CorsPolicy for SessionConfig {
         &self.server
     }
 
-    fn origins(&self) -> &[String] {
+    fn allowed_origins(&self) -> &[String] {
         &self.allowed_origins
     }
 }

@@ -75,6 +75,6 @@ fn info(key: Key, session: &Session, now: Moment) -> SessionInfo {
         senders: senders().count() - transfers,
         transfers,
         bytes_relayed: senders().filter_map(bytes).sum(),
-        remaining: session.left(now.mono),
+        remaining: session.remaining(now.mono),
     }
 }

@@ -48,22 +48,22 @@ impl Session {
 }
 
 impl Shared {
-    /// Suspends a request until the other side connects. `left`: the time until the session ends in any case.
+    /// Suspends a request until the other side connects. `remaining`: the time until the session ends in any case.
     pub(super) fn suspend(
         self: &Arc<Self>,
         req: &mut Request<'_>,
         waiter: Waiter,
-        left: Duration,
+        remaining: Duration,
         cors: &CorsHeaders,
     ) -> Poll {
         let shared = self.clone();
         req.on_end(move |end| shared.ended(waiter, end));
         let (ticket, timeout) = (req.ticket(), request_timeout(req, &self.config()));
         let (shared, its_cors) = (self.clone(), cors.clone());
-        if timeout < left {
+        if timeout < remaining {
             ticket.fallback(timeout, move |now| shared.timed_out(waiter, &its_cors, now));
         } else {
-            ticket.fallback(left, move |_| shared.expired(waiter.key, &its_cors));
+            ticket.fallback(remaining, move |_| shared.expired(waiter.key, &its_cors));
         }
         Poll { id: waiter.id, ticket, peer: req.peer().ip(), cors: cors.clone() }
     }

@@ -185,7 +185,7 @@ impl SessionRelay {
         let path = format!("{}/session/{}", config.base_path, key.text());
         let options = CreateOptions {
             path: path.as_str().into(),
-            cookie_more: match (req.scheme() == "https", cors.is_named_origin()) {
+            cookie_attributes: match (req.scheme() == "https", cors.is_named_origin()) {
                 (false, _) => "",
                 (true, false) => "; Secure",
                 // A page of another site: without this, the browser would not send the cookie.
@@ -261,7 +261,7 @@ impl SessionRelay {
         state.connect(key);
         let Some(session) = state.get(key) else { return not_found(req).into() };
         let waiter = Waiter { key, side, role, id: req.id() };
-        let poll = self.shared.suspend(req, waiter, session.left(now.mono), cors);
+        let poll = self.shared.suspend(req, waiter, session.remaining(now.mono), cors);
         let from = match role {
             Role::Receive => {
                 session.receivers[side] = Some(poll);
@@ -313,7 +313,8 @@ impl SessionRelay {
             state.remove(key)
         };
         let Some(session) = session else { return not_found(req) };
-        let cookie = wire::cookie(&session.token, &session.path, req.now().wall, Duration::ZERO, session.cookie_more);
+        let cookie =
+            wire::cookie(&session.token, &session.path, req.now().wall, Duration::ZERO, session.cookie_attributes);
         self.shared.reject_waiters(session);
         Response::new(200).header("Set-Cookie", cookie)
     }

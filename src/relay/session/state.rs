@@ -51,7 +51,7 @@ pub(super) struct Session {
     /// The path of the session, which is also the path of its cookie.
     pub(super) path: Box<str>,
     /// Further attributes of its cookies, such as `Secure`.
-    pub(super) cookie_more: &'static str,
+    pub(super) cookie_attributes: &'static str,
     pub(super) guests: Guests,
     pub(super) receivers: Sides<Option<Poll>>,
     pub(super) senders: Sides<Option<Sender>>,
@@ -64,24 +64,24 @@ pub(super) struct Session {
     /// Time at which it ends if no request connects before.
     idle_until: Instant,
     /// Time at which it ends in any case.
-    ends: Instant,
+    ends_at: Instant,
     /// The address that it counts for.
     owner: Option<IpAddr>,
 }
 
 impl Session {
     fn is_over(&self, now: Instant) -> bool {
-        now >= self.ends || (self.connected == 0 && now >= self.idle_until)
+        now >= self.ends_at || (self.connected == 0 && now >= self.idle_until)
     }
 
-    /// The address that it counts for.
+    /// Returns the address that it counts for.
     pub(super) fn owner(&self) -> Option<IpAddr> {
         self.owner
     }
 
     /// Returns the time until it ends in any case.
-    pub(super) fn left(&self, now: Instant) -> Duration {
-        self.ends.saturating_duration_since(now)
+    pub(super) fn remaining(&self, now: Instant) -> Duration {
+        self.ends_at.saturating_duration_since(now)
     }
 
     /// Records that a request is connected.
@@ -100,8 +100,8 @@ impl Session {
 
     /// Returns the cookie of the host, valid for the full lifetime from now.
     pub(super) fn cookie(&self, now: Moment) -> String {
-        let lasting = self.ttl.min(self.left(now.mono));
-        wire::cookie(&self.token, &self.path, now.wall, lasting, self.cookie_more)
+        let lifetime = self.ttl.min(self.remaining(now.mono));
+        wire::cookie(&self.token, &self.path, now.wall, lifetime, self.cookie_attributes)
     }
 
     /// Adds the renewed cookie to a response to the host.
@@ -142,7 +142,7 @@ impl Session {
 /// The properties of a new session.
 pub(super) struct CreateOptions {
     pub(super) path: Box<str>,
-    pub(super) cookie_more: &'static str,
+    pub(super) cookie_attributes: &'static str,
     pub(super) guests: Guests,
     pub(super) ttl: Duration,
     pub(super) owner: Option<IpAddr>,
@@ -244,7 +244,7 @@ impl State {
         let session = self.sessions.entry(key).or_insert(Session {
             token,
             path: options.path,
-            cookie_more: options.cookie_more,
+            cookie_attributes: options.cookie_attributes,
             guests: options.guests,
             receivers: Sides([None, None]),
             senders: Sides([None, None]),
@@ -253,7 +253,7 @@ impl State {
             connected: 0,
             ttl: options.ttl,
             idle_until: now.mono + options.ttl.min(config.first_use_timeout),
-            ends: now.mono + config.lifetime,
+            ends_at: now.mono + config.lifetime,
             owner: options.owner,
         });
         (Ok(session), expired)

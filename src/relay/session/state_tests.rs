@@ -18,7 +18,7 @@ fn allocate(state: &mut State, config: &SessionConfig, now: Moment) -> Result<Ke
 fn allocate_for(state: &mut State, config: &SessionConfig, now: Moment, owner: IpAddr) -> Result<Key, CreateError> {
     let (key, token) = Key::generate().unwrap();
     let options =
-        CreateOptions { path: "/s".into(), cookie_more: "", guests: Guests::Any, ttl: TTL, owner: Some(owner) };
+        CreateOptions { path: "/s".into(), cookie_attributes: "", guests: Guests::Any, ttl: TTL, owner: Some(owner) };
     state.allocate(key, token, options, config, now).0.map(|_| key)
 }
 

@@ -57,7 +57,7 @@ impl Session {
 
         // From here on the end of the receiver's request makes the response to the sender; only the end of the session
         // can come before it.
-        sender.ticket.fallback(self.left(now.mono), expire);
+        sender.ticket.fallback(self.remaining(now.mono), expire);
         let counters = inlet.as_ref().map(PipeIn::counters);
         if let Some(inlet) = inlet {
             receive(&sender.ticket, &sender.cors, message.body, inlet, config);

@@ -63,9 +63,9 @@ pub(super) fn peer_address(req: &Request<'_>) -> Option<IpAddr> {
 }
 
 /// Returns a `Set-Cookie` value with this lifetime; zero deletes the cookie.
-pub(super) fn cookie(token: &str, path: &str, now: SystemTime, lasting: Duration, more: &str) -> String {
-    let expires = httpdate::fmt_http_date(now + lasting);
-    format!("token={token}; Expires={expires}; Path={path}; Max-Age={}; HttpOnly{more}", lasting.as_secs())
+pub(super) fn cookie(token: &str, path: &str, now: SystemTime, lifetime: Duration, attributes: &str) -> String {
+    let expires = httpdate::fmt_http_date(now + lifetime);
+    format!("token={token}; Expires={expires}; Path={path}; Max-Age={}; HttpOnly{attributes}", lifetime.as_secs())
 }
 
 /// Returns a response with a short text.

@@ -6,7 +6,7 @@ const ERRORS = {
     receiver: ['This link has expired', 'It was not opened in time. Ask the sender for a new one.'],
   },
   gone: {
-    sender: ['The link is gone', 'The relay no longer has it. Create a new one.'],
+    sender: ['The link no longer works', 'The relay no longer has it. Create a new one.'],
     receiver: ['This link no longer works', 'It has been used, it has expired, or the sender has closed the page. Ask for a new one.'],
   },
   used: {

@@ -9,7 +9,7 @@ use super::{
     duration,
     fault::{Fault, fault},
     template,
-    values::{GatewayConfig, OriginPolicy, PORT, endpoint, settable, valuable},
+    values::{GatewayConfig, OriginPolicy, PORT, check_name, check_value, endpoint},
     yaml::{self, Node, Value},
 };
 use crate::relay::config::ConfigError;
@@ -106,13 +106,13 @@ impl Reader {
                 "endpoint" => {
                     let line = node.line;
                     let named = text(node, name)?;
-                    valuable(&named).map_err(|what| fault(line, format!("endpoint: {what}")))?;
+                    check_value(&named).map_err(|what| fault(line, format!("endpoint: {what}")))?;
                     self.endpoint = non_empty(named);
                 }
                 "session_header" => {
                     let line = node.line;
                     if let Some(header) = non_empty(text(node, name)?) {
-                        settable(&header).map_err(|what| fault(line, format!("session_header: {what}")))?;
+                        check_name(&header).map_err(|what| fault(line, format!("session_header: {what}")))?;
                         config.session_header = header;
                     }
                 }
@@ -218,8 +218,8 @@ impl Reader {
         for (key, node) in entries(node, "proxy_set_header")? {
             let (line, name) = (node.line, format!("proxy_set_header.{}", key.name));
             let value = if node.value == Value::Null { String::new() } else { text(node, &name)? };
-            settable(&key.name).map_err(|what| fault(key.line, format!("proxy_set_header: {what}")))?;
-            valuable(&value).map_err(|what| fault(line, format!("{name}: {what}")))?;
+            check_name(&key.name).map_err(|what| fault(key.line, format!("proxy_set_header: {what}")))?;
+            check_value(&value).map_err(|what| fault(line, format!("{name}: {what}")))?;
             self.config.proxy_set_header.push((key.name, value));
         }
         Ok(())

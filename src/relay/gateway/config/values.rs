@@ -164,7 +164,7 @@ pub(super) const PORT: u16 = 9180;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Fields that the HTTP client writes, and that cannot be set.
-const WRITTEN_FOR_US: &[&str] =
+const RESERVED_FIELDS: &[&str] =
     &["host", "connection", "content-length", "transfer-encoding", "upgrade", "expect", "te", "trailer"];
 
 impl Default for GatewayConfig {
@@ -258,14 +258,14 @@ impl GatewayConfig {
     /// Checks that all values are valid in header fields, and that no path is used twice.
     pub(in crate::relay::gateway) fn checked(self) -> Result<Self, ConfigError> {
         let invalid = |what: String| Err(ConfigError::of(None, what));
-        if let Err(what) = settable(&self.session_header) {
+        if let Err(what) = check_name(&self.session_header) {
             return invalid(format!("session_header: {what}"));
         }
         if let Err(error) = HeaderValue::new(&self.endpoint) {
             return invalid(format!("endpoint: {error}"));
         }
         for (name, value) in &self.proxy_set_header {
-            if let Err(what) = settable(name).and_then(|()| valuable(value)) {
+            if let Err(what) = check_name(name).and_then(|()| check_value(value)) {
                 return invalid(format!("proxy_set_header: {what}"));
             }
         }
@@ -296,15 +296,16 @@ impl GatewayPaths {
 }
 
 /// Checks that a field of that name can be set in a callback.
-pub(super) fn settable(name: &str) -> Result<(), String> {
+pub(super) fn check_name(name: &str) -> Result<(), String> {
     HeaderName::new(name).map_err(|error| format!("{name:?}: {error}"))?;
-    match WRITTEN_FOR_US.iter().any(|other| same_field(name, other)) {
+    match RESERVED_FIELDS.iter().any(|other| same_field(name, other)) {
         true => Err(format!("invalid field {name}: it cannot be set, because each request has its own")),
         false => Ok(()),
     }
 }
 
-pub(super) fn valuable(value: &str) -> Result<(), String> {
+/// Checks the value of a field.
+pub(super) fn check_value(value: &str) -> Result<(), String> {
     HeaderValue::new(value).map(drop).map_err(|error| format!("{value:?}: {error}"))
 }
 

@@ -192,7 +192,7 @@ impl Stream {
     }
 
     /// Returns how long the sides still have to connect.
-    pub(super) fn left(&self, now: Moment) -> Duration {
+    pub(super) fn remaining(&self, now: Moment) -> Duration {
         self.expires.saturating_duration_since(now.mono)
     }
 
