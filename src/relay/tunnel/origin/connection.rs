@@ -105,7 +105,7 @@ impl OriginConnection {
         }
         let addr = addresses.remove(0);
         let tls = if by_upgrade { &self.shared.tls_upgrade } else { &self.shared.tls };
-        let dial = Dial::tcp(addr).tls(tls, &self.shared.host).timeout(self.shared.times.connect_timeout);
+        let dial = Dial::tcp(addr).tls(tls, &self.shared.host).timeout(self.shared.timeouts.connect_timeout);
         let this = self.clone();
         self.loop_handle.dial(dial, move |result| match result {
             Ok(dialed) => {

@@ -207,7 +207,7 @@ impl Inner {
 
     fn goes_on(&mut self, key: usize, next: Next) {
         match next {
-            Next::Waits => {}
+            Next::Pending => {}
             Next::Slowed if self.slowed.contains(&key) => {}
             Next::Slowed => self.slowed.push(key),
             Next::Complete => drop(self.remove(key)),
@@ -323,7 +323,7 @@ impl User for Inner {
                     None => self.session.release(stream, bytes.len()),
                 }
             }
-            Event::Room { stream } => {
+            Event::Writable { stream } => {
                 if let Some(key) = found(&self.keys, stream) {
                     let left = self.left();
                     self.drive(key, left);
@@ -363,7 +363,7 @@ impl User for Inner {
         }
         self.start(left);
         // All requests under way are done.
-        if self.clocks.leaving.is_some() && self.streams.is_empty() { Step::Over } else { Step::Waits }
+        if self.clocks.leaving.is_some() && self.streams.is_empty() { Step::Over } else { Step::Pending }
     }
 
     fn ended(&mut self, fault: Option<Fault>) {

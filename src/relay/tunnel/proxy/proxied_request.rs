@@ -232,10 +232,10 @@ impl Responder {
 
     /// Responds with an error.
     pub(super) fn fail(mut self, failure: Failure) {
-        self.give(failure);
+        self.respond_with(failure);
     }
 
-    fn give(&mut self, failure: Failure) {
+    fn respond_with(&mut self, failure: Failure) {
         // A client that has disconnected, or has got 504, is counted as such.
         if let Some(ticket) = self.ticket.take()
             && !self.cancellation.is_over()
@@ -248,7 +248,7 @@ impl Responder {
 
 impl Drop for Responder {
     fn drop(&mut self) {
-        self.give(Failure::Lost);
+        self.respond_with(Failure::Lost);
     }
 }
 

@@ -52,7 +52,7 @@ impl Turn {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// It waits to be woken.
-    Waits,
+    Pending,
     /// It has bytes to move, and the rate does not allow that now.
     Slowed,
     /// Request and response are complete.

@@ -189,16 +189,16 @@ fn route(
         count: Count::Rejected,
         response: failure.response(&shared.common.config),
     };
-    match name.permits.take_of(room(name, shared.common.config.share_per_name), client_address) {
+    match name.permits.take_of(available(name, shared.common.config.share_per_name), client_address) {
         Ok(permit) => Ok((permit, max_body)),
         Err(PermitError::AllTaken) => Err(rejected(Failure::Busy)),
         Err(PermitError::ShareUsed) => Err(rejected(Failure::Share)),
     }
 }
 
-/// Returns how many more requests of this name its connections take. If they serve other names too, those keep their
+/// Returns how many more requests of this name its connections accept. If they serve other names too, those keep their
 /// part.
-fn room(name: &Name<Arc<OriginConnection>>, share: u32) -> usize {
+fn available(name: &Name<Arc<OriginConnection>>, share: u32) -> usize {
     let free = name.connections.iter().map(|connection| connection.permits.free()).sum();
     let alone = name.connections.iter().all(|connection| connection.patterns.len() == 1);
     if alone { free } else { more(name.permits.taken(), share, free) }

@@ -314,7 +314,7 @@ impl End {
                     self.received.entry(stream).or_default().extend_from_slice(&bytes);
                     self.held.push((stream, bytes.len()));
                 }
-                Event::Room { .. } | Event::Pong | Event::GoAway => {}
+                Event::Writable { .. } | Event::Pong | Event::GoAway => {}
                 // The other end still holds data of a stream that is over here, and is at its limit of streams.
                 Event::Reset { stream, code: Code::REFUSED_STREAM } => {
                     self.sent.remove(&stream);

@@ -73,8 +73,8 @@ impl Inflater {
             if self.inflated > MAX_INFLATED {
                 return Err(Fault::protocol("a header block is too large"));
             }
-            let room = KEPT.saturating_sub(self.block.len());
-            self.block.extend_from_slice(&out[..made.min(room)]);
+            let left = KEPT.saturating_sub(self.block.len());
+            self.block.extend_from_slice(&out[..made.min(left)]);
             if made < out.len() && bytes.is_empty() {
                 return Ok(());
             }

@@ -103,7 +103,7 @@ impl<U: User> Codec for Spdy<'_, U> {
             return Step::Over;
         }
         let step = self.user.step(woken);
-        *self.over = step != Step::Waits;
+        *self.over = step != Step::Pending;
         step
     }
 

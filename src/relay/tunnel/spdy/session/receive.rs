@@ -131,7 +131,7 @@ impl Session {
                     Err(code) => self.fail_stream(stream, code),
                     Ok(()) if state.wants_to_send && state.frame(1).is_some() => {
                         state.wants_to_send = false;
-                        self.events.push_back(Event::Room { stream });
+                        self.events.push_back(Event::Writable { stream });
                     }
                     Ok(()) => {}
                 }
