@@ -1,4 +1,4 @@
-//! Origin servers that break rules, by hand. Their own clients get an error; no other client is affected.
+//! Origin servers that break rules. Their own clients get an error; no other client is affected.
 
 use std::{thread, time::Duration};
 

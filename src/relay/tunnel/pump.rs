@@ -33,7 +33,7 @@ pub(super) trait Codec {
     fn wants_input(&self, rx: &Rx<'_>) -> bool;
 }
 
-/// What follows a step.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// The protocol waits for bytes, or for a wake-up.

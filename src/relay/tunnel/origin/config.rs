@@ -130,8 +130,8 @@ impl Tunnel {
     /// so one connection is kept; [`connections`](Self::connections) has no effect. [`tls`](Self::tls) still verifies
     /// the proxy; the certificate that comes with spdy-proxy needs a [pin](uncork::TlsClientBuilder::pin).
     ///
-    /// A spdy-proxy does not describe its clients: the peer of every request is the proxy itself, and fields in which
-    /// a client describes itself (`X-Forwarded-For`) are dropped. SPDY has no form for interim responses (1xx) and
+    /// A spdy-proxy does not describe its clients: the peer of every request is the proxy itself. Fields in which a
+    /// client describes itself (`X-Forwarded-For`) are dropped. SPDY has no form for interim responses (1xx) and
     /// trailers, so they are dropped too.
     #[cfg(feature = "spdy")]
     pub fn allow_legacy_unauthenticated(self) -> Self {

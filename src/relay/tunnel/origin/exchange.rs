@@ -54,7 +54,7 @@ struct RequestWriter {
     end: bool,
 }
 
-/// How much of the response is sent.
+/// The progress of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ResponseState {
     Head,

@@ -1,4 +1,4 @@
-//! What every protocol on a tunnel's connection has in common: its interface, and when a peer counts as dead.
+//! The interface of the protocols on a tunnel's connection, and the clocks that they share.
 
 use std::{
     task,

@@ -1,4 +1,4 @@
-//! What all connections of one tunnel share, after the configuration was checked.
+//! The state that all connections of one tunnel share: the checked configuration.
 
 use std::{sync::Arc, time::Duration};
 

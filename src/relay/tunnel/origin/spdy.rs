@@ -5,7 +5,7 @@
 //!                     woken keys, data, window ──▶ only those exchanges are driven
 //!   deadline: ping after silence, suspect, dead, the drain timeout
 //! ```
-//! A spdy-proxy does not describe its clients: the peer of every request is the proxy, and fields in which the client
+//! A spdy-proxy does not describe its clients: the peer of every request is the proxy. Fields in which a client
 //! describes itself (`X-Forwarded-For` and the like) are dropped.
 
 use std::{collections::HashMap, task, time::Instant};

@@ -51,13 +51,13 @@ struct RequestWriter {
     own: Vec<u8>,
     /// The part of the body that is not in the pipe yet.
     held: Gathered,
-    /// How many bytes of `held` go into the pipe behind `own`, before the framing of the next chunk.
+    /// Number of bytes of `held` that go into the pipe behind `own`, before the framing of the next chunk.
     piece: usize,
-    /// What is left of `Content-Length`.
+    /// The part of `Content-Length` that is left.
     left: u64,
 }
 
-/// How much of the response is sent.
+/// The progress of the response.
 enum ResponseState {
     Head(SendResponse<Bytes>),
     Body(SendStream<Bytes>),

@@ -103,7 +103,7 @@ pub(super) struct Responder {
     timeout_set: Option<Instant>,
 }
 
-/// What is needed to switch the client's connection.
+/// The parts of a switch of the client's connection.
 pub(super) struct UpgradeParts {
     pub(super) protocol: Box<str>,
     /// For a WebSocket.
@@ -111,7 +111,7 @@ pub(super) struct UpgradeParts {
     pub(super) to_origin: PipeIn,
 }
 
-/// The reason why there is no response of an origin server.
+/// The reason why an origin server has not responded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
     /// The name is known, but no origin server is connected.
@@ -134,7 +134,7 @@ pub(super) enum Failure {
     HeadTooLarge,
 }
 
-/// What follows the head of a response.
+/// The state behind the head of a response.
 pub(super) enum Begun {
     /// Its body goes into this pipe.
     Body(PipeIn),

@@ -48,7 +48,7 @@ impl Turn {
     }
 }
 
-/// How a stream goes on.
+/// The state of a stream after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// It waits to be woken.

@@ -275,8 +275,8 @@ impl Stream {
     }
 }
 
-/// Returns `true` if the origin server has not begun with the request, so that another one may get it (RFC 9113 §8.7):
-/// it has refused the request, or has sent GOAWAY with a lower number.
+/// Returns `true` if the origin server has not begun with the request, so that another one may get it (RFC 9113 §8.7).
+/// It has refused the request then, or has sent GOAWAY with a lower number.
 fn is_unseen(error: &h2::Error) -> bool {
     error.is_remote() && (error.is_go_away() || (error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM)))
 }

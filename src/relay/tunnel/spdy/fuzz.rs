@@ -259,7 +259,7 @@ fn pair(acts: &[u8], seed: u8) {
 struct End {
     session: Session,
     sent: BTreeMap<u32, Vec<u8>>,
-    /// Whether the last part was sent.
+    /// `true` if the last part was sent.
     ended: BTreeMap<u32, bool>,
     received: BTreeMap<u32, Vec<u8>>,
     held: Vec<(u32, usize)>,

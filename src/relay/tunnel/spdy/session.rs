@@ -99,7 +99,7 @@ pub(crate) struct Session {
     data: (u32, bool),
     events: VecDeque<Event>,
     output: Vec<u8>,
-    /// How many bytes of it were taken.
+    /// Number of bytes of `output` that were taken.
     taken: usize,
     /// Streams that wait until output is taken.
     output_waiters: Vec<u32>,

@@ -34,9 +34,9 @@ pub(super) struct Stream {
     pub(super) replied: bool,
     /// The request is a HEAD.
     head_only: bool,
-    /// What is received is dropped, and released at once.
+    /// Received data is dropped, and released at once.
     pub(super) discards: bool,
-    /// What is left of the declared length.
+    /// The part of the declared length that is left.
     left: Option<u64>,
     /// Sizes of data frames in flight; `None` if their number is not limited.
     in_flight: Option<VecDeque<u32>>,
