@@ -6,7 +6,7 @@
 //! ```
 //! A connection carries hundreds of streams, and has one [`uncork::Waker`]. So each stream has a waker of its own,
 //! which notes the stream's key. The connection is woken once, and drives the noted streams only. A wake-up during a
-//! call of the connection costs no message: the call finds it before it ends.
+//! call of the connection needs no message: the call finds it before it ends.
 
 use std::{
     fmt,
@@ -44,7 +44,7 @@ impl Wakes {
         Self(Arc::new(Mutex::new(Set { woken: Vec::new(), in_call: true, connection: None })))
     }
 
-    /// Returns a waker that notes `key`. Keys may be reused: a late wake-up then costs one needless look.
+    /// Returns a waker that notes `key`. Keys may be reused: a late wake-up then causes one needless look.
     pub(super) fn waker(&self, key: usize) -> task::Waker {
         Arc::new(Key { wakes: self.clone(), key, noted: AtomicBool::new(false) }).into()
     }

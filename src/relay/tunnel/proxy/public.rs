@@ -1,4 +1,4 @@
-//! Requests of clients: whether they may pass, and to which name they go.
+//! Checks requests of clients against all limits, and finds the names that they go to.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -46,19 +46,19 @@ struct Counted {
     shared: Arc<Shared>,
     ip: IpAddr,
     /// When the request ended, if that was before its complete response.
-    cut_short: Option<Instant>,
+    truncated_at: Option<Instant>,
 }
 
 impl Counted {
     /// Counts one more request. Returns `None` at the limit of the address.
     fn one_more(shared: &Arc<Shared>, ip: IpAddr, now: Instant) -> Option<Self> {
-        shared.clients().admit(ip, now).then(|| Self { shared: shared.clone(), ip, cut_short: None })
+        shared.clients().admit(ip, now).then(|| Self { shared: shared.clone(), ip, truncated_at: None })
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.shared.clients().release(self.ip, self.cut_short);
+        self.shared.clients().release(self.ip, self.truncated_at);
     }
 }
 
@@ -132,7 +132,7 @@ fn begin(shared: &Arc<Shared>, req: &mut Request<'_>, trusted: bool) -> Result<A
         }
         its_cancellation.end();
         if let (Some(counted), false) = (&mut counted, end.reason == EndReason::Complete) {
-            counted.cut_short = Some(end.now.mono);
+            counted.truncated_at = Some(end.now.mono);
         }
         drop((counted, under_way));
     });

@@ -8,7 +8,7 @@
 //! An accepted head can be written in HTTP/1.1 and means the same there. Names and the method are tokens, and values
 //! contain no line end. A path has neither spaces nor control characters, and there is at most one length. Fields of
 //! one connection ([`HOP_BY_HOP`], and what `connection` lists) are dropped in both directions. A block that breaks a
-//! rule costs its stream.
+//! rule ends its stream.
 
 use uncork::h1::{Headers, is_token};
 

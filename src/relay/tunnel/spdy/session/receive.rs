@@ -98,7 +98,7 @@ impl Session {
             }
             Piece::Reset { stream, code } => {
                 self.check_number(stream)?;
-                // Their number does not matter: each costs its own stream. A proxy sends many if many of its clients
+                // Their number does not matter: each ends its own stream. A proxy sends many if many of its clients
                 // disconnect.
                 if self.streams.get(&stream).is_some_and(|state| !state.is_over()) {
                     self.end_stream(stream, code);
