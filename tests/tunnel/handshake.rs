@@ -49,10 +49,10 @@ fn a_rejected_handshake_gets_the_reason() {
     for (request, status, text) in rows {
         let mut client = world.origin();
         client.send(&request);
-        let answer = client.answer();
-        assert_eq!(answer.status, status, "{request}{answer:?}");
-        assert!(answer.text().contains(text), "{request}{}", answer.text());
-        assert_eq!(answer.get("www-authenticate").is_some(), status == 401);
+        let response = client.answer();
+        assert_eq!(response.status, status, "{request}{response:?}");
+        assert!(response.text().contains(text), "{request}{}", response.text());
+        assert_eq!(response.get("www-authenticate").is_some(), status == 401);
     }
     let many: Vec<String> = (0..65).map(|i| format!("{i}.dev.example")).collect();
     let mut client = world.origin();
@@ -91,9 +91,9 @@ fn a_network_that_guesses_tokens_is_rejected_unread() {
     }
     let mut client = world.origin();
     client.send(tunnel_request("app", HOST));
-    let answer = client.answer();
-    assert_eq!(answer.status, 429, "with a valid token, too");
-    assert!(answer.get("retry-after").is_some());
+    let response = client.answer();
+    assert_eq!(response.status, 429, "with a valid token, too");
+    assert!(response.get("retry-after").is_some());
 }
 
 #[test]

@@ -141,10 +141,10 @@ fn a_websocket_is_forwarded() {
             assert!(!head.headers().contains_key(removed), "{removed}");
         }
         origin.head(stream, 200, &[("sec-websocket-protocol", "b")], false).data(stream, "hello", false);
-        let answer = client.head();
-        assert_eq!((answer.status, answer.get("upgrade")), (101, Some("websocket")));
-        assert_eq!(answer.get("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
-        assert_eq!(answer.get("sec-websocket-protocol"), Some("b"));
+        let response = client.head();
+        assert_eq!((response.status, response.get("upgrade")), (101, Some("websocket")));
+        assert_eq!(response.get("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+        assert_eq!(response.get("sec-websocket-protocol"), Some("b"));
         assert_eq!(client.exactly(5).expect("data"), b"hello");
         client.send("and more");
         let mut got = Vec::new();
@@ -201,8 +201,8 @@ fn an_invalid_websocket_handshake_is_not_forwarded() {
     client.send(WEBSOCKET);
     let stream = origin.request();
     origin.head(stream, 403, &[("content-length", "2")], false).data(stream, "no", true);
-    let answer = client.answer();
-    assert_eq!((answer.status, answer.text()), (403, "no"));
+    let response = client.answer();
+    assert_eq!((response.status, response.text()), (403, "no"));
     let head = forwarded_head(&mut origin, &mut client, "GET / HTTP/1.1\r\nHost: app.example\r\n\r\n");
     assert_eq!(head.method(), "GET");
 }
@@ -233,8 +233,8 @@ fn upgrades_to_other_protocols_are_forwarded_and_to_http_are_not() {
     let head = origin.heads().pop().expect("a head");
     assert_eq!(head.extensions().get::<h2::ext::Protocol>().map(h2::ext::Protocol::as_str), Some("echo/1"));
     origin.head(stream, 200, &[], false);
-    let answer = client.head();
-    assert_eq!((answer.status, answer.get("upgrade")), (101, Some("echo/1")));
+    let response = client.head();
+    assert_eq!((response.status, response.get("upgrade")), (101, Some("echo/1")));
     for name in ["h2c", "HTTP/2.0"] {
         let mut client = world.client();
         let head = forwarded_head(&mut origin, &mut client, &request(name));

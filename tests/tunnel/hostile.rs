@@ -1,4 +1,4 @@
-//! Origin servers that break rules, by hand. Their own clients get an error; no other client is affected.
+//! Origin servers that break rules. Their own clients get an error; no other client is affected.
 
 use std::{thread, time::Duration};
 
@@ -58,8 +58,8 @@ fn malformed_heads_are_an_error_of_the_origin_server() {
         let (world, mut hostile, mut good) = hostile_and_good();
         let (mut client, stream) = open_request(&world, &mut hostile);
         hostile.fields(stream, &literals(fields.iter().copied()), true);
-        let answer = client.head();
-        assert_eq!(answer.status, 502, "{fields:?}: {answer:?}");
+        let response = client.head();
+        assert_eq!(response.status, 502, "{fields:?}: {response:?}");
         others_are_served(&world, &mut good);
     }
 }

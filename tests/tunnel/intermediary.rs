@@ -126,8 +126,8 @@ fn a_request_in_a_loop_is_rejected_at_once() {
     origin.expect_line("connected");
     world.wait_until("the origin server is connected", |counts| counts.connections > 0);
     let before = world.proxy.counts();
-    let answer = fetch(&world, "GET /", &[]);
-    assert_eq!(answer.assert(508).text(), "request loop: this proxy has forwarded the request before\n");
+    let response = fetch(&world, "GET /", &[]);
+    assert_eq!(response.assert(508).text(), "request loop: this proxy has forwarded the request before\n");
     let counts = world.proxy.counts();
     assert_eq!((counts.requests - before.requests, counts.unfit - before.unfit), (2, 1));
     // The program knows its own name as well, and an endless chain.
@@ -141,8 +141,8 @@ fn proxies_may_stand_behind_one_another() {
     let _origin_server = OriginServer::new(tunnel(near.origins), Mode::Threads, site).wait_connected(&near);
     let url = format!("http://{}", near.plain);
     let (far, _dir, _origin) = forwarding("chain", config(), &url, &[]);
-    let answer = fetch(&far, "GET /fields", &[]);
-    let via = answer.assert(200).text().lines().find_map(|line| line.strip_prefix("via: ")).expect("a Via field");
+    let response = fetch(&far, "GET /fields", &[]);
+    let via = response.assert(200).text().lines().find_map(|line| line.strip_prefix("via: ")).expect("a Via field");
     let mut proxies = names(via);
     assert_eq!(proxies.len(), 3, "{via}");
     proxies.sort_unstable();

@@ -90,8 +90,8 @@ fn end_to_end_fields_are_forwarded_and_those_of_one_hop_are_not() {
     let mut client = world.client();
     let fields =
         "Cookie: a=1; b=2\r\nX-One: 1\r\nX-One: 2\r\nConnection: X-Hop\r\nX-Hop: 1\r\nX-Forwarded-For: 6.6.6.6";
-    let answer = client.send(format!("GET /fields HTTP/1.1\r\n{HOST}\r\n{fields}\r\n\r\n")).answer();
-    let text = answer.assert(200).text();
+    let response = client.send(format!("GET /fields HTTP/1.1\r\n{HOST}\r\n{fields}\r\n\r\n")).answer();
+    let text = response.assert(200).text();
     for line in
         ["cookie: a=1; b=2\n", "x-one: 1\n", "x-one: 2\n", "x-forwarded-for: 127.0.0.1\n", "Host: app.example\n"]
     {
@@ -118,9 +118,9 @@ fn request_bodies_are_forwarded_completely() {
         for chunk in body.chunks(7777) {
             client.chunk(chunk);
         }
-        let answer = client.send("0\r\nX-Sum: 9\r\n\r\n").answer();
-        assert!(answer.assert(200).body == body);
-        assert_eq!(answer.get("x-sum"), Some("9"), "trailers are forwarded");
+        let response = client.send("0\r\nX-Sum: 9\r\n\r\n").answer();
+        assert!(response.assert(200).body == body);
+        assert_eq!(response.get("x-sum"), Some("9"), "trailers are forwarded");
     }
 }
 

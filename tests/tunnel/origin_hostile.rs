@@ -26,7 +26,7 @@ const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 
-/// A proxy by hand: it accepts every origin server, and then sends the bytes of the test.
+/// A proxy of the test: it accepts every origin server, and then sends the bytes of the test.
 struct Hostile {
     running: Option<Running>,
     origins: std::net::SocketAddr,

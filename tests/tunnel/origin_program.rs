@@ -124,9 +124,9 @@ pub(crate) fn fetch(world: &World, line: &str, fields: &[&str]) -> Answer {
 }
 
 /// The fields of a response that do not depend on its time.
-fn fields(answer: &Answer) -> Vec<(String, String)> {
+fn fields(response: &Answer) -> Vec<(String, String)> {
     let mut fields: Vec<_> =
-        answer.fields.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("date")).cloned().collect();
+        response.fields.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("date")).cloned().collect();
     fields.sort();
     fields
 }
@@ -160,15 +160,15 @@ fn a_directory_is_published() {
         assert_eq!(listing.assert(200).get("content-type"), Some("text/html; charset=utf-8"));
         for (name, kind, content) in &files {
             assert!(listing.text().contains(name));
-            let answer = fetch(&world, &format!("GET /{name}"), &[]);
-            assert!(answer.assert(200).body == *content, "{name}");
+            let response = fetch(&world, &format!("GET /{name}"), &[]);
+            assert!(response.assert(200).body == *content, "{name}");
             let length = content.len().to_string();
             for (field, value) in [("accept-ranges", "bytes"), ("content-length", &length), ("content-type", kind)] {
-                assert_eq!(answer.get(field), Some(value), "{name}");
+                assert_eq!(response.get(field), Some(value), "{name}");
             }
             let head = fetch(&world, &format!("HEAD /{name}"), &[]);
-            assert_eq!(fields(head.assert(200)), fields(&answer), "HEAD has the fields of GET");
-            let since = format!("If-Modified-Since: {}", answer.get("last-modified").expect("a time"));
+            assert_eq!(fields(head.assert(200)), fields(&response), "HEAD has the fields of GET");
+            let since = format!("If-Modified-Since: {}", response.get("last-modified").expect("a time"));
             assert_eq!(fetch(&world, &format!("GET /{name}"), &[&since]).assert(304).body.len(), 0);
         }
         let part = fetch(&world, "GET /film.mp4", &["Range: bytes=512-2047"]);
@@ -290,8 +290,8 @@ fn requests_are_forwarded_to_a_local_server() {
     let stream = TcpStream::connect(world.plain).expect("connected");
     stream.set_read_timeout(Some(PATIENCE)).expect("set");
     let request = "ws://app.example/ws".into_client_request().expect("a request");
-    let (mut socket, answer) = tungstenite::client(request, stream).expect("a handshake");
-    assert_eq!(answer.status(), 101);
+    let (mut socket, response) = tungstenite::client(request, stream).expect("a handshake");
+    assert_eq!(response.status(), 101);
     for size in [0, 1, 125, 70_000] {
         let message = Message::Binary(bytes(size).into());
         socket.send(message.clone()).expect("sent");

@@ -40,9 +40,9 @@ fn a_request_and_its_response_are_forwarded() {
             let stream = origin.request();
             origin.head(stream, 200, &[("x-i", &i.to_string()), ("content-length", "5")], false);
             origin.data(stream, "hello", true);
-            let answer = client.answer();
-            assert_eq!((answer.status, answer.text(), answer.get("x-i")), (200, "hello", Some(&*i.to_string())));
-            assert_eq!(answer.get("content-length"), Some("5"));
+            let response = client.answer();
+            assert_eq!((response.status, response.text(), response.get("x-i")), (200, "hello", Some(&*i.to_string())));
+            assert_eq!(response.get("content-length"), Some("5"));
         }
     }
     assert_eq!(world.proxy.counts().requests, 6);
@@ -198,8 +198,8 @@ fn a_response_may_come_before_the_request_is_complete() {
     client.send(format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 1000000\r\n\r\nabc"));
     let stream = origin.request();
     origin.head(stream, 403, &[("content-length", "3")], false).data(stream, "no\n", true).reset(stream, 0);
-    let answer = client.answer();
-    assert_eq!((answer.status, answer.text()), (403, "no\n"));
+    let response = client.answer();
+    assert_eq!((response.status, response.text()), (403, "no\n"));
     world.wait_until("the stream is over", |counts| counts.active == 0);
 }
 

@@ -64,14 +64,14 @@ pub(crate) fn tunnel_request(token: &str, hosts: &str) -> String {
 impl RawOrigin {
     /// Connects an accepted origin server that has announced its limit of streams.
     pub(crate) fn new(world: &World, token: &str, hosts: &str) -> Self {
-        let links = world.proxy.counts().connections_total;
+        let before = world.proxy.counts().connections_total;
         let mut origin = Self::silent(world, token, hosts);
         // MAX_CONCURRENT_STREAMS, and ENABLE_CONNECT_PROTOCOL.
         origin.frame(SETTINGS, 0, 0, [0, 3, 0, 0, 3, 232, 0, 8, 0, 0, 0, 1]);
         // The settings apply once they are acknowledged.
         origin.expect(|frame| frame.kind == SETTINGS && frame.flags & ACK != 0);
         world.wait_until("the origin server is connected", |counts| {
-            counts.connections_total > links && counts.connections > 0
+            counts.connections_total > before && counts.connections > 0
         });
         origin
     }

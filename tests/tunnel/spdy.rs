@@ -47,10 +47,13 @@ fn a_request_and_its_response_are_forwarded() {
             ("via", "1.1 a\x001.1 b"),
         ];
         origin.reply(request.stream, false, &part).data(request.stream, false, "hello").data(request.stream, true, "");
-        let answer = client.answer();
-        assert_eq!((answer.status, answer.text(), answer.get("content-range")), (206, "hello", Some("bytes 0-4/9")));
-        assert_eq!(answer.get("x-a"), None, "{answer:?}");
-        assert!(answer.get("via").is_some_and(|via| via.starts_with("1.1 a, 1.1 b, 1.1 uncork-")), "{answer:?}");
+        let response = client.answer();
+        assert_eq!(
+            (response.status, response.text(), response.get("content-range")),
+            (206, "hello", Some("bytes 0-4/9"))
+        );
+        assert_eq!(response.get("x-a"), None, "{response:?}");
+        assert!(response.get("via").is_some_and(|via| via.starts_with("1.1 a, 1.1 b, 1.1 uncork-")), "{response:?}");
     }
     // Bytes are counted after the call that forwards them.
     world.wait_until("both are counted", |counts| counts.bytes_down == 10);
@@ -176,8 +179,8 @@ fn clients_get_clear_errors() {
     // It was connected, and may reconnect.
     let mut client = world.client();
     get(&mut client, "/");
-    let answer = client.answer();
-    assert_eq!((answer.status, answer.get("retry-after")), (502, Some("5")));
+    let response = client.answer();
+    assert_eq!((response.status, response.get("retry-after")), (502, Some("5")));
 }
 
 #[test]

@@ -94,8 +94,8 @@ fn malformed_replies_are_not_forwarded() {
     let stream = origin.request().stream;
     let fields = [OK, VERSION, ("transfer-encoding", "chunked"), ("connection", "close"), ("content-length", "2")];
     origin.reply(stream, false, &fields).data(stream, true, "ok");
-    let answer = client.answer();
-    assert_eq!((answer.text(), answer.get("transfer-encoding"), answer.get("connection")), ("ok", None, None));
+    let response = client.answer();
+    assert_eq!((response.text(), response.get("transfer-encoding"), response.get("connection")), ("ok", None, None));
 }
 
 /// Each case ends its own connection, and nothing else.

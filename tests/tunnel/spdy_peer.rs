@@ -210,12 +210,12 @@ impl Received {
 impl Origin {
     /// Connects one, which the proxy accepts.
     pub(crate) fn new(world: &World) -> Self {
-        let links = world.proxy.counts().connections_total;
+        let before = world.proxy.counts().connections_total;
         let mut client = world.origin();
         client.send(handshake(AUTHORITY));
         assert_eq!(client.exactly(ESTABLISHED.len()).expect("a response"), ESTABLISHED);
         world.wait_until("the origin server is connected", |counts| {
-            counts.connections_total > links && counts.connections == 1
+            counts.connections_total > before && counts.connections == 1
         });
         Self { client, zlib: Zlib::new() }
     }

@@ -4,7 +4,7 @@
 //!   h2 ── DATA frames ──▶ gather ──▶ [ large | many small ones, as one | large ] ──▶ front ──▶ a pipe
 //! ```
 //! h2 ends a whole connection if too many small frames wait in it, because each costs it more memory than its bytes.
-//! One client that sends byte by byte to a handler that does not read could end the streams of all others; so could a
+//! One client that sends byte by byte to a handler that does not read could end the streams of all others. So could a
 //! client that does not read a response of small pieces. So no frames are left in h2: small ones are joined here. This
 //! needs no more memory: the window is returned only when bytes leave for the pipe, and it bounds what is held.
 

@@ -108,8 +108,8 @@ fn forwarded(map: &mut HeaderMap, req: &Request<'_>, host: &str, trusted: bool) 
         (!values.is_empty()).then(|| values.join(&b", "[..]))
     };
     let (mut chain, mut list) = (trusted_value("x-forwarded-for"), trusted_value("forwarded"));
-    extend(&mut chain, Client(req.peer(), false).to_string().as_bytes());
-    let own = format!("for={};host=\"{host}\";proto={proto}", Client(req.peer(), true));
+    extend(&mut chain, Client { peer: req.peer(), quoted: false }.to_string().as_bytes());
+    let own = format!("for={};host=\"{host}\";proto={proto}", Client { peer: req.peer(), quoted: true });
     extend(&mut list, own.as_bytes());
     let first = |name: &str, ours: &str| trusted_value(name).unwrap_or_else(|| ours.as_bytes().to_vec());
     let (host, proto) = (first("x-forwarded-host", host), first("x-forwarded-proto", proto));
@@ -134,12 +134,15 @@ fn extend(list: &mut Option<Vec<u8>>, more: &[u8]) {
     }
 }
 
-/// An address, as the two fields write it.
-struct Client<'a>(&'a PeerAddr, bool);
+/// A client's address in `X-Forwarded-For`; `quoted`: in `Forwarded`, which quotes IPv6.
+struct Client<'a> {
+    peer: &'a PeerAddr,
+    quoted: bool,
+}
 
 impl std::fmt::Display for Client<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (self.0.ip(), self.1) {
+        match (self.peer.ip(), self.quoted) {
             (None, _) => f.write_str("unknown"),
             (Some(std::net::IpAddr::V6(ip)), true) => write!(f, "\"[{ip}]\""),
             (Some(ip), _) => write!(f, "{ip}"),

@@ -33,11 +33,11 @@ pub(super) trait Codec {
     fn wants_input(&self, rx: &Rx<'_>) -> bool;
 }
 
-/// What follows a step.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// The protocol waits for bytes, or for a wake-up.
-    Waits,
+    Pending,
     /// The protocol is finished: its output is sent, then the connection is closed.
     Over,
     /// The connection is reset.
@@ -73,7 +73,7 @@ impl Pump {
                 let done = codec.step(&mut self.woken);
                 self.woken.clear();
                 match done {
-                    Step::Waits => {}
+                    Step::Pending => {}
                     Step::Over => self.over = true,
                     Step::Abort => {
                         io.abort();

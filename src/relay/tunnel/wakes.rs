@@ -6,7 +6,7 @@
 //! ```
 //! A connection carries hundreds of streams, and has one [`uncork::Waker`]. So each stream has a waker of its own,
 //! which notes the stream's key. The connection is woken once, and drives the noted streams only. A wake-up during a
-//! call of the connection costs no message: the call finds it before it ends.
+//! call of the connection needs no message: the call finds it before it ends.
 
 use std::{
     fmt,
@@ -28,7 +28,7 @@ pub(super) struct Wakes(Arc<Mutex<Set>>);
 struct Set {
     woken: Vec<Arc<Key>>,
     /// The connection is in a call, and looks here before the call ends. It also does so in its first call.
-    at_work: bool,
+    in_call: bool,
     connection: Option<Waker>,
 }
 
@@ -41,10 +41,10 @@ struct Key {
 impl Wakes {
     /// Returns an empty set.
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Set { woken: Vec::new(), at_work: true, connection: None })))
+        Self(Arc::new(Mutex::new(Set { woken: Vec::new(), in_call: true, connection: None })))
     }
 
-    /// Returns a waker that notes `key`. Keys may be reused: a late wake-up then costs one needless look.
+    /// Returns a waker that notes `key`. Keys may be reused: a late wake-up then causes one needless look.
     pub(super) fn waker(&self, key: usize) -> task::Waker {
         Arc::new(Key { wakes: self.clone(), key, noted: AtomicBool::new(false) }).into()
     }
@@ -52,7 +52,7 @@ impl Wakes {
     /// Begins a call of the connection. `waker` is called once.
     pub(super) fn begin(&self, waker: impl FnOnce() -> Waker) {
         let mut set = self.set();
-        set.at_work = true;
+        set.in_call = true;
         set.connection.get_or_insert_with(waker);
     }
 
@@ -69,14 +69,14 @@ impl Wakes {
     /// Ends the call. Returns `false` if a key was woken meanwhile; then the call must go on.
     pub(super) fn end(&self) -> bool {
         let mut set = self.set();
-        set.at_work = !set.woken.is_empty();
-        !set.at_work
+        set.in_call = !set.woken.is_empty();
+        !set.in_call
     }
 
     /// Ends the call although there is work left, so that other connections have their turn: the connection is woken.
     pub(super) fn pause(&self) {
         let mut set = self.set();
-        set.at_work = false;
+        set.in_call = false;
         if let Some(connection) = &set.connection {
             connection.wake();
         }
@@ -100,7 +100,7 @@ impl Wake for Key {
         set.woken.push(self.clone());
         // Only the first of many wakes the connection: the others are found with it. A wake-up posts a message, and
         // runs nothing.
-        if !set.at_work
+        if !set.in_call
             && set.woken.len() == 1
             && let Some(connection) = &set.connection
         {
@@ -112,7 +112,7 @@ impl Wake for Key {
 impl fmt::Debug for Wakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let set = self.set();
-        f.debug_struct("Wakes").field("woken", &set.woken.len()).field("at_work", &set.at_work).finish()
+        f.debug_struct("Wakes").field("woken", &set.woken.len()).field("in_call", &set.in_call).finish()
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) const CONNECTION: usize = usize::MAX;
 pub(super) const RESETS: usize = 16_384;
 pub(super) const REMEMBERED: Duration = Duration::from_secs(10);
 
-/// Size of a request's head in bytes, as HTTP/2 counts it (RFC 9113 §6.5.2), that an origin server accepts. h2 ends the
+/// Limit of a request's head at an origin server, in bytes as HTTP/2 counts them (RFC 9113 §6.5.2). h2 ends the
 /// connection for a much larger one, so the proxy sends none of these.
 pub(super) const HEAD: u32 = 64 * 1024;
 
@@ -65,9 +65,9 @@ struct Buffers {
     rx: Vec<u8>,
     /// The number of bytes of `rx` that were read.
     read: usize,
-    /// What follows `rx`.
+    /// The state behind `rx`.
     end: ReadState,
-    /// What h2 has written since `sending` was begun. Two buffers, so that no bytes are moved within one.
+    /// Output that h2 has written since `sending` was begun. Two buffers, so that no bytes are moved within one.
     tx: Vec<u8>,
     sending: Vec<u8>,
     /// The number of bytes of `sending` that were sent.

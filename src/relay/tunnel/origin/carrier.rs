@@ -106,7 +106,7 @@ impl Carrier {
         let unanswered = hello.is_some();
         let state = match hello {
             Some(hello) => {
-                let http2 = Http2::new(served.clone(), shared.times, Some(hello), now);
+                let http2 = Http2::new(served.clone(), shared.timeouts, Some(hello), now);
                 State::Open { protocol: Box::new(http2), is_reported: false }
             }
             None => State::Requesting {
@@ -121,7 +121,7 @@ impl Carrier {
     fn request(&mut self, io: &mut Io<'_>) -> EventMask {
         let State::Requesting { request, scan, deadline } = &mut self.state else { return EventMask::TERMINATE };
         let now = io.now().mono;
-        let deadline = *deadline.get_or_insert(now + self.shared.times.connect_timeout);
+        let deadline = *deadline.get_or_insert(now + self.shared.timeouts.connect_timeout);
         io.set_deadline(Some(deadline));
         let n = io.tx.write(request);
         request.drain(..n);
@@ -143,18 +143,18 @@ impl Carrier {
                 return self.fail(TunnelError::NotAProxy("it has switched to another protocol"));
             }
             io.rx.consume(end);
-            let http2 = Http2::new(self.served.clone(), self.shared.times, None, now);
+            let http2 = Http2::new(self.served.clone(), self.shared.timeouts, None, now);
             return self.open(Box::new(http2), io);
         }
         #[cfg(feature = "spdy")]
         if response.status == 200 && self.shared.legacy {
-            let Some(greeting) = response.length.and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= printable::MAX)
+            let Some(body) = response.length.and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= printable::MAX)
             else {
-                return self.fail(TunnelError::NotAProxy("its greeting has no valid length"));
+                return self.fail(TunnelError::NotAProxy("its 200 response has no valid length"));
             };
-            if io.rx.bytes().len() >= end + greeting {
-                io.rx.consume(end + greeting);
-                let spdy = Spdy::new(self.served.clone(), self.shared.times, now);
+            if io.rx.bytes().len() >= end + body {
+                io.rx.consume(end + body);
+                let spdy = Spdy::new(self.served.clone(), self.shared.timeouts, now);
                 return self.open(Box::new(spdy), io);
             }
             return match io.rx.state() {

@@ -8,7 +8,7 @@ use super::{
     auth_alpn,
     connection::OriginConnection,
     event::{Observer, TunnelEvent},
-    protocol::{STREAMS, Times},
+    protocol::{STREAMS, Timeouts},
     shared::{REVERSED, Shared},
     upgrade_request,
 };
@@ -112,7 +112,7 @@ impl Tunnel {
     }
 
     /// Registers this name: the proxy forwards requests for it through the tunnel. `*.example.org` stands for all names
-    /// below `example.org`; a path behind the name (`example.org/app`) for a part of it. May be called several times.
+    /// below `example.org`; a path behind the name (`example.org/app`) for a part of it. May be called several timeouts.
     pub fn host(mut self, name: &str) -> Self {
         self.hosts.push(name.to_owned());
         self
@@ -125,13 +125,13 @@ impl Tunnel {
         Self { tls: Some(tls), ..self }
     }
 
-    /// Connects to a spdy-proxy, which expects a bare `PUT /` and speaks SPDY/3.1. **It accepts every origin server
+    /// Connects to a spdy-proxy, which expects a bare `PUT /` and uses SPDY/3.1. **It accepts every origin server
     /// that dials it.** It knows neither tokens nor names, so neither may be set. It uses one origin server at a time,
-    /// so one connection is kept, whatever [`connections`](Self::connections) says. [`tls`](Self::tls) still verifies
+    /// so one connection is kept; [`connections`](Self::connections) has no effect. [`tls`](Self::tls) still verifies
     /// the proxy; the certificate that comes with spdy-proxy needs a [pin](uncork::TlsClientBuilder::pin).
     ///
-    /// A spdy-proxy says nothing about its clients: the peer of every request is the proxy itself, and fields in which
-    /// a client describes itself (`X-Forwarded-For`) are dropped. SPDY has no form for interim responses (1xx) and
+    /// A spdy-proxy does not describe its clients: the peer of every request is the proxy itself. Fields in which a
+    /// client describes itself (`X-Forwarded-For`) are dropped. SPDY has no form for interim responses (1xx) and
     /// trailers, so they are dropped too.
     #[cfg(feature = "spdy")]
     pub fn allow_legacy_unauthenticated(self) -> Self {
@@ -289,7 +289,7 @@ impl Tunnel {
             hello_response: self.token.as_ref().map(|token| auth_alpn::hello_response(token, &self.hosts)),
             #[cfg(feature = "spdy")]
             legacy: self.legacy,
-            times: Times {
+            timeouts: Timeouts {
                 ping_interval: self.ping_interval,
                 drain_timeout: self.drain_timeout,
                 connect_timeout: self.connect_timeout,

@@ -26,7 +26,7 @@ use super::{
     event::TunnelEvent,
     shared::{REVERSED, Shared},
 };
-use crate::relay::lock::lock;
+use crate::relay::{lock::lock, tunnel::printable::printable};
 
 pub(super) struct OriginConnection {
     shared: Arc<Shared>,
@@ -105,7 +105,7 @@ impl OriginConnection {
         }
         let addr = addresses.remove(0);
         let tls = if by_upgrade { &self.shared.tls_upgrade } else { &self.shared.tls };
-        let dial = Dial::tcp(addr).tls(tls, &self.shared.host).timeout(self.shared.times.connect_timeout);
+        let dial = Dial::tcp(addr).tls(tls, &self.shared.host).timeout(self.shared.timeouts.connect_timeout);
         let this = self.clone();
         self.loop_handle.dial(dial, move |result| match result {
             Ok(dialed) => {
@@ -119,7 +119,8 @@ impl OriginConnection {
                 None
             }
             Err(error) => {
-                log::debug!(target: "uncork::relay", "tunnel {}: {addr}: {error}", this.number);
+                let text = printable(error.to_string().as_bytes());
+                log::debug!(target: "uncork::relay", "tunnel {}: {addr}: {text}", this.number);
                 match addresses.is_empty() {
                     true => this.failed(generation, TunnelError::Dial(error)),
                     false => this.dial(generation, addresses, by_upgrade),

@@ -4,6 +4,8 @@ use std::fmt;
 
 use uncork::DialError;
 
+use crate::relay::tunnel::printable::printable;
+
 /// The reason why a connection to the proxy could not be opened, or was lost.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -45,7 +47,8 @@ impl fmt::Display for TunnelError {
                 "cannot verify the proxy: its certificate is that of an authority; use one for servers \
                  (basicConstraints CA:FALSE), or pin its key",
             ),
-            Self::Dial(error) => error.fmt(f),
+            // It may list all names of the certificate.
+            Self::Dial(error) => f.write_str(&printable(error.to_string().as_bytes())),
             Self::Rejected { status, reason } => {
                 let hint = match status {
                     401 => " (check the token)",

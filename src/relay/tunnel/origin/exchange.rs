@@ -29,7 +29,7 @@ use crate::relay::tunnel::{
 };
 
 /// Size of a pipe in bytes. A request without a body needs only the size of its head.
-const ROOM: usize = 64 * 1024;
+const PIPE: usize = 64 * 1024;
 
 pub(super) struct Exchange {
     /// The stream's number.
@@ -54,7 +54,7 @@ struct RequestWriter {
     end: bool,
 }
 
-/// How much of the response is sent.
+/// The progress of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ResponseState {
     Head,
@@ -77,8 +77,8 @@ impl Exchange {
         waker: task::Waker,
     ) -> Result<Self, &'static str> {
         let parsed = parse(&parts(head)?, end)?;
-        let room = if end { parsed.head.len() } else { ROOM };
-        let ((mut inlet, input), (output, mut outlet)) = (pipe(room), pipe(ROOM));
+        let capacity = if end { parsed.head.len() } else { PIPE };
+        let ((mut inlet, input), (output, mut outlet)) = (pipe(capacity), pipe(PIPE));
         inlet.on_room(waker.clone());
         outlet.on_data(waker);
         served
@@ -131,7 +131,7 @@ impl Exchange {
                 self.response = ResponseState::Over;
             }
             match self.reader.next() {
-                Piece::Waits => return Ok(()),
+                Piece::Pending => return Ok(()),
                 Piece::Broken(reason) => return Err(reason),
                 // SPDY has no form for 1xx: a stream has one SYN_REPLY, and a HEADERS frame crashes a spdy-proxy.
                 Piece::Interim(..) => {}

@@ -24,7 +24,7 @@ use uncork::{EventMask, Io};
 use super::{
     auth_alpn::AuthAlpn,
     error::TunnelError,
-    protocol::{Liveness, Protocol, STREAMS, Times},
+    protocol::{Liveness, Protocol, STREAMS, Timeouts},
     stream::{Served, Stream},
 };
 use crate::relay::tunnel::{
@@ -58,7 +58,7 @@ struct Inner {
 }
 
 enum Phase {
-    Greeting(Box<Handshake<Wire, Bytes>>),
+    Handshake(Box<Handshake<Wire, Bytes>>),
     Open(Box<Connection<Wire, Bytes>>),
 }
 
@@ -68,10 +68,10 @@ impl Http2 {
     /// the streams of others.
     ///
     /// `hello`: the response to the proxy's question for the credential, if ALPN has selected HTTP/2.
-    pub(super) fn new(served: Served, times: Times, hello: Option<Bytes>, now: Instant) -> Self {
+    pub(super) fn new(served: Served, timeouts: Timeouts, hello: Option<Bytes>, now: Instant) -> Self {
         let wakes = Wakes::new();
         let (pump, wire) = wire(&wakes);
-        let greeting = server::Builder::new()
+        let handshake = server::Builder::new()
             .max_concurrent_streams(STREAMS)
             .initial_window_size(WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -87,11 +87,11 @@ impl Http2 {
         let inner = Inner {
             served,
             wakes,
-            h2: Phase::Greeting(Box::new(greeting)),
+            h2: Phase::Handshake(Box::new(handshake)),
             pings: None,
             streams: Slab::new(),
-            liveness: Liveness::new(times, now),
-            auth: AuthAlpn::new(hello, now + times.connect_timeout),
+            liveness: Liveness::new(timeouts, now),
+            auth: AuthAlpn::new(hello, now + timeouts.connect_timeout),
             error: None,
         };
         Self { pump, inner }
@@ -160,9 +160,9 @@ impl Inner {
                 self.drive(key);
             }
         }
-        if let Phase::Greeting(greeting) = &mut self.h2 {
-            match Pin::new(&mut **greeting).poll(cx) {
-                Poll::Pending => return Step::Waits,
+        if let Phase::Handshake(handshake) = &mut self.h2 {
+            match Pin::new(&mut **handshake).poll(cx) {
+                Poll::Pending => return Step::Pending,
                 Poll::Ready(Err(error)) => return self.end(Some(error)),
                 Poll::Ready(Ok(mut connection)) => {
                     self.pings = connection.ping_pong();
@@ -174,7 +174,7 @@ impl Inner {
             }
         }
         loop {
-            let Phase::Open(connection) = &mut self.h2 else { return Step::Waits };
+            let Phase::Open(connection) = &mut self.h2 else { return Step::Pending };
             match connection.poll_accept(cx) {
                 Poll::Pending => break,
                 Poll::Ready(None) => return self.end(None),
@@ -203,7 +203,7 @@ impl Inner {
             // Any input resets the silence; this only frees h2's slot for the next ping.
             let _ = pings.poll_pong(cx);
         }
-        Step::Waits
+        Step::Pending
     }
 
     fn drive(&mut self, key: usize) {

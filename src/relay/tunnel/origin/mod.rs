@@ -24,7 +24,7 @@
 //! | `parsed_request`, `response` | requests into HTTP/1.1, responses out of it |
 //! | `event`, `error` | events, and the reasons why there is no tunnel |
 //!
-//! A malformed request costs its own stream and nothing else. The proxy is trusted in one thing, the client's address:
+//! A malformed request ends its own stream and nothing else. The proxy is trusted in one thing, the client's address:
 //! the last entry of `X-Forwarded-For` is [`Request::peer`](uncork::Request::peer).
 
 mod auth_alpn;

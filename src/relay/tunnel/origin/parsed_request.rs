@@ -22,7 +22,7 @@ use uncork::h1::{
     write::{BodyLength, ConnectionOption, RequestLine, request_head},
 };
 
-/// How the end of a request's body is marked.
+/// The framing of a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
     /// There is no body.

@@ -1,4 +1,4 @@
-//! What every protocol on a tunnel's connection has in common: its interface, and when a peer counts as dead.
+//! The interface of the protocols on a tunnel's connection, and the clocks that they share.
 
 use std::{
     task,
@@ -14,7 +14,7 @@ pub(super) const STREAMS: u32 = 256;
 
 /// The durations that the application can set.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Times {
+pub(super) struct Timeouts {
     /// Silence before a ping. After one and a half times as much the connection is suspect, after twice as much dead.
     pub(super) ping_interval: Duration,
     /// For the requests under way when the connection is left.
@@ -56,7 +56,7 @@ pub(super) trait Protocol: Send {
 /// Clocks of a connection: how long the proxy has been silent, and since when the connection is being left.
 #[derive(Debug)]
 pub(super) struct Liveness {
-    pub(super) times: Times,
+    pub(super) timeouts: Timeouts,
     pub(super) now: Instant,
     received: Instant,
     pinged: bool,
@@ -64,8 +64,8 @@ pub(super) struct Liveness {
 }
 
 impl Liveness {
-    pub(super) fn new(times: Times, now: Instant) -> Self {
-        Self { times, now, received: now, pinged: false, leaving: None }
+    pub(super) fn new(timeouts: Timeouts, now: Instant) -> Self {
+        Self { timeouts, now, received: now, pinged: false, leaving: None }
     }
 
     /// Notes that the proxy has sent something.
@@ -75,18 +75,18 @@ impl Liveness {
 
     /// Returns `true`, once per silence, if it has lasted long enough for a ping.
     pub(super) fn begin_ping(&mut self) -> bool {
-        let due = self.silence() >= self.times.ping_interval && !self.pinged;
+        let due = self.silence() >= self.timeouts.ping_interval && !self.pinged;
         self.pinged |= due;
         due
     }
 
     pub(super) fn health(&self) -> Health {
-        if self.silence() >= self.times.ping_interval.saturating_mul(3) / 2 { Health::Suspect } else { Health::Good }
+        if self.silence() >= self.timeouts.ping_interval.saturating_mul(3) / 2 { Health::Suspect } else { Health::Good }
     }
 
     /// Returns `true` if the silence has lasted so long that the proxy counts as dead.
     pub(super) fn is_dead(&self) -> bool {
-        self.silence() >= self.times.ping_interval.saturating_mul(2)
+        self.silence() >= self.timeouts.ping_interval.saturating_mul(2)
     }
 
     /// Starts the drain timeout. Returns `false` if it was started before.
@@ -102,16 +102,16 @@ impl Liveness {
 
     /// Returns `true` if the drain timeout has passed.
     pub(super) fn is_drained(&self) -> bool {
-        self.leaving.is_some_and(|since| self.now >= since + self.times.drain_timeout)
+        self.leaving.is_some_and(|since| self.now >= since + self.timeouts.drain_timeout)
     }
 
     /// Returns when the next of these clocks runs out.
     pub(super) fn due(&self) -> Instant {
-        let ping = self.times.ping_interval;
+        let ping = self.timeouts.ping_interval;
         let steps = [ping, ping.saturating_mul(3) / 2, ping.saturating_mul(2)];
         let silent = steps.into_iter().map(|after| self.received + after).find(|at| *at > self.now);
         let silent = silent.unwrap_or(self.now);
-        self.leaving.map_or(silent, |since| silent.min(since + self.times.drain_timeout))
+        self.leaving.map_or(silent, |since| silent.min(since + self.timeouts.drain_timeout))
     }
 
     fn silence(&self) -> Duration {

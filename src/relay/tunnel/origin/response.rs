@@ -16,7 +16,7 @@ use uncork::{
     },
 };
 
-/// Limits of a head, as large as what HTTP/2 lets through.
+/// Limits of a head, as large as those that HTTP/2 allows here.
 const HEAD: HeadLimits = HeadLimits { head: 64 * 1024, target: 64 * 1024, fields: 256 };
 const BODY: BodyLimits = BodyLimits { body: u64::MAX, trailers: 16 * 1024, fields: 256 };
 
@@ -45,7 +45,7 @@ enum State {
 #[derive(Debug)]
 pub(super) enum Piece<'a> {
     /// None yet: the pipe's reader will be woken.
-    Waits,
+    Pending,
     /// 1xx, but not 101.
     Interim(u16, Headers),
     Head(ResponseHead),
@@ -100,7 +100,7 @@ impl ResponseReader {
                 }
                 Piece::Data { bytes: self.outlet.bytes(), last: false }
             }
-            State::Over => Piece::Waits,
+            State::Over => Piece::Pending,
         }
     }
 
@@ -126,7 +126,7 @@ impl ResponseReader {
             self.state = State::Over;
             return Piece::Broken(early);
         }
-        Piece::Waits
+        Piece::Pending
     }
 
     fn head(&mut self) -> Piece<'_> {
@@ -150,7 +150,7 @@ impl ResponseReader {
                 }
                 let n = kept.len() - before;
                 outlet.consume(n);
-                return Piece::Waits;
+                return Piece::Pending;
             }
             Ok(Some(end)) => end,
         };
@@ -192,7 +192,7 @@ impl ResponseReader {
                 return self.wait_or_fail("the body ended within a chunk");
             }
             let Self { outlet, kept, state, .. } = self;
-            let State::Chunked(decoder) = state else { return Piece::Waits };
+            let State::Chunked(decoder) = state else { return Piece::Pending };
             let bytes = outlet.bytes();
             let before = kept.len();
             if before > 0 {
@@ -239,9 +239,9 @@ mod tests {
 
     use super::*;
 
-    /// Returns what is read of a response, whose bytes come through a pipe of `room` bytes, at most `step` at a time.
-    fn read(method: &str, wire: &[u8], room: usize, step: usize, truncate: bool) -> String {
-        let (inlet, outlet) = pipe(room);
+    /// Returns the pieces of a response, whose bytes come through a pipe of `capacity` bytes, at most `step` at a time.
+    fn read(method: &str, wire: &[u8], capacity: usize, step: usize, truncate: bool) -> String {
+        let (inlet, outlet) = pipe(capacity);
         let mut inlet: Option<PipeIn> = Some(inlet);
         let (mut response, mut sent, mut seen, mut idle) =
             (ResponseReader::new(outlet, method.into()), 0, String::new(), 0);
@@ -257,7 +257,7 @@ mod tests {
             let mut used = 0;
             let over = matches!(response.state, State::Over);
             let piece = match response.next() {
-                Piece::Waits => {
+                Piece::Pending => {
                     idle += usize::from(over || inlet.is_none());
                     continue;
                 }
@@ -299,8 +299,12 @@ mod tests {
         for (method, wire) in &cases {
             let whole = read(method, wire.as_bytes(), 4096, usize::MAX, false);
             assert!(!whole.contains("broken"), "{whole}");
-            for (room, step) in [(4096, 1), (4096, 7), (64, 64), (16, 5), (1, 1)] {
-                assert_eq!(read(method, wire.as_bytes(), room, step, false), whole, "{wire:?} by {room}, {step}");
+            for (capacity, step) in [(4096, 1), (4096, 7), (64, 64), (16, 5), (1, 1)] {
+                assert_eq!(
+                    read(method, wire.as_bytes(), capacity, step, false),
+                    whole,
+                    "{wire:?} by {capacity}, {step}"
+                );
             }
         }
         assert!(read("GET", cases[6].1.as_bytes(), 50, 9, false).contains("hello, world[end Some("));

@@ -1,4 +1,4 @@
-//! What all connections of one tunnel share, after the configuration was checked.
+//! The state that all connections of one tunnel share: the checked configuration.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use uncork::TlsClient;
 
 use super::{
     event::{Observer, TunnelEvent},
-    protocol::Times,
+    protocol::Timeouts,
 };
 
 /// The ALPN name of HTTP/2 with the roles reversed, from the first byte after the TLS handshake.
@@ -27,7 +27,7 @@ pub(super) struct Shared {
     /// The response to the proxy's question after ALPN. `None`: only a client certificate identifies this side, and HTTP/2
     /// alone does not carry it.
     pub(super) hello_response: Option<Bytes>,
-    pub(super) times: Times,
+    pub(super) timeouts: Timeouts,
     pub(super) healthy_after: Duration,
     pub(super) listener: usize,
     /// The proxy is a spdy-proxy.
@@ -77,7 +77,7 @@ mod tests {
             tls_upgrade: tls,
             upgrade_request: Vec::new(),
             hello_response: None,
-            times: Times { ping_interval: second, drain_timeout: second, connect_timeout: second },
+            timeouts: Timeouts { ping_interval: second, drain_timeout: second, connect_timeout: second },
             healthy_after: second,
             listener: 0,
             #[cfg(feature = "spdy")]

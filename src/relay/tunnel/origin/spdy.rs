@@ -5,7 +5,7 @@
 //!                     woken keys, data, window ──▶ only those exchanges are driven
 //!   deadline: ping after silence, suspect, dead, the drain timeout
 //! ```
-//! A spdy-proxy says nothing about its clients: the peer of every request is the proxy, and fields in which the client
+//! A spdy-proxy does not describe its clients: the peer of every request is the proxy. Fields in which a client
 //! describes itself (`X-Forwarded-For` and the like) are dropped.
 
 use std::{collections::HashMap, task, time::Instant};
@@ -16,7 +16,7 @@ use uncork::{EventMask, Io};
 use super::{
     error::TunnelError,
     exchange::Exchange,
-    protocol::{Liveness, Protocol, STREAMS, Times},
+    protocol::{Liveness, Protocol, STREAMS, Timeouts},
     stream::Served,
 };
 use crate::relay::tunnel::{
@@ -43,7 +43,7 @@ struct Inner {
 }
 
 impl Spdy {
-    pub(super) fn new(served: Served, times: Times, now: Instant) -> Self {
+    pub(super) fn new(served: Served, timeouts: Timeouts, now: Instant) -> Self {
         let wakes = Wakes::new();
         let pump = SessionPump::new(&wakes, b"");
         let inner = Inner {
@@ -52,7 +52,7 @@ impl Spdy {
             session: Session::new(Role::Server, STREAMS as usize),
             exchanges: Slab::new(),
             keys: HashMap::new(),
-            liveness: Liveness::new(times, now),
+            liveness: Liveness::new(timeouts, now),
             error: None,
         };
         Self { pump, inner }
@@ -143,7 +143,7 @@ impl User for Inner {
                 }
                 None => self.session.release(stream, bytes.len()),
             },
-            Event::Room { stream } => {
+            Event::Writable { stream } => {
                 if let Some(&key) = self.keys.get(&stream) {
                     self.drive(key);
                 }
@@ -154,8 +154,7 @@ impl User for Inner {
                     drop(self.exchanges.try_remove(key));
                 }
             }
-            // The proxy takes no more responses to new requests: those under way are finished, and another connection
-            // is opened.
+            // The proxy sends no more requests: those under way are finished, and another connection is opened.
             Event::GoAway => drop(self.liveness.leave(self.liveness.now)),
             // Any input resets the silence. A server's session gets no replies.
             Event::Pong | Event::Replied { .. } => {}
@@ -173,7 +172,7 @@ impl User for Inner {
         for key in keys.drain(..).filter(|key| *key != CONNECTION) {
             self.drive(key);
         }
-        if self.liveness.is_leaving() && self.exchanges.is_empty() { Step::Over } else { Step::Waits }
+        if self.liveness.is_leaving() && self.exchanges.is_empty() { Step::Over } else { Step::Pending }
     }
 
     /// The exchanges end with the connection.

@@ -31,7 +31,7 @@ use super::{
 use crate::relay::tunnel::gathered::Gathered;
 
 /// Size of a pipe in bytes. A request without a body needs only the size of its head.
-const ROOM: usize = 64 * 1024;
+const PIPE: usize = 64 * 1024;
 
 pub(super) struct Stream {
     waker: task::Waker,
@@ -51,13 +51,13 @@ struct RequestWriter {
     own: Vec<u8>,
     /// The part of the body that is not in the pipe yet.
     held: Gathered,
-    /// How many bytes of `held` go into the pipe behind `own`, before the framing of the next chunk.
+    /// Number of bytes of `held` that go into the pipe behind `own`, before the framing of the next chunk.
     piece: usize,
-    /// What is left of `Content-Length`.
+    /// The part of `Content-Length` that is left.
     left: u64,
 }
 
-/// How much of the response is sent.
+/// The progress of the response.
 enum ResponseState {
     Head(SendResponse<Bytes>),
     Body(SendStream<Bytes>),
@@ -90,8 +90,8 @@ impl Stream {
                 return None;
             }
         };
-        let room = if ended { parsed.head.len() } else { ROOM };
-        let ((mut inlet, input), (output, mut outlet)) = (pipe(room), pipe(ROOM));
+        let capacity = if ended { parsed.head.len() } else { PIPE };
+        let ((mut inlet, input), (output, mut outlet)) = (pipe(capacity), pipe(PIPE));
         inlet.on_room(waker.clone());
         outlet.on_data(waker.clone());
         let peer = client(&parts.headers).unwrap_or(served.peer);
@@ -145,7 +145,7 @@ impl Stream {
     fn drive_response(&mut self, cx: &mut Context<'_>) -> Result<(), &'static str> {
         loop {
             match self.reader.next() {
-                Piece::Waits => return Ok(()),
+                Piece::Pending => return Ok(()),
                 Piece::Broken(reason) => return Err(reason),
                 Piece::Interim(status, fields) => {
                     if let (ResponseState::Head(respond), Ok(status)) =

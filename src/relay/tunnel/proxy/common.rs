@@ -1,4 +1,4 @@
-//! What every request of a proxy needs: the configuration, the name in `Via`, and the counters.
+//! The state that every request of a proxy needs: the configuration, the name in `Via`, and the counters.
 
 use super::{config::ProxyConfig, counters::Counters};
 use crate::relay::Via;

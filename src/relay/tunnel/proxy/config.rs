@@ -62,8 +62,8 @@ pub struct ProxyConfig {
     pub streams_per_connection: usize,
     /// Concurrent requests of one client address (one /64 network in IPv6); one more is rejected with 429. 128,
     /// whatever is connected. How many of them one host gets depends on the free capacity there:
-    /// [`share_per_address`](Self::share_per_address). A request that its client leaves early counts for one second
-    /// more, so this is also how many streams one address can have reset in a second.
+    /// [`share_per_address`](Self::share_per_address). A request that its client cancels counts for one second more. So
+    /// this is also how many streams one address can have reset in a second.
     pub streams_per_address: usize,
     /// Concurrent requests for one name, whatever is connected; one more is rejected with 503. 1,024.
     pub streams_per_host: usize,

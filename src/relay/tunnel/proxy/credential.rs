@@ -87,7 +87,7 @@ impl Credential {
     }
 
     /// Accepts origin servers of spdy-proxy (`PUT /`, then SPDY) from the peers for which `sources` returns `true`.
-    /// **This is no authentication**: anyone who can connect from there receives the requests of clients, and responds
+    /// **This is not authentication**: any peer that can connect from there receives the requests of clients, and responds
     /// to them. So it is never on by default, and should be limited to single addresses. There is at most one such
     /// credential, and one origin server of it at a time: the newest. It serves all the names that are given here; `*`
     /// makes it serve all hosts that nothing else has registered.

@@ -124,7 +124,7 @@ impl AlpnHandshake {
             let connection = &mut parts.connection;
             let _ = parts.pump.turn(io, |cx, _| {
                 let polled = Pin::new(&mut *connection).poll(cx);
-                if polled.is_ready() || !sent { Step::Over } else { Step::Waits }
+                if polled.is_ready() || !sent { Step::Over } else { Step::Pending }
             });
         }
         EventMask::TERMINATE
@@ -186,7 +186,7 @@ impl Upgrade for AlpnHandshake {
             }
             match Pin::new(&mut *connection).poll(cx) {
                 Poll::Ready(_) => Step::Over,
-                Poll::Pending => Step::Waits,
+                Poll::Pending => Step::Pending,
             }
         });
         let Some(hello) = hello else { return mask };

@@ -111,9 +111,9 @@ impl Http2 {
     pub(super) fn parts(config: &ProxyConfig) -> Option<Parts> {
         let wakes = Wakes::new();
         let (pump, wire) = wire(&wakes);
-        let greeting = pin!(builder(config).handshake::<_, Bytes>(wire));
+        let handshake = pin!(builder(config).handshake::<_, Bytes>(wire));
         // Ready at once: the buffer has space for the preface.
-        match greeting.poll(&mut Context::from_waker(task::Waker::noop())) {
+        match handshake.poll(&mut Context::from_waker(task::Waker::noop())) {
             Poll::Ready(Ok((send, connection))) => Some(Parts { pump, wakes, send, connection }),
             _ => None,
         }
@@ -226,7 +226,7 @@ impl Inner {
         {
             self.leave();
         }
-        Step::Waits
+        Step::Pending
     }
 
     /// Begins requests, as many as h2 takes.
@@ -280,7 +280,7 @@ impl Inner {
             }
         }
         match next {
-            Next::Waits => {}
+            Next::Pending => {}
             Next::Slowed => self.slowed.add(key, moved > 0),
             Next::Complete | Next::Over => drop(self.streams.remove(key)),
             Next::Truncated => {
@@ -314,7 +314,7 @@ impl Inner {
 
     /// Returns the step of a connection that has ended: it is over when the last client has its response.
     fn drain_streams(&self) -> Step {
-        if self.streams.is_empty() { Step::Over } else { Step::Waits }
+        if self.streams.is_empty() { Step::Over } else { Step::Pending }
     }
 
     fn rate(&self) -> &Rate {

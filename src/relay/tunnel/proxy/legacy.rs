@@ -1,15 +1,4 @@
-//! Origin servers of spdy-proxy: their handshake, and the carrier on which this side is the SPDY client.
-//!
-//! ```text
-//!   PUT / HTTP/1.1                                 HTTP/1.1 200 Connection Established
-//!   Host: localhost:1444        over TLS, from     Content-Length: 12
-//!   Content-Length: 12          an address that
-//!                               is listed          Hello from P
-//!   Hello from C              ────────────────▶    and SPDY/3.1, with this side as the client
-//! ```
-//! They have no credential: every peer with one of the allowed addresses is accepted. So there is at most one
-//! [`Credential::allow_legacy_unauthenticated`](super::Credential::allow_legacy_unauthenticated), which is off by
-//! default, and it lists its names. One such origin server is connected at a time: a new one replaces the last.
+//! The carrier to an origin server of spdy-proxy, on which this side is the SPDY client.
 //!
 //! Faults of spdy-proxy's own proxy are not repeated. The client's host is forwarded, bodies are forwarded as they
 //! come, and a client that disconnects resets its stream. A silent origin server is a 504, a lost one a 502.
@@ -21,7 +10,7 @@ use std::{
 };
 
 use slab::Slab;
-use uncork::{Action, Consumed, EventMask, Io, Request, Response, Switch, Upgrade, Upload, h1::Headers};
+use uncork::{EventMask, Io, Response, Upgrade};
 
 use super::{
     connection::{OriginConnection, Registration},
@@ -40,76 +29,11 @@ use crate::relay::tunnel::{
 /// The response of spdy-proxy, byte for byte.
 const GREETING: &[u8] = b"HTTP/1.1 200 Connection Established\r\nContent-Length: 12\r\n\r\nHello from P";
 
-/// Limit of a handshake's body in bytes. The body is `Hello from C`, and is ignored.
-const MAX_BODY: usize = 1024;
-
 /// The key with which new requests wake the connection.
 const REQUESTS: usize = usize::MAX;
 
-/// Accepts an origin server of spdy-proxy, or rejects it. Returns `None` if the request is not from one.
-pub(super) fn accept(shared: &Arc<Shared>, req: &mut Request<'_>) -> Option<Action> {
-    let owner = shared.common.config.legacy()?;
-    let is_handshake = req.method() == "PUT" && req.path() == "/" && req.query().is_none();
-    let is_newer = req.header("upgrade").is_some() || req.header("authorization").is_some();
-    if !is_handshake || is_newer {
-        return None;
-    }
-    let rejected = if req.tls_info().is_none() && !shared.common.config.trusted.has(req.peer()) {
-        Some((403, "a tunnel needs TLS\n"))
-    } else if !shared.common.config.is_legacy_source(req.peer()) {
-        Some((403, "this address must not open a tunnel without a credential\n"))
-    } else if req.content_length().is_some_and(|n| n > MAX_BODY as u64) {
-        Some((413, "the body of the handshake is too large\n"))
-    } else {
-        None
-    };
-    if let Some((status, body)) = rejected {
-        shared.common.counters.add(Count::Denied);
-        log::info!(target: "uncork::relay", "{}: SPDY tunnel rejected: {status}", req.peer());
-        return Some(Response::text(body).with_status(status).into());
-    }
-    let patterns = shared.common.config.credentials.get(owner)?.hosts.clone();
-    let registration = Registration { owner, patterns, peer: *req.peer(), since: req.now().wall };
-    Some(Action::Receive(Box::new(HandshakeBody {
-        shared: shared.clone(),
-        registration,
-        now: req.now().mono,
-        left: MAX_BODY,
-    })))
-}
-
-/// Receives and ignores the handshake's body.
-struct HandshakeBody {
-    shared: Arc<Shared>,
-    registration: Registration,
-    now: Instant,
-    left: usize,
-}
-
-impl Upload for HandshakeBody {
-    fn data(&mut self, chunk: &[u8]) -> Consumed {
-        match self.left.checked_sub(chunk.len()) {
-            Some(left) => {
-                self.left = left;
-                Consumed::All
-            }
-            None => Consumed::Stop(Response::new(413).into()),
-        }
-    }
-
-    fn end(self: Box<Self>, _: &Headers) -> Action {
-        let Self { shared, registration, now, .. } = *self;
-        match Inner::new(&shared, registration, now) {
-            Ok(inner) => {
-                Switch::without_response(Legacy { pump: SessionPump::new(&inner.wakes, GREETING), inner }).into()
-            }
-            Err(response) => response.into(),
-        }
-    }
-}
-
 /// The carrier.
-struct Legacy {
+pub(super) struct Legacy {
     pump: SessionPump,
     inner: Inner,
 }
@@ -137,6 +61,14 @@ struct Clocks {
     /// When the drain began.
     leaving: Option<Instant>,
     joined: bool,
+}
+
+impl Legacy {
+    /// Registers the origin server, which replaces the last one. An error is the response of a rejection.
+    pub(super) fn new(shared: &Arc<Shared>, registration: Registration, now: Instant) -> Result<Self, Response> {
+        let inner = Inner::new(shared, registration, now)?;
+        Ok(Self { pump: SessionPump::new(&inner.wakes, GREETING), inner })
+    }
 }
 
 impl Inner {
@@ -207,7 +139,7 @@ impl Inner {
 
     fn goes_on(&mut self, key: usize, next: Next) {
         match next {
-            Next::Waits => {}
+            Next::Pending => {}
             Next::Slowed if self.slowed.contains(&key) => {}
             Next::Slowed => self.slowed.push(key),
             Next::Complete => drop(self.remove(key)),
@@ -323,7 +255,7 @@ impl User for Inner {
                     None => self.session.release(stream, bytes.len()),
                 }
             }
-            Event::Room { stream } => {
+            Event::Writable { stream } => {
                 if let Some(key) = found(&self.keys, stream) {
                     let left = self.left();
                     self.drive(key, left);
@@ -363,7 +295,7 @@ impl User for Inner {
         }
         self.start(left);
         // All requests under way are done.
-        if self.clocks.leaving.is_some() && self.streams.is_empty() { Step::Over } else { Step::Waits }
+        if self.clocks.leaving.is_some() && self.streams.is_empty() { Step::Over } else { Step::Pending }
     }
 
     fn ended(&mut self, fault: Option<Fault>) {

@@ -19,6 +19,7 @@
 //! | `connection`, `rate` | one connection, as the rest of the proxy sees it; and its rate limit |
 //! | `http2`, `stream` | the carrier in HTTP/2, and one request on it |
 //! | `legacy`, `spdy` | the same for an origin server of spdy-proxy |
+//! | `legacy_handshake` | the handshake of such an origin server |
 //! | `proxied_stream` | the shared half of `stream` and `spdy` |
 //! | `slowed` | the order of streams under a rate limit |
 //! | `upgraded_stream` | a client's connection in another protocol |
@@ -45,6 +46,8 @@ mod handshake_permit;
 mod http2;
 #[cfg(feature = "spdy")]
 mod legacy;
+#[cfg(feature = "spdy")]
+mod legacy_handshake;
 mod names;
 mod pattern;
 mod proxied_request;
@@ -176,7 +179,7 @@ impl Proxy {
     /// configuration has no [`Credential::allow_legacy_unauthenticated`].
     #[cfg(feature = "spdy")]
     pub fn accept_legacy(&self, req: &mut Request<'_>) -> Option<Action> {
-        let action = legacy::accept(&self.shared, req)?;
+        let action = legacy_handshake::accept(&self.shared, req)?;
         Some(if self.stopping { public::stopping().into() } else { action })
     }
 

@@ -103,7 +103,7 @@ pub(super) struct Responder {
     timeout_set: Option<Instant>,
 }
 
-/// What is needed to switch the client's connection.
+/// The parts of a switch of the client's connection.
 pub(super) struct UpgradeParts {
     pub(super) protocol: Box<str>,
     /// For a WebSocket.
@@ -111,7 +111,7 @@ pub(super) struct UpgradeParts {
     pub(super) to_origin: PipeIn,
 }
 
-/// The reason why there is no response of an origin server.
+/// The reason why an origin server has not responded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
     /// The name is known, but no origin server is connected.
@@ -134,7 +134,7 @@ pub(super) enum Failure {
     HeadTooLarge,
 }
 
-/// What follows the head of a response.
+/// The state behind the head of a response.
 pub(super) enum Begun {
     /// Its body goes into this pipe.
     Body(PipeIn),
@@ -232,10 +232,10 @@ impl Responder {
 
     /// Responds with an error.
     pub(super) fn fail(mut self, failure: Failure) {
-        self.give(failure);
+        self.respond_with(failure);
     }
 
-    fn give(&mut self, failure: Failure) {
+    fn respond_with(&mut self, failure: Failure) {
         // A client that has disconnected, or has got 504, is counted as such.
         if let Some(ticket) = self.ticket.take()
             && !self.cancellation.is_over()
@@ -248,7 +248,7 @@ impl Responder {
 
 impl Drop for Responder {
     fn drop(&mut self) {
-        self.give(Failure::Lost);
+        self.respond_with(Failure::Lost);
     }
 }
 

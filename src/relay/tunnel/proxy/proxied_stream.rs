@@ -48,11 +48,11 @@ impl Turn {
     }
 }
 
-/// How a stream goes on.
+/// The state of a stream after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// It waits to be woken.
-    Waits,
+    Pending,
     /// It has bytes to move, and the rate does not allow that now.
     Slowed,
     /// Request and response are complete.

@@ -1,4 +1,4 @@
-//! Requests of clients: whether they may pass, and to which name they go.
+//! Checks requests of clients against all limits, and finds the names that they go to.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -46,19 +46,19 @@ struct Counted {
     shared: Arc<Shared>,
     ip: IpAddr,
     /// When the request ended, if that was before its complete response.
-    cut_short: Option<Instant>,
+    truncated_at: Option<Instant>,
 }
 
 impl Counted {
     /// Counts one more request. Returns `None` at the limit of the address.
     fn one_more(shared: &Arc<Shared>, ip: IpAddr, now: Instant) -> Option<Self> {
-        shared.clients().admit(ip, now).then(|| Self { shared: shared.clone(), ip, cut_short: None })
+        shared.clients().admit(ip, now).then(|| Self { shared: shared.clone(), ip, truncated_at: None })
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.shared.clients().release(self.ip, self.cut_short);
+        self.shared.clients().release(self.ip, self.truncated_at);
     }
 }
 
@@ -132,7 +132,7 @@ fn begin(shared: &Arc<Shared>, req: &mut Request<'_>, trusted: bool) -> Result<A
         }
         its_cancellation.end();
         if let (Some(counted), false) = (&mut counted, end.reason == EndReason::Complete) {
-            counted.cut_short = Some(end.now.mono);
+            counted.truncated_at = Some(end.now.mono);
         }
         drop((counted, under_way));
     });
@@ -189,16 +189,16 @@ fn route(
         count: Count::Rejected,
         response: failure.response(&shared.common.config),
     };
-    match name.permits.take_of(room(name, shared.common.config.share_per_name), client_address) {
+    match name.permits.take_of(available(name, shared.common.config.share_per_name), client_address) {
         Ok(permit) => Ok((permit, max_body)),
         Err(PermitError::AllTaken) => Err(rejected(Failure::Busy)),
         Err(PermitError::ShareUsed) => Err(rejected(Failure::Share)),
     }
 }
 
-/// Returns how many more requests of this name its connections take. If they serve other names too, those keep their
+/// Returns how many more requests of this name its connections accept. If they serve other names too, those keep their
 /// part.
-fn room(name: &Name<Arc<OriginConnection>>, share: u32) -> usize {
+fn available(name: &Name<Arc<OriginConnection>>, share: u32) -> usize {
     let free = name.connections.iter().map(|connection| connection.permits.free()).sum();
     let alone = name.connections.iter().all(|connection| connection.patterns.len() == 1);
     if alone { free } else { more(name.permits.taken(), share, free) }

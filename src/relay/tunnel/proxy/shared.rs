@@ -90,7 +90,7 @@ impl Shared {
     }
 
     /// The connection takes no more requests. Those that it has not begun are retried on others.
-    pub(super) fn close(self: &Arc<Self>, connection: &Arc<OriginConnection>, now: Instant) {
+    pub(super) fn close(&self, connection: &Arc<OriginConnection>, now: Instant) {
         self.table().names.leave(&connection.patterns, |other| other.id == connection.id, now);
         for request in connection.close() {
             self.retry(request, connection.id);

@@ -55,10 +55,10 @@ impl Permits {
         self.take_of(usize::MAX, address)
     }
 
-    /// Takes a permit, where no more than `room` are free for another reason.
-    pub(super) fn take_of(self: &Arc<Self>, room: usize, address: Option<IpAddr>) -> Result<Permit, PermitError> {
+    /// Takes a permit, if another limit leaves `available` permits.
+    pub(super) fn take_of(self: &Arc<Self>, available: usize, address: Option<IpAddr>) -> Result<Permit, PermitError> {
         let mut by_address = self.by_address();
-        let free = self.free().min(room);
+        let free = self.free().min(available);
         if free == 0 {
             return Err(PermitError::AllTaken);
         }

@@ -10,8 +10,8 @@ use std::{
     net::IpAddr,
 };
 
-/// Streams that wait for their credential's rate. The first one may use all that is there, so they take turns: by the
-/// addresses of their clients, and then among the streams of one address. Otherwise one address with many streams would
+/// Streams that wait for their credential's rate. The first one may use all available bytes, so they take turns: first
+/// the addresses of their clients, then the streams of one address. Otherwise one address with many streams would
 /// starve all others.
 #[derive(Default)]
 pub(super) struct Slowed {

@@ -91,13 +91,13 @@ impl Stream {
     pub(super) fn replied(&mut self, head: &ReplyHead, end: bool) -> Next {
         let Some(fields) = header_map(&head.fields) else { return self.fail(Failure::Malformed) };
         let ResponseState::Head(pending) = std::mem::replace(&mut self.response, ResponseState::Over) else {
-            return Next::Waits;
+            return Next::Pending;
         };
         match pending.responder.begin("1.1", head.status, &fields, end) {
             Begun::Body(mut inlet) => {
                 inlet.on_room(self.waker.clone());
                 self.response = ResponseState::Body { held: Vec::new(), at: 0, end: false, inlet };
-                Next::Waits
+                Next::Pending
             }
             // A body of a response to HEAD, or of 204 and 304, is not forwarded; the session drops it.
             Begun::NoBody => self.whole(),
@@ -139,9 +139,9 @@ impl Stream {
             return Next::Over;
         }
         match self.drive_request(session, turn) {
-            Next::Waits => self.drive_response(session, turn),
+            Next::Pending => self.drive_response(session, turn),
             Next::Slowed => match self.drive_response(session, turn) {
-                Next::Waits => Next::Slowed,
+                Next::Pending => Next::Slowed,
                 response => response,
             },
             request => request,
@@ -152,7 +152,7 @@ impl Stream {
         if self.request.is_none() && matches!(self.response, ResponseState::Over) {
             Next::Complete
         } else {
-            Next::Waits
+            Next::Pending
         }
     }
 
@@ -173,7 +173,7 @@ impl Stream {
                     return Next::Over;
                 }
                 if !body.outlet.is_finished() || !session.data(self.id, &[], true).1 {
-                    return Next::Waits;
+                    return Next::Pending;
                 }
                 self.request = None;
             } else {
@@ -187,7 +187,7 @@ impl Stream {
                 // A spdy-proxy ends with the last frame of the body, not with an empty one behind it.
                 let (n, ended) = session.data(self.id, bytes, body.length == Some(all));
                 if n == 0 {
-                    return Next::Waits;
+                    return Next::Pending;
                 }
                 body.outlet.consume(n);
                 body.sent += n as u64;
@@ -200,7 +200,7 @@ impl Stream {
                 pending.responder.restart_timeout(turn.now);
             }
         }
-        Next::Waits
+        Next::Pending
     }
 
     /// Forwards the response's body.
@@ -216,12 +216,12 @@ impl Stream {
                 turn.response_bytes += n;
                 session.release(self.id, n);
                 if *at < held.len() {
-                    return if inlet.is_closed() { Next::Over } else { Next::Waits };
+                    return if inlet.is_closed() { Next::Over } else { Next::Pending };
                 }
                 (*held, *at) = (Vec::new(), 0);
             }
             if !*end {
-                return if inlet.is_closed() { Next::Over } else { Next::Waits };
+                return if inlet.is_closed() { Next::Over } else { Next::Pending };
             }
             if let ResponseState::Body { inlet, .. } = std::mem::replace(&mut self.response, ResponseState::Over) {
                 inlet.finish(None);

@@ -1,7 +1,7 @@
 //! One request and its response, on a stream of HTTP/2.
 //!
 //! ```text
-//!   PipeOut ── bytes ──▶ capacity? ── DATA ──▶ origin ── DATA ──▶ room? ── bytes ──▶ PipeIn
+//!   PipeOut ── bytes ──▶ capacity? ── DATA ──▶ origin ── DATA ──▶ space? ── bytes ──▶ PipeIn
 //!              backpressure in both directions: the client is read as fast as the origin server takes the body, and
 //!              WINDOW_UPDATE is sent as bytes leave for the pipe.
 //! ```
@@ -103,7 +103,7 @@ impl Stream {
             return request;
         }
         match self.drive_response(cx, turn) {
-            Next::Waits => request,
+            Next::Pending => request,
             response => response,
         }
     }
@@ -189,7 +189,7 @@ impl Stream {
                 if body.send.poll_reset(cx).is_ready() {
                     self.request = None;
                 }
-                return Next::Waits;
+                return Next::Pending;
             }
             if turn.left == 0 {
                 return Next::Slowed;
@@ -203,7 +203,7 @@ impl Stream {
                     Poll::Ready(_) => self.request = None,
                     Poll::Pending => {}
                 }
-                return Next::Waits;
+                return Next::Pending;
             }
             body.sent += n as u64;
             if body.sent > body.max {
@@ -221,7 +221,7 @@ impl Stream {
                 pending.responder.restart_timeout(turn.now);
             }
         }
-        Next::Waits
+        Next::Pending
     }
 
     /// Forwards the response's body.
@@ -245,7 +245,7 @@ impl Stream {
                     // A client that has disconnected does not wait for the rate.
                     _ if inlet.is_closed() => Next::Over,
                     0 => Next::Slowed,
-                    _ => Next::Waits,
+                    _ => Next::Pending,
                 };
             }
             match recv.poll_data(cx) {
@@ -254,7 +254,7 @@ impl Stream {
                     log::debug!(target: "uncork::relay", "response truncated: {}", h2_error(&error));
                     return Next::Truncated;
                 }
-                Poll::Pending => return if inlet.is_closed() { Next::Over } else { Next::Waits },
+                Poll::Pending => return if inlet.is_closed() { Next::Over } else { Next::Pending },
                 Poll::Ready(None) => match recv.poll_trailers(cx) {
                     Poll::Ready(Ok(trailers)) => {
                         if let ResponseState::Body { inlet, .. } =
@@ -264,19 +264,19 @@ impl Stream {
                         }
                     }
                     Poll::Ready(Err(_)) => return Next::Truncated,
-                    Poll::Pending => return Next::Waits,
+                    Poll::Pending => return Next::Pending,
                 },
             }
         }
         match (&self.response, &self.request) {
             (ResponseState::Over, None) => Next::Over,
-            _ => Next::Waits,
+            _ => Next::Pending,
         }
     }
 }
 
-/// Returns `true` if the origin server has not begun with the request, so that another one may get it (RFC 9113 §8.7):
-/// it has refused the request, or has sent GOAWAY with a lower number.
+/// Returns `true` if the origin server has not begun with the request, so that another one may get it (RFC 9113 §8.7).
+/// It has refused the request then, or has sent GOAWAY with a lower number.
 fn is_unseen(error: &h2::Error) -> bool {
     error.is_remote() && (error.is_go_away() || (error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM)))
 }

@@ -3,7 +3,7 @@
 /// A rule that the peer broke, after which its bytes cannot be understood: the session is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
-    /// The rule, in words.
+    /// The rule, as a text for logs.
     pub(crate) rule: &'static str,
 }
 

@@ -259,7 +259,7 @@ fn pair(acts: &[u8], seed: u8) {
 struct End {
     session: Session,
     sent: BTreeMap<u32, Vec<u8>>,
-    /// Whether the last part was sent.
+    /// `true` if the last part was sent.
     ended: BTreeMap<u32, bool>,
     received: BTreeMap<u32, Vec<u8>>,
     held: Vec<(u32, usize)>,
@@ -314,7 +314,7 @@ impl End {
                     self.received.entry(stream).or_default().extend_from_slice(&bytes);
                     self.held.push((stream, bytes.len()));
                 }
-                Event::Room { .. } | Event::Pong | Event::GoAway => {}
+                Event::Writable { .. } | Event::Pong | Event::GoAway => {}
                 // The other end still holds data of a stream that is over here, and is at its limit of streams.
                 Event::Reset { stream, code: Code::REFUSED_STREAM } => {
                     self.sent.remove(&stream);

@@ -5,10 +5,10 @@
 //!   :status 206 Partial Content   :version HTTP/1.1   content-length 1536
 //! ```
 //!
-//! An accepted head can be written in HTTP/1.1 and means the same there. Names are tokens, values contain no line end,
-//! a method is a token, a path has neither spaces nor control characters, and there is at most one length. Fields of
+//! An accepted head can be written in HTTP/1.1 and means the same there. Names and the method are tokens, and values
+//! contain no line end. A path has neither spaces nor control characters, and there is at most one length. Fields of
 //! one connection ([`HOP_BY_HOP`], and what `connection` lists) are dropped in both directions. A block that breaks a
-//! rule costs its stream.
+//! rule ends its stream.
 
 use uncork::h1::{Headers, is_token};
 

@@ -12,12 +12,12 @@
 //! All public clients of a tunnel share its stream of header blocks. An attacker may be able to send requests of its
 //! own, or to make a browser send them, and to see the length of the frames. With compression, a correct guess at
 //! another client's cookie then makes the block shorter (CRIME). Leaving out the fields that are known to be secret is
-//! not enough: any field may be secret, and compressed data can refer back to earlier uncompressed data. So each block
+//! not enough. Any field may be secret, and compressed data can refer back to earlier uncompressed data. So each block
 //! uses deflate's *stored* form, which every inflater understands, in a stream that begins like that of spdy-proxy. A
 //! flush, an empty stored block, ends each: spdy-proxy's inflater then returns what it has. A request becomes some
 //! hundred bytes longer, and 300 KiB of compressor state for each connection are saved.
 //!
-//! A peer may compress in any way. A block that inflates to more than 64 KiB costs its stream, not the connection: the
+//! A peer may compress in any way. A block that inflates to more than 64 KiB ends its stream, not the connection. The
 //! rest is inflated, as the next block builds on it, and dropped. The limit for that is above the 1 MiB that a
 //! spdy-proxy allows for a head, and low enough to be harmless.
 
@@ -73,8 +73,8 @@ impl Inflater {
             if self.inflated > MAX_INFLATED {
                 return Err(Fault::protocol("a header block is too large"));
             }
-            let room = KEPT.saturating_sub(self.block.len());
-            self.block.extend_from_slice(&out[..made.min(room)]);
+            let left = KEPT.saturating_sub(self.block.len());
+            self.block.extend_from_slice(&out[..made.min(left)]);
             if made < out.len() && bytes.is_empty() {
                 return Ok(());
             }

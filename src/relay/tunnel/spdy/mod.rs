@@ -20,21 +20,21 @@
 //! | `session`, `session/receive` | the connection: operations, events and limits; the peer's frames |
 //! | `pump` | a session on an upgraded connection |
 //!
-//! # What is bounded
+//! # Limits
 //!
-//! Everything has a limit: a frame's length, when its head is read; a block's size, before and after it is inflated;
-//! the number of streams and of fields; events that are not polled yet; and output that is not taken yet. A peer that
-//! does not read our output is not read either. A stream holds at most [`WINDOW`](stream::WINDOW) received bytes, and
-//! gets more window when its reader [releases](Session::release) some. A client that opens streams only to reset them
-//! is disconnected.
+//! Everything has a limit. A frame's length is checked when its head is read, a block's size before and after it is
+//! inflated. The numbers of streams and fields are limited, and so are events that are not polled and output that is
+//! not taken. A peer that does not read our output is not read either. A stream holds at most
+//! [`WINDOW`](stream::WINDOW) received bytes, and gets more window when its reader [releases](Session::release) some. A
+//! client may reset any number of streams: they use no memory afterwards.
 //!
-//! # What spdy-proxy needs
+//! # Requirements of spdy-proxy
 //!
 //! It has no session window, and crashes on HEADERS. Its proxy drops a response of which more than five data frames are
 //! in flight, so a server's stream waits for WINDOW_UPDATE then. Our origin server ends its streams with an empty
 //! frame, like spdy-proxy's. SPDY 3.1 itself needs no more than that, so one behaviour serves all peers.
 //!
-//! # What is not forwarded
+//! # Limits of SPDY
 //!
 //! SPDY has no form for trailers, interim responses, other protocols and CONNECT. A body is forwarded as it comes; a
 //! spdy-proxy loses one that pauses for 3 s.

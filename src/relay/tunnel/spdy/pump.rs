@@ -103,7 +103,7 @@ impl<U: User> Codec for Spdy<'_, U> {
             return Step::Over;
         }
         let step = self.user.step(woken);
-        *self.over = step != Step::Waits;
+        *self.over = step != Step::Pending;
         step
     }
 
@@ -125,7 +125,7 @@ impl<U: User> Codec for Spdy<'_, U> {
         !self.greeting.is_empty() || !self.user.session().output().is_empty()
     }
 
-    /// What is left of the input waits for output to be sent.
+    /// More input is taken when the rest is consumed, which may need output to be sent.
     fn wants_input(&self, rx: &Rx<'_>) -> bool {
         rx.bytes().is_empty()
     }

@@ -4,7 +4,7 @@
 //!            client, P                                   server, C
 //!   open ──SYN_STREAM──▶ ‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥▶ Opened
 //!   data ──DATA, FIN───▶ ‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥▶ Data { end }
-//!   Room ◀‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥◀─WINDOW_UPDATE── release
+//!   Writable ◀‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥◀─WINDOW_UPDATE── release
 //!   Replied ◀‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥◀─SYN_REPLY── reply
 //!   Data { end } ◀‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥◀─DATA, FIN── data
 //!   reset ─RST_STREAM──▶ ‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥▶ Reset
@@ -50,7 +50,7 @@ pub(crate) enum Event {
     /// A part of a body; `end`: the last part. Its bytes must be [released](Session::release) sooner or later.
     Data { stream: u32, bytes: Vec<u8>, end: bool },
     /// A stream that had to wait can send more.
-    Room { stream: u32 },
+    Writable { stream: u32 },
     /// The stream is over: the peer has reset it, or broke a rule on it.
     Reset { stream: u32, code: Code },
     /// The peer takes no new streams.
@@ -65,7 +65,7 @@ impl Event {
             Self::Opened { stream, .. }
             | Self::Replied { stream, .. }
             | Self::Data { stream, .. }
-            | Self::Room { stream }
+            | Self::Writable { stream }
             | Self::Reset { stream, .. } => Some(*stream),
             Self::GoAway | Self::Pong => None,
         }
@@ -99,7 +99,7 @@ pub(crate) struct Session {
     data: (u32, bool),
     events: VecDeque<Event>,
     output: Vec<u8>,
-    /// How many bytes of it were taken.
+    /// Number of bytes of `output` that were taken.
     taken: usize,
     /// Streams that wait until output is taken.
     output_waiters: Vec<u32>,
@@ -178,7 +178,7 @@ impl Session {
     }
 
     /// Sends a part of a body, as much as possible now. Returns how many bytes, and whether its `end` is sent too. If
-    /// that is not all, an [`Event::Room`] follows. If the stream does not exist any more, everything counts as sent.
+    /// that is not all, an [`Event::Writable`] follows. If the stream does not exist any more, everything counts as sent.
     pub(crate) fn data(&mut self, stream: u32, bytes: &[u8], end: bool) -> (usize, bool) {
         let mut rest = bytes;
         let server = self.role == Role::Server;
@@ -288,7 +288,7 @@ impl Session {
                 let Some(state) = self.streams.get_mut(&stream) else { continue };
                 state.waits_for_output = false;
                 if std::mem::take(&mut state.wants_to_send) {
-                    self.events.push_back(Event::Room { stream });
+                    self.events.push_back(Event::Writable { stream });
                 }
             }
         }

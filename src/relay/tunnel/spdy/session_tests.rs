@@ -152,11 +152,11 @@ fn an_origin_server_has_at_most_five_frames_in_flight() {
     }
     assert_eq!(peer.sent().len(), 6);
     assert_eq!(peer.feed(&window(0, 1)), [], "for another stream");
-    assert_eq!(peer.feed(&window(1, 1)), [Event::Room { stream: 1 }]);
+    assert_eq!(peer.feed(&window(1, 1)), [Event::Writable { stream: 1 }]);
     assert_eq!(peer.session.data(1, &[0; 7], true), (7, false), "the last one waits");
     assert_eq!(peer.sent(), ["data 1 7"]);
     assert_eq!(peer.feed(&window(1, 1)), [], "half of the second frame");
-    assert_eq!(peer.feed(&window(1, 1)), [Event::Room { stream: 1 }]);
+    assert_eq!(peer.feed(&window(1, 1)), [Event::Writable { stream: 1 }]);
     assert_eq!(peer.session.data(1, &[], true), (0, true));
     assert_eq!(peer.sent(), ["data 1 0 fin"]);
     assert_eq!(peer.session.streams(), 0);
@@ -168,9 +168,9 @@ fn a_proxy_sends_as_much_as_the_window_allows() {
     assert_eq!(peer.session.open(&request("POST"), false), Ok(1));
     assert_eq!(peer.session.data(1, &[0; 70_000], true), (WINDOW as usize, false));
     assert_eq!(peer.sent()[1..], ["data 1 32768", "data 1 32768"]);
-    assert_eq!(peer.feed(&window(1, 3)), [Event::Room { stream: 1 }]);
+    assert_eq!(peer.feed(&window(1, 3)), [Event::Writable { stream: 1 }]);
     assert_eq!(peer.session.data(1, &[0; 4464], true), (3, false));
-    assert_eq!(peer.feed(&window(1, 10_000)), [Event::Room { stream: 1 }]);
+    assert_eq!(peer.feed(&window(1, 10_000)), [Event::Writable { stream: 1 }]);
     assert_eq!(peer.session.data(1, &[0; 4461], true), (4461, true));
     assert_eq!(peer.sent(), ["data 1 3", "data 1 4461 fin"]);
     assert_eq!(peer.feed(&window(1, 0x7fff_0000)), [], "no data waits");
@@ -394,7 +394,7 @@ fn streams_wait_for_output_to_be_taken() {
     peer.session.consume(MAX_OUTPUT / 4);
     assert_eq!(peer.events(), []);
     peer.session.consume(MAX_OUTPUT / 2);
-    assert_eq!(peer.events(), [5, 7, 9, 11].map(|stream| Event::Room { stream }));
+    assert_eq!(peer.events(), [5, 7, 9, 11].map(|stream| Event::Writable { stream }));
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! One stream: how much each side may still send, and which ends are open.
 //!
 //! ```text
-//!   received:  room ◀──release── held by its reader ◀── data        65,536 in all
-//!   sent:      window ◀── WINDOW_UPDATE;   in flight: up to 5 frames, if it is a server's
+//!   received:  receive window ◀──release── held by its reader ◀── data        65,536 in all
+//!   sent:      send window ◀── WINDOW_UPDATE;   in flight: up to 5 frames, if it is a server's
 //! ```
 
 use std::collections::VecDeque;
@@ -21,9 +21,9 @@ const MAX_FRAME: usize = 32 * 1024;
 #[derive(Debug)]
 pub(super) struct Stream {
     /// Bytes that this side may send.
-    window: u32,
+    send_window: u32,
     /// Bytes that the peer may send.
-    room: u32,
+    receive_window: u32,
     /// Bytes received, and not released.
     pub(super) held: u32,
     /// This side's end: more may be sent.
@@ -34,9 +34,9 @@ pub(super) struct Stream {
     pub(super) replied: bool,
     /// The request is a HEAD.
     head_only: bool,
-    /// What is received is dropped, and released at once.
+    /// Received data is dropped, and released at once.
     pub(super) discards: bool,
-    /// What is left of the declared length.
+    /// The part of the declared length that is left.
     left: Option<u64>,
     /// Sizes of data frames in flight; `None` if their number is not limited.
     in_flight: Option<VecDeque<u32>>,
@@ -52,8 +52,8 @@ impl Stream {
     /// Creates a stream that this side opens; `head_only`: the reply has no body.
     pub(super) fn opened(end: bool, head_only: bool) -> Self {
         Self {
-            window: WINDOW,
-            room: WINDOW,
+            send_window: WINDOW,
+            receive_window: WINDOW,
             held: 0,
             sends: !end,
             receives: true,
@@ -96,7 +96,7 @@ impl Stream {
         if !self.receives {
             return Err(Code::STREAM_ALREADY_CLOSED);
         }
-        if len > self.room {
+        if len > self.receive_window {
             return Err(Code::FLOW_CONTROL_ERROR);
         }
         if let Some(left) = &mut self.left {
@@ -106,7 +106,7 @@ impl Stream {
                 return Err(Code::PROTOCOL_ERROR);
             }
         }
-        self.room -= len;
+        self.receive_window -= len;
         Ok(())
     }
 
@@ -123,13 +123,14 @@ impl Stream {
     pub(super) fn release(&mut self, n: u32) -> u32 {
         let n = n.min(self.held);
         self.held -= n;
-        self.room += n;
+        self.receive_window += n;
         n
     }
 
     /// Handles WINDOW_UPDATE: the peer has forwarded bytes.
     pub(super) fn update(&mut self, delta: u32) -> Result<(), Code> {
-        self.window = self.window.checked_add(delta).filter(|n| *n <= MAX_WINDOW).ok_or(Code::FLOW_CONTROL_ERROR)?;
+        self.send_window =
+            self.send_window.checked_add(delta).filter(|n| *n <= MAX_WINDOW).ok_or(Code::FLOW_CONTROL_ERROR)?;
         let Some(flight) = &mut self.in_flight else { return Ok(()) };
         self.acknowledged = self.acknowledged.saturating_add(delta);
         while let Some(size) = flight.front().filter(|size| **size <= self.acknowledged) {
@@ -145,13 +146,13 @@ impl Stream {
     /// Returns the size of the next data frame, for this many bytes; `None`: it must wait.
     pub(super) fn frame(&self, offered: usize) -> Option<usize> {
         let is_full = self.in_flight.as_ref().is_some_and(|flight| flight.len() >= MAX_IN_FLIGHT);
-        let size = offered.min(MAX_FRAME).min(self.window as usize);
+        let size = offered.min(MAX_FRAME).min(self.send_window as usize);
         (!is_full && (size > 0 || offered == 0)).then_some(size)
     }
 
     /// Notes a data frame that was sent.
     pub(super) fn sent(&mut self, size: u32) {
-        self.window -= size;
+        self.send_window -= size;
         if let Some(flight) = &mut self.in_flight {
             flight.push_back(size);
         }

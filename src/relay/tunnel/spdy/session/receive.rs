@@ -98,7 +98,7 @@ impl Session {
             }
             Piece::Reset { stream, code } => {
                 self.check_number(stream)?;
-                // Their number does not matter: each costs its own stream. A proxy sends many if many of its clients
+                // Their number does not matter: each ends its own stream. A proxy sends many if many of its clients
                 // disconnect.
                 if self.streams.get(&stream).is_some_and(|state| !state.is_over()) {
                     self.end_stream(stream, code);
@@ -131,7 +131,7 @@ impl Session {
                     Err(code) => self.fail_stream(stream, code),
                     Ok(()) if state.wants_to_send && state.frame(1).is_some() => {
                         state.wants_to_send = false;
-                        self.events.push_back(Event::Room { stream });
+                        self.events.push_back(Event::Writable { stream });
                     }
                     Ok(()) => {}
                 }
