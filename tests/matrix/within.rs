@@ -7,6 +7,7 @@ use uncork::{EndReason, Limits, PeerAddr, Response, Timeout, pipe};
 
 use crate::{
     bridged::{FILE, ROOM, Within, peer},
+    http::check_pipelining,
     wire::{Finish, UPGRADE, Wire, request},
     world::{
         World,
@@ -53,17 +54,7 @@ fn pipelined_requests_get_responses_in_order(world: &World) {
     let server = Within::on(world);
     for (room, count) in [(100, 2), (ROOM, 20)] {
         let mut wire = server.connect_by(room);
-        let many: String = (0..500).map(|n| request(&format!("GET /{n}"), &[])).collect();
-        wire.send(&many);
-        for n in 0..500 {
-            assert_eq!(wire.answer().is(200).text(), format!("/{n}"));
-        }
-        for byte in &many.as_bytes()[..200] {
-            wire.send([*byte]);
-        }
-        for n in 0..200 / request("GET /0", &[]).len() {
-            assert_eq!(wire.answer().is(200).text(), format!("/{n}"));
-        }
+        check_pipelining(&mut wire);
         // Requests that are held back because the peer does not read are not lost when it has half-closed.
         let mut wire = server.connect_by(room);
         wire.send(request("GET /shared", &[]).repeat(count)).finish();
