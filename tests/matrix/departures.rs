@@ -131,7 +131,7 @@ const WAYS: [&str; 7] = ["close", "cut", "reset", "half-close", "close_notify", 
 fn leave(mut wire: Wire, way: &str) -> Option<Wire> {
     match way {
         "close" => wire.finish(),
-        "cut" => wire.cut(),
+        "cut" => wire.end_tcp(),
         "reset" => {
             wire.reset();
             return None;
@@ -142,7 +142,7 @@ fn leave(mut wire: Wire, way: &str) -> Option<Wire> {
         }
         // Only close_notify. A plain connection has no equivalent.
         "close_notify" => {
-            if !wire.say_goodbye() {
+            if !wire.send_close_notify() {
                 wire.finish();
             }
             return Some(wire);
@@ -186,7 +186,7 @@ fn one_on_a_unix_socket_is_noticed_too(world: &World) {
         return; // This client does not support TLS.
     }
     let served = serve(world);
-    served.host.connect().request("GET /here", &["Connection: close"]).answer().is(204);
+    served.host.connect().request("GET /here", &["Connection: close"]).response().is(204);
     let here = served.loops.next();
     for path in ["/producer", "/pipe?length"] {
         for half in [true, false] {
@@ -299,12 +299,12 @@ fn what_is_there_reaches_a_half_closed_client(world: &World) {
     let body = bytes(50_000);
     for _ in 0..10 {
         let mut wire = host.connect();
-        assert!(wire.request("GET /", &[]).finish().answer().body == bytes(200_000));
+        assert!(wire.request("GET /", &[]).finish().response().body == bytes(200_000));
         wire.ends(Finish::Clean);
-        assert!(host.connect().post("/echo", &[], &body).finish().answer().body == body);
+        assert!(host.connect().post("/echo", &[], &body).finish().response().body == body);
         let mut wire = host.connect();
         wire.request("POST /echo", &["Transfer-Encoding: chunked"]).chunk(&body).chunk(b"").finish();
-        assert!(wire.answer().body == body);
+        assert!(wire.response().body == body);
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use uncork::{Action, EndReason, Produced, Request, Response, Tx};
 
 use crate::{
-    wire::{Answer, Finish, Wire, request},
+    wire::{Finish, TestResponse, Wire, request},
     world::{World, report_channel, report_end},
 };
 
@@ -27,10 +27,10 @@ matrix! {
 fn keep_alive_reuses_the_connection(world: &World) {
     let host = world.serve(|req: &mut Request<'_>| Response::text(req.id().to_string()));
     let mut wire = host.connect();
-    let ids: Vec<String> = (0..3).map(|_| wire.request("GET /", &[]).answer().is(200).text().to_owned()).collect();
+    let ids: Vec<String> = (0..3).map(|_| wire.request("GET /", &[]).response().is(200).text().to_owned()).collect();
     let conn = ids[0].strip_suffix("/1").expect("the first request");
     assert_eq!(ids[1..], [format!("{conn}/2"), format!("{conn}/3")]);
-    let other = host.connect().request("GET /", &["Connection: close"]).answer();
+    let other = host.connect().request("GET /", &["Connection: close"]).response();
     assert!(!other.text().starts_with(conn) && other.get("connection") == Some("close"));
 }
 
@@ -45,13 +45,13 @@ pub(super) fn check_pipelining(wire: &mut Wire) {
     let many: String = (0..500).map(|n| request(&format!("GET /{n}"), &[])).collect();
     wire.send(&many);
     for n in 0..500 {
-        assert_eq!(wire.answer().is(200).text(), format!("/{n}"));
+        assert_eq!(wire.response().is(200).text(), format!("/{n}"));
     }
     for byte in &many.as_bytes()[..200] {
         wire.send([*byte]);
     }
     for n in 0..200 / request("GET /0", &[]).len() {
-        assert_eq!(wire.answer().is(200).text(), format!("/{n}"));
+        assert_eq!(wire.response().is(200).text(), format!("/{n}"));
     }
 }
 
@@ -63,7 +63,7 @@ fn pipelined_requests_outlive_a_half_close(world: &World) {
     let mut wire = host.connect_narrow();
     wire.send(request("GET /", &[]).repeat(COUNT)).finish();
     for n in 0..COUNT {
-        assert_eq!(wire.answer().body.len(), 60_000, "response {n}");
+        assert_eq!(wire.response().body.len(), 60_000, "response {n}");
     }
     wire.ends(Finish::Clean);
 }
@@ -78,16 +78,16 @@ fn head_has_the_fields_of_get(world: &World) {
     assert_eq!(head.is(200).get("content-length"), Some("4"));
     let head = wire.request("HEAD /stream", &[]).head();
     assert_eq!(head.is(200).get("transfer-encoding"), Some("chunked"));
-    assert_eq!(wire.request("GET /", &[]).answer().text(), "four");
+    assert_eq!(wire.request("GET /", &[]).response().text(), "four");
 }
 
 fn http_1_0_closes_unless_keep_alive_is_requested(world: &World) {
     let host = world.serve(|_: &mut Request<'_>| Response::text("old"));
     let mut wire = host.connect();
-    let answer = wire.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").answer();
-    assert_eq!((answer.text(), answer.get("connection")), ("old", Some("keep-alive")));
-    let answer = wire.send("GET / HTTP/1.0\r\n\r\n").answer();
-    assert_eq!((answer.text(), answer.get("connection")), ("old", Some("close")));
+    let response = wire.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").response();
+    assert_eq!((response.text(), response.get("connection")), ("old", Some("keep-alive")));
+    let response = wire.send("GET / HTTP/1.0\r\n\r\n").response();
+    assert_eq!((response.text(), response.get("connection")), ("old", Some("close")));
     wire.ends(Finish::Clean);
 }
 
@@ -99,13 +99,13 @@ fn a_panic_is_a_500_on_its_own_connection_only(world: &World) {
         Response::text("fine")
     });
     let (mut bad, mut good) = (host.connect(), host.connect());
-    good.request("GET /", &[]).answer().is(200);
-    let answer = bad.request("GET /bad", &[]).answer();
-    assert_eq!(answer.is(500).get("connection"), Some("close"));
-    names_the_cause_in_debug_builds(&answer, "panicked");
+    good.request("GET /", &[]).response().is(200);
+    let response = bad.request("GET /bad", &[]).response();
+    assert_eq!(response.is(500).get("connection"), Some("close"));
+    names_the_cause_in_debug_builds(&response, "panicked");
     bad.ends(Finish::Clean);
-    good.request("GET /", &[]).answer().is(200);
-    host.connect().request("GET /", &[]).answer().is(200);
+    good.request("GET /", &[]).response().is(200);
+    host.connect().request("GET /", &[]).response().is(200);
     drop(host);
     assert_eq!(ended.rest().len(), 4);
 }
@@ -125,10 +125,10 @@ fn after_a_bad_request_nothing_is_parsed(world: &World) {
     for bad in bad {
         let mut wire = host.connect();
         wire.send(format!("{}{bad}{smuggled}", request("GET /first", &[])));
-        wire.answer().is(200);
-        assert_eq!(wire.answer().is(400).get("connection"), Some("close"));
+        wire.response().is(200);
+        assert_eq!(wire.response().is(400).get("connection"), Some("close"));
         let _ = wire.try_send(&smuggled);
-        wire.cut().ends(Finish::Clean);
+        wire.end_tcp().ends(Finish::Clean);
         assert_eq!((received.next().as_str(), received.rest().len()), ("/first", 0));
     }
 }
@@ -137,12 +137,12 @@ fn a_half_closed_client_gets_its_response(world: &World) {
     let host = world.serve(|_: &mut Request<'_>| Response::text("yes"));
     let mut wire = host.connect();
     wire.send(request("GET /", &[])).finish();
-    assert_eq!(wire.answer().text(), "yes");
+    assert_eq!(wire.response().text(), "yes");
     wire.ends(Finish::Clean);
     let mut wire = host.connect();
     wire.send(request("GET /", &[]).repeat(3)).finish();
     for _ in 0..3 {
-        assert_eq!(wire.answer().text(), "yes");
+        assert_eq!(wire.response().text(), "yes");
     }
     wire.ends(Finish::Clean);
     host.connect().finish().ends(Finish::Clean);
@@ -153,13 +153,13 @@ fn the_end_of_a_request_is_reported_once(world: &World) {
     let host = world.serve(move |req: &mut Request<'_>| {
         report_end(req, &report);
         match req.path() {
-            "/answered" => Response::text("12345").into(),
+            "/responded" => Response::text("12345").into(),
             "/aborted" => Action::Abort,
             _ => Response::stream(|_: &mut Tx<'_>| Produced::Pending).into(),
         }
     });
     let mut wire = host.connect();
-    wire.request("GET /answered", &[]).answer().is(200);
+    wire.request("GET /responded", &[]).response().is(200);
     let end = ended.next();
     assert_eq!((end.reason, end.written, end.received), (EndReason::Complete, 5, 0));
     wire.request("GET /aborted", &[]).ends(Finish::Reset);
@@ -188,22 +188,22 @@ fn an_invalid_response_becomes_a_500(world: &World) {
         ("GET /length", "header field \"Content-Length\" is written by the engine"),
         ("GET /status", "100 is not the status"),
     ] {
-        let answer = wire.request(path, &[]).answer();
-        assert!(answer.is(500).get("set-cookie").is_none());
-        names_the_cause_in_debug_builds(&answer, reason);
+        let response = wire.request(path, &[]).response();
+        assert!(response.is(500).get("set-cookie").is_none());
+        names_the_cause_in_debug_builds(&response, reason);
     }
     // HEAD receives that head, and the connection can be used again.
     let head = wire.request("HEAD /split", &[]).head();
     assert!(head.is(500).get("set-cookie").is_none());
-    wire.request("GET /split", &[]).answer().is(500);
+    wire.request("GET /split", &[]).response().is(500);
 }
 
 /// A response that cannot be what the application intended. In release builds clients see no error.
-pub(super) fn names_the_cause_in_debug_builds(answer: &Answer, reason: &str) {
-    let text = std::str::from_utf8(&answer.body).expect("text");
+pub(super) fn names_the_cause_in_debug_builds(response: &TestResponse, reason: &str) {
+    let text = std::str::from_utf8(&response.body).expect("text");
     if cfg!(debug_assertions) {
         assert!(text.contains(reason), "{text:?}");
-        assert_eq!(answer.get("content-type"), Some("text/plain; charset=utf-8"));
+        assert_eq!(response.get("content-type"), Some("text/plain; charset=utf-8"));
     } else {
         assert_eq!(text, "");
     }
@@ -218,14 +218,14 @@ fn a_singleton_field_replaces(world: &World) {
             .append("ETag", "\"1\"")
             .append("ETag", "\"2\"")
     });
-    let answer = host.connect().request("GET /", &[]).answer();
-    let all = |name: &str| answer.fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).count();
-    assert_eq!(answer.is(200).get("content-type"), Some("text/html"));
+    let response = host.connect().request("GET /", &[]).response();
+    let all = |name: &str| response.fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).count();
+    assert_eq!(response.is(200).get("content-type"), Some("text/html"));
     assert_eq!((all("content-type"), all("set-cookie"), all("etag")), (1, 2, 2));
 }
 
 fn plain_http_on_a_tls_port_gets_a_400(world: &World) {
     let host = world.serve(|_: &mut Request<'_>| Response::text("fine"));
-    let answer = host.connect_plain().request("GET /", &[]).answer();
-    answer.is(if world.tls { 400 } else { 200 });
+    let response = host.connect_plain().request("GET /", &[]).response();
+    response.is(if world.tls { 400 } else { 200 });
 }

@@ -41,16 +41,16 @@ fn a_streamed_body_is_chunked_or_measured_or_ended_by_the_close(world: &World) {
         if req.path() == "/length" { stream.length(13) } else { stream }
     });
     let mut wire = host.connect();
-    let (answer, tail) = (wire.request("GET /", &[]).head(), b"\r\n0\r\nX-Sum: 13\r\n\r\n");
-    assert_eq!(answer.get("transfer-encoding"), Some("chunked"));
+    let (response, tail) = (wire.request("GET /", &[]).head(), b"\r\n0\r\nX-Sum: 13\r\n\r\n");
+    assert_eq!(response.get("transfer-encoding"), Some("chunked"));
     let mut body = Vec::new();
     while !body.ends_with(tail) {
         body.extend(wire.exactly(1));
     }
-    let answer = wire.request("GET /length", &[]).answer();
-    assert_eq!((answer.text(), answer.get("content-length")), ("one two three", Some("13")));
-    let answer = wire.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").head();
-    assert_eq!((answer.get("connection"), answer.get("content-length")), (Some("close"), None));
+    let response = wire.request("GET /length", &[]).response();
+    assert_eq!((response.text(), response.get("content-length")), ("one two three", Some("13")));
+    let response = wire.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").head();
+    assert_eq!((response.get("connection"), response.get("content-length")), (Some("close"), None));
     assert_eq!(wire.until_end(), (b"one two three".to_vec(), Finish::Clean));
 }
 
@@ -98,8 +98,8 @@ fn a_body_comes_from_a_file(world: &World) {
         Response::file(file.try_clone().expect("a clone"), range)
     });
     let mut wire = host.connect();
-    assert!(wire.request("GET /all", &[]).answer().body == content);
-    assert!(wire.request("GET /part", &[]).answer().body == content[7..100_007]);
+    assert!(wire.request("GET /all", &[]).response().body == content);
+    assert!(wire.request("GET /part", &[]).response().body == content[7..100_007]);
     wire.request("GET /beyond", &[]).head().is(200);
     let (rest, finish) = wire.until_end();
     assert!(rest.len() <= 10 && finish == Finish::Reset, "a file that is too short truncates the response: {finish:?}");
@@ -114,7 +114,7 @@ fn a_shared_body_is_one_allocation(world: &World) {
         wire.request("GET /", &[]);
     }
     for wire in &mut wires {
-        assert!(wire.answer().body == *expected);
+        assert!(wire.response().body == *expected);
     }
     drop((wires, expected));
     host.stopper.stop_now();
@@ -138,7 +138,7 @@ fn a_shared_block_fits_into_a_streamed_body(world: &World) {
     });
     let mut wire = host.connect();
     for path in ["GET /", "GET /length"] {
-        assert!(wire.request(path, &[]).answer().body == [&block[..], &block[..]].concat(), "{path}");
+        assert!(wire.request(path, &[]).response().body == [&block[..], &block[..]].concat(), "{path}");
     }
 }
 
@@ -153,8 +153,8 @@ fn a_panic_of_a_producer_truncates_the_response(world: &World) {
             Produced::More
         })
     });
-    let answer = host.connect().request("GET /", &[]).try_answer();
-    assert!(answer.is_err(), "a truncated response is an error");
+    let response = host.connect().request("GET /", &[]).try_response();
+    assert!(response.is_err(), "a truncated response is an error");
     assert_eq!(ended.next().reason, EndReason::Panicked);
     drop(host);
     assert_eq!(ended.rest().len(), 0);

@@ -327,7 +327,7 @@ fn a_body_comes_before_the_upgrade(world: &World) {
     wire.expect("bodybehind");
     // The handler does not receive this body. It is discarded if it was received; the server does not wait for it.
     let mut wire = host.connect();
-    wire.request("POST /", &fields).answer().is(413);
+    wire.request("POST /", &fields).response().is(413);
     wire.finish().ends(Finish::Clean);
 }
 
@@ -392,8 +392,8 @@ fn a_request_that_cannot_switch_gets_a_426(world: &World) {
         ("GET / HTTP/1.1\r\nHost: x\r\nUpgrade: test\r\n\r\n".to_owned(), 426),
         (format!("GET /own HTTP/1.1\r\nHost: x\r\n{offer}\r\n"), 426),
     ] {
-        let answer = host.connect().send(&head).answer();
-        assert_eq!(answer.is(status).get("upgrade").is_some(), status == 426, "{head:?}");
+        let response = host.connect().send(&head).response();
+        assert_eq!(response.is(status).get("upgrade").is_some(), status == 426, "{head:?}");
         dropped.next();
     }
 }

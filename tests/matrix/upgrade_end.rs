@@ -145,7 +145,7 @@ fn a_truncated_stream_differs_from_a_clean_end(world: &World) {
         let mut wire = host.connect();
         wire.upgrade();
         if cut {
-            wire.cut();
+            wire.end_tcp();
         } else {
             wire.finish();
         }

@@ -218,7 +218,11 @@ fn the_grace_period_ends_open_connections(world: &World) {
     wire.send("x");
     assert_eq!(watched.why.next(), "read");
     assert_eq!(watched.ended.next().reason, EndReason::Stopped);
-    assert_ne!(wire.until_end().1, if world.tls { Finish::Clean } else { Finish::Cut }, "no clean end was made up");
+    assert_ne!(
+        wire.until_end().1,
+        if world.tls { Finish::Clean } else { Finish::Truncated },
+        "no clean end was made up"
+    );
     watched.host.ends();
     waker.wake();
     assert_eq!((watched.why.rest().len(), watched.ended.rest().len()), (0, 0));
@@ -308,7 +312,7 @@ fn it_counts_toward_the_limit(world: &World) {
     wire.upgrade();
     let late = host.try_connect().and_then(|mut wire| {
         wire.try_send(UPGRADE)?;
-        wire.try_answer()
+        wire.try_response()
     });
     assert!(late.is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock));
     wire.send("still there").expect("still there");
