@@ -347,7 +347,7 @@ fn a_final_block_ends_a_message_with_and_without_another_one_behind_it() {
     for payload in [
         with(hello, b""),
         with(stored, b""),
-        // As in the RFC: an empty block behind it, without its last four bytes.
+        // As in the RFC: an empty block after it, without its last four bytes.
         with(hello, b"\x00"),
         with(stored, b"\x00"),
         // Empty blocks around it: a final one, and a complete one.
@@ -372,7 +372,7 @@ fn a_final_block_ends_a_message_with_and_without_another_one_behind_it() {
     // Two in one message are one message; an empty payload is an empty message.
     let wire = [frame(FIN | RSV1 | TEXT, &with(hello, hello)), frame(FIN | RSV1 | TEXT, b"")].concat();
     assert_eq!(events(&[wire, frame(FIN | RSV1 | TEXT, hello)].concat(), true), ["HelloHello", "", "Hello"].map(text));
-    // What follows a final block cannot refer to the data before it, here to "Hello".
+    // A message after a final block cannot refer to the data before it, here to "Hello".
     let wire = [frame(FIN | RSV1 | TEXT, hello), frame(FIN | RSV1 | TEXT, b"\xf2\x00\x11\x00\x00")];
     assert_eq!(events(&wire.concat(), true), [text("Hello"), fault(1007, "compressed data that is corrupt")]);
 }
@@ -392,7 +392,7 @@ fn a_message_that_ends_within_a_block_is_rejected_itself() {
             for cut in 1..=whole.len() {
                 let wire = [frame(FIN | RSV1 | BINARY, &whole[..cut]), hello.clone()].concat();
                 match &events(&wire, true)[..] {
-                    // Where the tail is the end of a stored block, for instance.
+                    // For example, the tail may be the end of a stored block.
                     [Owned::Binary(_), next] => assert_eq!(next, &text("Hello"), "{level} {cut}"),
                     found => assert_eq!(found, [fault(1007, "compressed data that is corrupt")], "{level} {cut}"),
                 }
