@@ -6,20 +6,20 @@ pub(super) fn echo_gives_back_what_it_gets(setup: Setup) {
     let echo = Example::start("echo", setup, &[]);
     let mut client = echo.client();
     for method in ["POST", "PUT", "PATCH", "DELETE", "GET", "OPTIONS", "PURGE", "TRACE"] {
-        let answer =
+        let response =
             client.request(&format!("{method} /any/path?x=%00"), &["Content-Length: 5"]).send("hello").response();
-        assert_eq!((answer.assert(200).text(), answer.get("content-length")), ("hello", Some("5")), "{method}");
-        let answer = client.request(&format!("{method} /"), &["Cookie: secret"]).response();
-        assert_eq!((answer.assert(200).text(), answer.get("content-length")), ("", Some("0")), "{method}");
+        assert_eq!((response.assert(200).text(), response.get("content-length")), ("hello", Some("5")), "{method}");
+        let response = client.request(&format!("{method} /"), &["Cookie: secret"]).response();
+        assert_eq!((response.assert(200).text(), response.get("content-length")), ("", Some("0")), "{method}");
     }
-    let answer = client.request("OPTIONS *", &[]).response();
-    assert_eq!(answer.assert(200).text(), "");
+    let response = client.request("OPTIONS *", &[]).response();
+    assert_eq!(response.assert(200).text(), "");
 
-    let answer = client.post("/", &["Content-Type: text/x-mine"], b"kind").response();
-    assert_eq!((answer.get("content-type"), answer.text()), (Some("text/x-mine"), "kind"));
-    assert_eq!(answer.get("x-content-type-options"), Some("nosniff"));
-    let answer = client.post("/", &[], b"kind").response();
-    assert_eq!(answer.get("content-type"), Some("application/octet-stream"));
+    let response = client.post("/", &["Content-Type: text/x-mine"], b"kind").response();
+    assert_eq!((response.get("content-type"), response.text()), (Some("text/x-mine"), "kind"));
+    assert_eq!(response.get("x-content-type-options"), Some("nosniff"));
+    let response = client.post("/", &[], b"kind").response();
+    assert_eq!(response.get("content-type"), Some("application/octet-stream"));
 
     // HEAD returns the head of a GET.
     let head = client.request("HEAD /", &["Content-Length: 5"]).send("hello").head();
@@ -167,10 +167,10 @@ pub(super) fn websocket_echo_gives_back_every_message(setup: Setup) {
 pub(super) fn upgrade_echo_gives_back_every_byte(setup: Setup) {
     let echo = Example::start("upgrade_echo", setup, &["--shutdown-timeout", "1000"]);
     for fields in [&[][..], &["Connection: Upgrade", "Upgrade: other"], &["Upgrade: echo"]] {
-        let answer = echo.ask("GET /", fields);
-        assert_eq!(answer.assert(426).get("upgrade"), Some("echo"));
-        assert_eq!(answer.get("connection"), Some("upgrade"));
-        assert!(answer.text().contains("Upgrade: echo"));
+        let response = echo.ask("GET /", fields);
+        assert_eq!(response.assert(426).get("upgrade"), Some("echo"));
+        assert_eq!(response.get("connection"), Some("upgrade"));
+        assert!(response.text().contains("Upgrade: echo"));
     }
     let mut client = echo.client();
     client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: ECHO\r\n\r\nright behind it");

@@ -58,9 +58,9 @@ fn fileserver_answers_ranges_and_conditions() {
         ("bytes=0-1,4-5", 200, "", "0123456789"),
         ("lines=0-1", 200, "", "0123456789"),
     ] {
-        let answer = ask(get, &[format!("Range: {range}")]);
-        let content_range = answer.get("content-range").unwrap_or_default();
-        assert_eq!((answer.status, content_range, answer.text()), (status, said, body), "{range}");
+        let response = ask(get, &[format!("Range: {range}")]);
+        let content_range = response.get("content-range").unwrap_or_default();
+        assert_eq!((response.status, content_range, response.text()), (status, said, body), "{range}");
     }
     // Ranges are for GET alone.
     assert_eq!(ask("HEAD /digits.txt", &["Range: bytes=2-4".into()]).status, 200);
@@ -105,11 +105,11 @@ fn fileserver_answers_ranges_and_conditions() {
         (vec![format!("If-Range: {etag}")], 200),
         (vec![format!("If-None-Match: {etag}"), "Range: bytes=0-0".into()], 304),
     ] {
-        let answer = ask(get, &fields);
-        assert_eq!(answer.status, status, "{fields:?}");
+        let response = ask(get, &fields);
+        assert_eq!(response.status, status, "{fields:?}");
         if status == 304 {
-            assert_eq!((answer.get("etag"), answer.get("content-length")), (Some(&*etag), None), "{fields:?}");
-            assert_eq!((answer.get("content-type"), answer.get("accept-ranges")), (None, None), "{fields:?}");
+            assert_eq!((response.get("etag"), response.get("content-length")), (Some(&*etag), None), "{fields:?}");
+            assert_eq!((response.get("content-type"), response.get("accept-ranges")), (None, None), "{fields:?}");
         }
         let without_range = if matches!(status, 206 | 416) { 200 } else { status };
         assert_eq!(ask("HEAD /digits.txt", &fields).status, without_range, "{fields:?}");
@@ -122,8 +122,8 @@ fn fileserver_answers_ranges_and_conditions() {
     assert_ne!(changed.get("etag"), Some(&*etag));
 
     for method in ["POST", "PUT", "DELETE", "PURGE"] {
-        let answer = ask(&format!("{method} /digits.txt"), &["Content-Length: 0".into()]);
-        assert_eq!(answer.assert(405).get("allow"), Some("GET, HEAD, OPTIONS"));
+        let response = ask(&format!("{method} /digits.txt"), &["Content-Length: 0".into()]);
+        assert_eq!(response.assert(405).get("allow"), Some("GET, HEAD, OPTIONS"));
     }
     assert_eq!(ask("OPTIONS *", &[]).assert(204).get("allow"), Some("GET, HEAD, OPTIONS"));
     files.stop();
@@ -175,9 +175,9 @@ fn fileserver_lets_nobody_out() {
         "/%zz",
         "/sub/..",
     ] {
-        let answer = get(path);
-        assert!(matches!(answer.status, 400), "{path}: {answer:?}");
-        assert!(answer.get("location").is_none(), "{path}");
+        let response = get(path);
+        assert!(matches!(response.status, 400), "{path}: {response:?}");
+        assert!(response.get("location").is_none(), "{path}");
     }
     for path in [
         "/out.txt",

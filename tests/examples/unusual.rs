@@ -206,11 +206,11 @@ fn fileserver_is_not_led_out_by_links_that_change() {
         if n >= 1000 && seen.iter().all(|&times| times >= 10) {
             break;
         }
-        let answer = client.request("GET /place/x", &[]).response();
-        match (answer.status, answer.text()) {
+        let response = client.request("GET /place/x", &[]).response();
+        match (response.status, response.text()) {
             (200, "inside") => seen[0] += 1,
             (404, _) => seen[1] += 1,
-            _ => panic!("{answer:?}"),
+            _ => panic!("{response:?}"),
         }
     }
     stop.store(1, Ordering::Relaxed);
@@ -247,16 +247,16 @@ fn fileserver_knows_files_of_every_kind() {
         assert_eq!(get(path, &[]).status, if is_there { 403 } else { 404 }, "{path}");
     }
     for path in ["/late", "/fresh"] {
-        let answer = get(path, &[]);
+        let response = get(path, &[]);
         // Not in the future (RFC 9110 §8.8.2.1).
-        let time = |name| httpdate::parse_http_date(answer.get(name).expect("a field")).expect("a date");
+        let time = |name| httpdate::parse_http_date(response.get(name).expect("a field")).expect("a date");
         assert!(
-            answer.assert(200).get("etag").is_some() && time("last-modified") <= time("date"),
-            "{path}: {answer:?}"
+            response.assert(200).get("etag").is_some() && time("last-modified") <= time("date"),
+            "{path}: {response:?}"
         );
     }
-    let answer = get("/old", &[]);
-    assert!(answer.assert(200).get("etag").is_some() && answer.get("last-modified").is_none(), "{answer:?}");
+    let response = get("/old", &[]);
+    assert!(response.assert(200).get("etag").is_some() && response.get("last-modified").is_none(), "{response:?}");
     // Without a date, conditions on dates are ignored.
     for (path, date) in [("/old", "Thu, 01 Jan 1970 00:00:00 GMT"), ("/old", "Thu, 01 Jan 2099 00:00:00 GMT")] {
         assert_eq!(get(path, &[&format!("If-Modified-Since: {date}")]).status, 200, "{path}");
@@ -295,8 +295,8 @@ fn fileserver_reads_what_the_system_makes_when_it_is_read() {
     let proc = Example::start("fileserver", PLAIN, &["--root", "/proc"]);
     let mut client = proc.client();
     let version = fs::read_to_string("/proc/version").expect("there");
-    let answer = client.request("GET /version", &[]).response();
-    assert_eq!((answer.assert(200).text(), answer.get("etag")), (&*version, None));
+    let response = client.request("GET /version", &[]).response();
+    assert_eq!((response.assert(200).text(), response.get("etag")), (&*version, None));
     assert_eq!(client.request("GET /version", &["Range: bytes=0-3"]).response().assert(200).text(), version);
     client.request("HEAD /version", &[]).head().assert(200);
     // Through a link within the root.
@@ -310,8 +310,8 @@ fn fileserver_reads_what_the_system_makes_when_it_is_read() {
     let sys = Path::new("/sys/kernel/mm/transparent_hugepage/enabled");
     if let Ok(content) = fs::read_to_string(sys) {
         let files = Example::start("fileserver", PLAIN, &["--root", "/sys/kernel"]);
-        let answer = files.ask("GET /mm/transparent_hugepage/enabled", &[]);
-        assert_eq!(answer.assert(200).text(), content, "its declared length is {:?}", fs::metadata(sys));
+        let response = files.ask("GET /mm/transparent_hugepage/enabled", &[]);
+        assert_eq!(response.assert(200).text(), content, "its declared length is {:?}", fs::metadata(sys));
     }
     let dev = Example::start("fileserver", PLAIN, &["--root", "/dev"]);
     for path in ["/null", "/zero"] {
@@ -338,8 +338,8 @@ fn fileserver_without_descriptors_is_unavailable() {
     }
     limit(3);
     for path in ["/x", "/", "/sub/", "/not-there"] {
-        let answer = client.request(&format!("GET {path}"), &[]).response();
-        assert_eq!(answer.assert(503).get("retry-after"), Some("1"), "{path}");
+        let response = client.request(&format!("GET {path}"), &[]).response();
+        assert_eq!(response.assert(503).get("retry-after"), Some("1"), "{path}");
     }
     limit(256);
     assert_eq!(client.request("GET /x", &[]).response().assert(200).text(), "still there");

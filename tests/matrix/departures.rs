@@ -125,13 +125,14 @@ fn transfer(inlet: &mut PipeIn, wire: &mut Wire, path: &str, data: &[u8]) {
 }
 
 /// The ways in which a client can leave, or half-close.
-const WAYS: [&str; 7] = ["close", "cut", "reset", "half-close", "close_notify", "ask and close", "talk and close"];
+const WAYS: [&str; 7] =
+    ["close", "truncate", "reset", "half-close", "close_notify", "request and close", "send and close"];
 
 /// Disconnects. Returns the client if it has only half-closed: the test must keep it until the server has noticed.
 fn leave(mut wire: Wire, way: &str) -> Option<Wire> {
     match way {
         "close" => wire.finish(),
-        "cut" => wire.end_tcp(),
+        "truncate" => wire.end_tcp(),
         "reset" => {
             wire.reset();
             return None;
@@ -147,7 +148,7 @@ fn leave(mut wire: Wire, way: &str) -> Option<Wire> {
             }
             return Some(wire);
         }
-        "ask and close" => wire.send(request("GET /producer", &[])).finish(),
+        "request and close" => wire.send(request("GET /producer", &[])).finish(),
         // More than the engine reads while a response is in progress.
         _ => wire.send([b'x'; 40_000]).finish(),
     };

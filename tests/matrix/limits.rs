@@ -49,8 +49,8 @@ impl Handler for Plain {
         Response::text(req.conn().to_string()).into()
     }
 
-    fn closed(&mut self, _: ConnId, why: &EndReason) {
-        let _ = self.0.send(*why);
+    fn closed(&mut self, _: ConnId, reason: &EndReason) {
+        let _ = self.0.send(*reason);
     }
 }
 
@@ -138,17 +138,17 @@ impl Handler for Large {
 fn stalled_downloads_of_one_address_do_not_take_all_buffers(world: &World) {
     let limits = Limits { buffers: 1 << 20, send_timeout: Duration::from_secs(3600), ..Limits::default() };
     let host = world.serve_within(limits, Large(vec![b'x'; 16 << 20].into()));
-    let ask = |address: u8, path: &str| {
+    let request_from = |address: u8, path: &str| {
         let mut wire = host.try_connect_from([127, 0, 0, address]).expect("a connection");
         wire.send(request(&format!("GET {path}"), &[]));
         wire
     };
     // A client that does not read for a while, like a paused download.
-    let mut paused = ask(3, "/large");
+    let mut paused = request_from(3, "/large");
     // More than there are buffers, with two loops as well.
-    let stalled: Vec<_> = (0..48).map(|_| ask(2, "/large")).collect();
+    let stalled: Vec<_> = (0..48).map(|_| request_from(2, "/large")).collect();
     for _ in 0..2 {
-        ask(4, "/small").response().is(200);
+        request_from(4, "/small").response().is(200);
     }
     let response = paused.response();
     assert_eq!((response.status, response.body.len()), (200, 16 << 20));

@@ -263,9 +263,10 @@ fn a_sender_that_leaves_truncates_the_response(world: &World) {
             }
             let (_, finish) = to.until_end();
             assert_eq!(finish, Finish::Reset, "a part was accepted as the whole");
-            let mut why = [served.ended.next().reason, served.ended.next().reason].map(|why| format!("{why:?}"));
-            why.sort();
-            assert_eq!(why, ["Aborted", "PeerClosed"]);
+            let mut reasons =
+                [served.ended.next().reason, served.ended.next().reason].map(|reason| format!("{reason:?}"));
+            reasons.sort();
+            assert_eq!(reasons, ["Aborted", "PeerClosed"]);
         }
     }
 }

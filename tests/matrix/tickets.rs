@@ -132,14 +132,14 @@ fn a_late_ticket_gets_its_response_back(world: &World) {
     assert_eq!(wire.request("GET /both", &[]).response().text(), "first");
     let late = both.lock().expect("whole").remove(0);
     assert!(late.is_gone());
-    let gone = late.respond(Response::new(418)).expect_err("too late");
-    assert!(matches!(gone.0, Action::Respond(response) if response.status() == 418));
+    let error = late.respond(Response::new(418)).expect_err("too late");
+    assert!(matches!(error.0, Action::Respond(response) if response.status() == 418));
     ended.next();
     wire.request("GET /", &[]).finish();
     assert_eq!(ended.next().reason, EndReason::PeerClosed);
     for late in both.lock().expect("whole").drain(..) {
-        let gone = late.respond(Response::new(418)).expect_err("no receiver");
-        assert!(matches!(gone.0, Action::Respond(response) if response.status() == 418));
+        let error = late.respond(Response::new(418)).expect_err("no receiver");
+        assert!(matches!(error.0, Action::Respond(response) if response.status() == 418));
     }
 }
 

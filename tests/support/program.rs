@@ -16,7 +16,7 @@ use rustls::{ClientConfig, RootCertStore};
 
 use crate::client::{Client, TIMEOUT, TestResponse};
 
-/// How an example runs.
+/// The transport and the mode of an example.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setup {
     pub(crate) tls: bool,

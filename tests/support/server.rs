@@ -14,7 +14,7 @@ use uncork::{
 
 use super::client::{Client, TIMEOUT};
 
-/// How the server of a test runs.
+/// The transport and the threads of a test server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Setup {
     pub(crate) tls: bool,

@@ -38,7 +38,7 @@ enum Stream {
     Tls(Box<StreamOwned<ClientConnection, Counted>>),
 }
 
-/// How the server ended its side.
+/// The way in which the server ended its side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Finish {
     /// Cleanly: FIN, and over TLS a close_notify before it.

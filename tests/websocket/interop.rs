@@ -46,8 +46,8 @@ fn their_client_with_our_server() {
     let Theirs::Close(Some(response)) = response else { panic!("{response:?}") };
     assert_eq!(u16::from(response.code), 4000);
     assert!(matches!(socket.read(), Err(tungstenite::Error::ConnectionClosed)));
-    let why = closed.next();
-    assert_eq!((why.code, why.reason.as_str(), why.cause), (4000, "bye", CloseCause::PeerClosed));
+    let end = closed.next();
+    assert_eq!((end.code, end.reason.as_str(), end.cause), (4000, "bye", CloseCause::PeerClosed));
 }
 
 // Our client, as an application uses it: called by `client`, then used as a WebSocket.

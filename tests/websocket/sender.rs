@@ -25,8 +25,8 @@ struct Ignore(std::sync::mpsc::Sender<Closed>);
 impl Handler for Ignore {
     fn message(&mut self, _: Message<'_>, _: Done) {}
 
-    fn closed(&mut self, why: &Closed) {
-        let _ = self.0.send(why.clone());
+    fn closed(&mut self, end: &Closed) {
+        let _ = self.0.send(end.clone());
     }
 }
 
@@ -112,8 +112,8 @@ fn what_is_queued_goes_out_before_the_stream_ends() {
     sender.close_without_handshake();
     assert_eq!(sender.text("late"), Err(SendError::Closed));
     peer.expect(BINARY, bytes(3 << 20)).wire.ends(Finish::Clean);
-    let why = closed.next();
-    assert_eq!((why.code, why.cause, why.is_clean()), (1006, CloseCause::ClosedWithoutHandshake, false));
+    let end = closed.next();
+    assert_eq!((end.code, end.cause, end.is_clean()), (1006, CloseCause::ClosedWithoutHandshake, false));
     // Likewise with a Close.
     let mut peer = Peer::over(host.connect_narrow());
     let sender = senders.next();
