@@ -456,3 +456,7 @@ fn append(
 #[cfg(test)]
 #[path = "reader_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "reader_deflate_tests.rs"]
+mod deflate_tests;
