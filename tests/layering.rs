@@ -103,11 +103,9 @@ fn faults(path: &str, code: &Code) -> Vec<String> {
             fault(line, "another name for a module hides what is imported by it".to_owned());
         }
         // `pub(crate)` and `pub(super)` import nothing.
-        if let Some(import) = name.absolute(&own).filter(|_| name.path.len() > 1).and_then(|path| path.first().cloned())
-        {
-            if import != module && !allowed.contains(&import.as_str()) {
-                fault(line, format!("{module} must not import {import}"));
-            }
+        let import = name.absolute(&own).filter(|_| name.path.len() > 1).and_then(|path| path.first().cloned());
+        if let Some(import) = import.filter(|import| import != module && !allowed.contains(&import.as_str())) {
+            fault(line, format!("{module} must not import {import}"));
         }
         if first == "uncork" && module != "relay" {
             fault(line, format!("{module} is in the crate: `crate::`, not `uncork::`"));

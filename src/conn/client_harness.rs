@@ -204,7 +204,7 @@ pub fn fuzz(data: &[u8]) {
             }
             (Event::End(_), ResponseFraming::Length(n)) => assert_eq!(body, n),
             (Event::End(_), framing) => {
-                assert!(framing != ResponseFraming::UntilClose, "only the end of the stream can end it")
+                assert!(framing != ResponseFraming::UntilClose, "only the end of the stream can end it");
             }
             (Event::Cut(true), framing) => assert_eq!(framing, ResponseFraming::UntilClose),
             (Event::Switched, framing) => assert_eq!(framing, ResponseFraming::Switched),
