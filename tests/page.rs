@@ -15,7 +15,7 @@ mod client;
 #[path = "../examples/relay/page/mod.rs"]
 mod page;
 
-use client::{Client, TestResponse};
+use client::{Answer, Client};
 use page::{Page, PageConfig};
 
 const HTML: &str = "Accept: text/html,*/*;q=0.8";
@@ -41,15 +41,15 @@ impl Site {
     }
 
     #[track_caller]
-    fn ask(&self, line: &str, fields: &[&str]) -> TestResponse {
+    fn ask(&self, line: &str, fields: &[&str]) -> Answer {
         let mut client = self.client();
         client.request(line, fields);
-        if line.starts_with("HEAD ") { client.head() } else { client.response() }
+        if line.starts_with("HEAD ") { client.head() } else { client.answer() }
     }
 
     #[track_caller]
-    fn post(&self, path: &str, body: &str) -> TestResponse {
-        self.client().post(path, &[], body.as_bytes()).response()
+    fn post(&self, path: &str, body: &str) -> Answer {
+        self.client().post(path, &[], body.as_bytes()).answer()
     }
 
     /// Returns a stream's path.
@@ -62,11 +62,11 @@ impl Site {
 
     /// Returns the responses to receiver and sender.
     #[track_caller]
-    fn pass(&self, path: &str, body: &[u8]) -> (TestResponse, TestResponse) {
+    fn pass(&self, path: &str, body: &[u8]) -> (Answer, Answer) {
         let (mut receiver, mut sender) = (self.client(), self.client());
         receiver.request(&format!("GET {path}"), &[]);
         sender.request(&format!("PUT {path}"), &[&format!("Content-Length: {}", body.len())]).send(body);
-        (receiver.response(), sender.response())
+        (receiver.answer(), sender.answer())
     }
 }
 
@@ -140,9 +140,9 @@ fn a_terminal_gets_lines_for_a_terminal() {
     }
     let mut client = site.client();
     client.send("GET / HTTP/1.1\r\nHost: relay.example:81\r\n\r\n");
-    assert!(client.response().text().contains("curl -s -X POST http://relay.example:81/stream |"));
+    assert!(client.answer().text().contains("curl -s -X POST http://relay.example:81/stream |"));
     client.send("GET / HTTP/1.1\r\nHost: $(reboot)\r\n\r\n");
-    assert!(!client.response().text().contains("reboot"), "it is pasted into a shell");
+    assert!(!client.answer().text().contains("reboot"), "it is pasted into a shell");
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn a_code_is_drawn_of_links_to_this_page_only() {
     let mut client = site.client();
     let host = format!("Host: {}", site.0.local_addr().expect("an address"));
     client.send(format!("POST /qr HTTP/1.1\r\n{host}\r\nContent-Length: {}\r\n\r\n{here}", here.len()));
-    let code = client.response();
+    let code = client.answer();
     assert!(code.assert(200).text().contains("<svg"));
     assert_eq!(code.get("content-type"), Some("image/svg+xml"));
     assert_eq!(code.get("content-security-policy"), Some("default-src 'none'; sandbox"));

@@ -230,7 +230,7 @@ fn no_handshake_is_not_asked_about(world: &World) {
         let mut wire = gate.host.connect();
         let fields: Vec<&str> = fields.split('|').filter(|field| !field.is_empty()).collect();
         wire.request(&format!("{method} /connect?key=k"), &fields);
-        let answer = wire.response();
+        let answer = wire.answer();
         is(&answer, 400, "Bad Request\n");
         assert_eq!(answer.get("sec-websocket-version"), Some("13"));
         gate.stats("no handshake", |stats| (stats.connect_errors, stats.connections) == (n as u64 + 1, 0));
@@ -254,7 +254,7 @@ fn a_body_is_passed_on(world: &World) {
     let mut wire = gate.host.connect();
     ask(&mut wire, "/connect?key=k", &["Transfer-Encoding: chunked"]);
     wire.chunk(&[b'x'; 60_000]).chunk(&[b'x'; 60_000]);
-    wire.response().is(413);
+    wire.answer().is(413);
     assert_eq!(gate.app.heard("/connect").len(), 2);
     gate.stats("too large", |stats| (stats.connect_errors, stats.connections) == (1, 0));
 }
@@ -351,11 +351,7 @@ fn a_client_that_leaves_while_it_waits(world: &World) {
 }
 
 /// Offers these sub-protocols to an application that selects that one. Returns the response and the number of calls.
-fn offering(
-    world: &World,
-    offered: &[&str],
-    chosen: &'static [&'static str],
-) -> (crate::wire::TestResponse, Option<String>) {
+fn offering(world: &World, offered: &[&str], chosen: &'static [&'static str]) -> (crate::wire::Answer, Option<String>) {
     let gate = start_with(
         world,
         |_, _| {},

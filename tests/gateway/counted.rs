@@ -19,7 +19,7 @@ fn statistics_as_json(world: &World) {
     for line in ["GET /stats", "GET /stats?format=json", "GET /stats?format=", "DELETE /stats", "POST /stats"] {
         let mut wire = gate.host.connect();
         wire.request(line, &[]);
-        let answer = wire.response();
+        let answer = wire.answer();
         is(&answer, 200, NOTHING);
         assert_eq!(answer.get("content-type"), Some("application/json"));
     }
@@ -42,7 +42,7 @@ fn statistics_as_text(world: &World) {
         let length = format!("Content-Length: {}", body.len());
         let fields = if form.is_empty() { vec![] } else { vec![form, &length] };
         wire.request(target, &fields).send(body);
-        let answer = wire.response();
+        let answer = wire.answer();
         answer.is(200);
         assert_eq!(answer.get("content-type"), Some("text/plain"), "{target}");
         let lines: Vec<Vec<&str>> = answer.text().lines().map(|line| line.split('\t').collect()).collect();
@@ -68,7 +68,7 @@ fn is_anybody_there(world: &World) {
     for method in ["GET", "POST", "OPTIONS", "BREW"] {
         let mut wire = gate.host.connect();
         wire.request(&format!("{method} /ping"), &[]);
-        let answer = wire.response();
+        let answer = wire.answer();
         is(&answer, 200, r#"{"result":"OK"}"#);
         assert_eq!(answer.get("content-type"), Some("application/json; charset=utf-8"));
     }

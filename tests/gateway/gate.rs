@@ -13,7 +13,7 @@ use uncork::{
 use crate::{
     app::{App, Heard, Say, polite},
     socket::Socket,
-    wire::{TIMEOUT, TestResponse, Wire},
+    wire::{Answer, PATIENCE, Wire},
     world::{Host, World},
 };
 
@@ -64,10 +64,10 @@ impl Gate {
     }
 
     #[track_caller]
-    pub(crate) fn post(&self, path: &str, keys: &[&str], fields: &[&str], body: &[u8]) -> TestResponse {
+    pub(crate) fn post(&self, path: &str, keys: &[&str], fields: &[&str], body: &[u8]) -> Answer {
         let mut wire = self.host.connect();
         self.ask(&mut wire, path, keys, fields, body);
-        wire.response()
+        wire.answer()
     }
 
     /// Like this, but does not wait for the response.
@@ -78,15 +78,15 @@ impl Gate {
     }
 
     #[track_caller]
-    pub(crate) fn send(&self, keys: &[&str], body: &str) -> TestResponse {
+    pub(crate) fn send(&self, keys: &[&str], body: &str) -> Answer {
         self.post("/send", keys, &["Content-Type: text/plain"], body.as_bytes())
     }
 
     #[track_caller]
-    pub(crate) fn get(&self, target: &str) -> TestResponse {
+    pub(crate) fn get(&self, target: &str) -> Answer {
         let mut wire = self.host.connect();
         wire.request(&format!("GET {target}"), &[]);
-        wire.response()
+        wire.answer()
     }
 
     /// Waits until the statistics satisfy the condition.
@@ -98,7 +98,7 @@ impl Gate {
             if are(&stats) {
                 return stats;
             }
-            assert!(start.elapsed() < TIMEOUT, "{what}: {stats}");
+            assert!(start.elapsed() < PATIENCE, "{what}: {stats}");
             pause(Duration::from_millis(2));
         }
     }
@@ -117,6 +117,6 @@ pub(crate) fn now() -> Instant {
 
 /// Asserts the body of a response, to the byte.
 #[track_caller]
-pub(crate) fn is(answer: &TestResponse, status: u16, body: &str) {
+pub(crate) fn is(answer: &Answer, status: u16, body: &str) {
     assert_eq!((answer.status, answer.text()), (status, body));
 }

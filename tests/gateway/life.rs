@@ -209,7 +209,7 @@ fn stopping(world: &World) {
     }
     drop(rude);
     gate.app.release(1, 403);
-    asking.response().is(403);
+    asking.answer().is(403);
     let mut keys: Vec<String> = gate.app.hears("/close", 40).iter().map(Heard::key).collect();
     keys.sort();
     keys.dedup();

@@ -119,7 +119,7 @@ fn the_gateway_serves() {
         let mut client = client(&gateway, "/connect?key=k");
         let mut sender = wire(&gateway);
         sender.post("/send", &["X-Kuiperbelt-Session: k"], b"hello");
-        assert_eq!(sender.response().is(200).text(), r#"{"result":"OK"}"#);
+        assert_eq!(sender.answer().is(200).text(), r#"{"result":"OK"}"#);
         client.says("hello");
         // The client closes in order, and the application learns of it.
         gateway.terminate();
@@ -174,7 +174,7 @@ fn the_sample_is_for_this_machine_and_its_own_pages() {
     assert!(gateway.addr.ip().is_loopback());
     let (mut own, mut evil) = (wire(&gateway), wire(&gateway));
     ask(&mut evil, "/connect?key=evil", &["Origin: https://evil.example"]);
-    evil.response().is(403);
+    evil.answer().is(403);
     ask(&mut own, "/connect?key=k", &["Origin: https://localhost"]);
     own.head().is(101);
     let mut own = Socket { wire: own };
@@ -195,7 +195,7 @@ fn two_people_chat() {
         let refused = |name: &str, origin: &str| {
             let mut wire = wire(&chat);
             ask(&mut wire, &format!("/connect?{name}"), &[origin]);
-            wire.response()
+            wire.answer()
         };
 
         let mut ann = enter("Ann");
@@ -220,10 +220,10 @@ fn two_people_chat() {
         // The application's own requests to the gateway are not public.
         let mut public = wire(&chat);
         public.post("/send", &["X-Kuiperbelt-Session: Ann"], b"spam");
-        public.response().is(404);
+        public.answer().is(404);
         let mut page = wire(&chat);
         page.request("GET /", &[]);
-        assert!(page.response().is(200).text().contains("<title>Chat</title>"));
+        assert!(page.answer().is(200).text().contains("<title>Chat</title>"));
 
         bob.leave();
         ann.says("* Gr\u{fc}n has left");

@@ -74,7 +74,7 @@ fn requests_that_are_none(world: &World) {
         for method in ["GET", "PUT", "DELETE", "post"] {
             let mut wire = gate.host.connect();
             wire.request(&format!("{method} {path}"), &["X-Kuiperbelt-Session: a"]);
-            let answer = wire.response();
+            let answer = wire.answer();
             is(&answer, 405, r#"{"errors":[{"error":"required POST method"}],"result":"NG"}"#);
             assert_eq!(answer.get("content-type"), Some("application/json; charset=utf-8"));
             assert_eq!(answer.get("allow"), Some("POST"));
@@ -169,7 +169,7 @@ fn bodies_have_a_limit(world: &World) {
         let mut wire = gate.host.connect();
         wire.request("POST /send", &["X-Kuiperbelt-Session: a", "Transfer-Encoding: chunked"]);
         wire.chunk(&vec![b'x'; 500]).chunk(&vec![b'x'; size - 500]).chunk(b"");
-        wire.response().is(status);
+        wire.answer().is(status);
     }
     a.says(&"x".repeat(1000)).says(&"x".repeat(1000));
     assert!(a.is_silent(MOMENT));
@@ -181,7 +181,7 @@ fn a_body_that_does_not_come_whole(world: &World) {
     let mut wire = gate.host.connect();
     wire.request("POST /send", &["X-Kuiperbelt-Session: a", "Transfer-Encoding: chunked"]);
     wire.chunk(b"hello").send("no chunk\r\n");
-    let answer = wire.response();
+    let answer = wire.answer();
     is(&answer, 500, r#"{"result":"NG"}"#);
     let mut wire = gate.host.connect();
     wire.request("POST /send", &["X-Kuiperbelt-Session: a", "Content-Length: 10"]).send("hello");
@@ -242,7 +242,7 @@ fn who_does_not_read_is_waited_for(world: &World) {
         assert!(message.starts_with(format!("{n} x").as_bytes()), "{n}: {}", message[..10].escape_ascii());
     }
     for wire in &mut waiting {
-        is(&wire.response(), 200, OK);
+        is(&wire.answer(), 200, OK);
     }
 }
 
@@ -320,7 +320,7 @@ fn nobody_waits_behind_the_end(world: &World) {
         }
     };
     drop(slow);
-    is(&waiting.response(), 200, &errors("kuiperbelt: session is closed", &["slow"], "OK"));
+    is(&waiting.answer(), 200, &errors("kuiperbelt: session is closed", &["slow"], "OK"));
     assert_eq!(gate.app.hears("/close", 1)[0].key(), "slow");
     // One message was being written when the connection broke.
     let stats =
@@ -355,7 +355,7 @@ fn the_last_word_may_be_empty(world: &World) {
     let mut b = gate.client("b");
     let mut wire = gate.host.connect();
     wire.request("POST /close", &["X-Kuiperbelt-Session: b"]);
-    is(&wire.response(), 200, OK);
+    is(&wire.answer(), 200, OK);
     b.says("").is_closed(1000);
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 pub(crate) use crate::frames::frame;
 use crate::{
     frames::{self, HANDSHAKE},
-    wire::{Finish, TestResponse, Wire},
+    wire::{Answer, Finish, Wire},
     world::Host,
 };
 
@@ -44,10 +44,10 @@ impl Socket {
 
     /// Sends the request, and receives a complete response other than 101.
     #[track_caller]
-    pub(crate) fn refused(host: &Host, target: &str, fields: &[&str]) -> TestResponse {
+    pub(crate) fn refused(host: &Host, target: &str, fields: &[&str]) -> Answer {
         let mut wire = host.connect();
         ask(&mut wire, target, fields);
-        let answer = wire.response();
+        let answer = wire.answer();
         assert_ne!(answer.status, 101);
         answer
     }

@@ -10,7 +10,7 @@ use std::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
-    client::TIMEOUT,
+    client::PATIENCE,
     harness::{Dir, Relay, stream, until},
     program::program,
 };
@@ -38,19 +38,19 @@ fn a_few_addresses_cannot_take_all_connections() {
         let relay = Relay::start(&["--connections=40", "--threads=2"]);
         let mut held: Vec<TcpStream> = (0..40)
             .flat_map(|_| (0..sources).map(|n| connect_from([127, 0, 1, 1 + n], relay.addr())))
-            .filter_map(|mut wire| is_served(&mut wire, TIMEOUT).then_some(wire))
+            .filter_map(|mut wire| is_served(&mut wire, PATIENCE).then_some(wire))
             .collect();
         assert_eq!(held.len(), if sources == 1 { 20 } else { 29 }, "half of them, or a shrinking share each");
         for other in 0..4 {
             let mut wire = connect_from([127, 0, 2, 1 + other], relay.addr());
-            assert!(is_served(&mut wire, TIMEOUT), "another address gets in");
-            assert!(held.iter_mut().all(|wire| is_served(wire, TIMEOUT)), "connections that are in stay in");
+            assert!(is_served(&mut wire, PATIENCE), "another address gets in");
+            assert!(held.iter_mut().all(|wire| is_served(wire, PATIENCE)), "connections that are in stay in");
         }
         relay.stop();
     }
     let relay = Relay::start(&["--connections=10", "--connections-per-address=0"]);
     let held: Vec<_> = (0..10).map(|_| connect_from([127, 0, 1, 1], relay.addr())).collect();
-    assert!(held.into_iter().all(|mut wire| is_served(&mut wire, TIMEOUT)), "one address may have all");
+    assert!(held.into_iter().all(|mut wire| is_served(&mut wire, PATIENCE)), "one address may have all");
     relay.stop();
 }
 
@@ -87,7 +87,7 @@ fn without_descriptors_operators_get_an_answer_and_the_log_stays_short() {
     let dir = Dir::new();
     let relay = Relay::logging_to(&dir.path("stderr"), &["--threads=3", "--connections=100"]);
     let mut early = relay.client();
-    early.request("GET /ping", &[]).response().assert(200);
+    early.request("GET /ping", &[]).answer().assert(200);
     // Its hard limit is the test's.
     let maximum = getrlimit(Resource::Nofile).maximum;
     let limit = |current| prlimit(Some(relay.pid()), Resource::Nofile, Rlimit { current, maximum }).expect("set");
@@ -99,11 +99,11 @@ fn without_descriptors_operators_get_an_answer_and_the_log_stays_short() {
     for _ in 0..20 {
         relay.ask_admin("GET /health", &[]).assert(200);
     }
-    early.request("GET /ping", &[]).response().assert(200);
+    early.request("GET /ping", &[]).answer().assert(200);
     let text = dir.read("stderr");
     assert!(text.contains("cannot accept connections for now") && text.lines().count() == 1, "{text}");
     limit(maximum);
-    late.set_read_timeout(Some(TIMEOUT)).expect("set");
+    late.set_read_timeout(Some(PATIENCE)).expect("set");
     let mut block = [0; 1024];
     assert!(late.read(&mut block).is_ok_and(|n| block[..n].starts_with(b"HTTP/1.1 200 ")), "it only had to wait");
     drop(fill);

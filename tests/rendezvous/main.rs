@@ -20,7 +20,7 @@ mod several;
 mod support;
 
 use support::{
-    Client, Setup, TestResponse, TestServer,
+    Answer, Client, Setup, TestServer,
     bodies::{pattern, push_until_stuck, receive},
 };
 
@@ -65,7 +65,7 @@ impl<'a> Stream<'a> {
     }
 
     fn with(server: &'a TestServer, query: &str, json: &str) -> Self {
-        let answer = server.client().post(&format!("/stream{query}"), &[], json.as_bytes()).response();
+        let answer = server.client().post(&format!("/stream{query}"), &[], json.as_bytes()).answer();
         let id = answer.assert(201).text().strip_prefix("{\"stream\":\"").and_then(|rest| rest.strip_suffix("\"}"));
         Self { server, path: format!("/stream/{}", id.expect("an id")) }
     }
@@ -77,7 +77,7 @@ impl<'a> Stream<'a> {
 
     fn get_with(&self, query: &str) -> Client {
         let mut client = self.server.client();
-        self.server.until_requested(|| {
+        self.server.seen(|| {
             client.request(&format!("GET {}{query}", self.path), &[]);
         });
         client
@@ -86,7 +86,7 @@ impl<'a> Stream<'a> {
     /// A source whose head the server has received.
     fn put(&self, framing: &str) -> Client {
         let mut client = self.server.client();
-        self.server.until_requested(|| {
+        self.server.seen(|| {
             client.request(&format!("PUT {}", self.path), &[framing]);
         });
         client
@@ -99,7 +99,7 @@ impl<'a> Stream<'a> {
     }
 
     fn status(&self) -> String {
-        self.server.client().request(&format!("GET {}/status", self.path), &[]).response().assert(200).text().to_owned()
+        self.server.client().request(&format!("GET {}/status", self.path), &[]).answer().assert(200).text().to_owned()
     }
 
     #[track_caller]
@@ -124,14 +124,14 @@ impl<'a> Stream<'a> {
         self.is(state)
     }
 
-    fn error(&self, json: &str) -> TestResponse {
-        self.server.client().post(&format!("{}/error", self.path), &[], json.as_bytes()).response()
+    fn error(&self, json: &str) -> Answer {
+        self.server.client().post(&format!("{}/error", self.path), &[], json.as_bytes()).answer()
     }
 }
 
 /// Returns the body of an error.
 #[track_caller]
-fn is_error(answer: &TestResponse, status: u16, name: &str, message: &str) {
+fn is_error(answer: &Answer, status: u16, name: &str, message: &str) {
     answer.assert(status);
     assert_eq!(answer.get("content-type"), Some("application/json"));
     assert_eq!(answer.get("x-content-type-options"), Some("nosniff"));
@@ -139,7 +139,7 @@ fn is_error(answer: &TestResponse, status: u16, name: &str, message: &str) {
 }
 
 #[track_caller]
-fn not_found(answer: &TestResponse) {
+fn not_found(answer: &Answer) {
     is_error(answer, 404, "SessionNotFoundError", "The specified session id does not exist");
 }
 
@@ -147,6 +147,6 @@ const SOURCE_CLOSED: (u16, &str, &str) = (502, "StreamSourceError", "Stream sour
 const DESTINATION_CLOSED: (u16, &str, &str) = (502, "StreamDestinationError", "Stream destination closed unexpectedly");
 
 #[track_caller]
-fn is_fault(answer: &TestResponse, (status, name, message): (u16, &str, &str)) {
+fn is_fault(answer: &Answer, (status, name, message): (u16, &str, &str)) {
     is_error(answer, status, name, message);
 }

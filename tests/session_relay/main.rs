@@ -20,7 +20,7 @@ mod support;
 mod waiting;
 
 use support::{
-    Client, Setup, TestResponse, TestServer,
+    Answer, Client, Setup, TestServer,
     bodies::{pattern, push_until_stuck, receive},
 };
 
@@ -66,7 +66,7 @@ impl Session {
     }
 
     fn with(server: &TestServer, query: &str, fields: &[&str]) -> Self {
-        let answer = server.client().request(&format!("PUT /cama/session{query}"), fields).response();
+        let answer = server.client().request(&format!("PUT /cama/session{query}"), fields).answer();
         answer.assert(201);
         let path = answer.get("location").expect("a location").to_owned();
         let token = token(&answer).to_owned();
@@ -90,14 +90,14 @@ impl Session {
 
     fn waits(&self, server: &TestServer, fields: &[&str]) -> Client {
         let mut client = server.client();
-        server.until_requested(|| {
+        server.seen(|| {
             client.request(&self.get(), fields);
         });
         client
     }
 }
 
-fn token(answer: &TestResponse) -> &str {
+fn token(answer: &Answer) -> &str {
     let cookie = answer.get("set-cookie").expect("a cookie");
     cookie.strip_prefix("token=").and_then(|rest| rest.split(';').next()).expect("a token")
 }

@@ -4,7 +4,7 @@ use super::*;
 
 pub(crate) fn allocation(setup: Setup) {
     let server = start(setup);
-    let answer = server.client().request("PUT /cama/session", &[]).response();
+    let answer = server.client().request("PUT /cama/session", &[]).answer();
     answer.assert(201);
     assert_eq!(answer.get("server"), Some("cama/1"));
     assert_eq!(answer.get("x-type"), Some("basic"));
@@ -27,7 +27,7 @@ pub(crate) fn allocation(setup: Setup) {
     // The next one is different; and a body is ignored.
     let mut client = server.client();
     let length = ["Content-Length: 5"];
-    let other = client.request("PUT /cama/session/", &length).send("hello").response();
+    let other = client.request("PUT /cama/session/", &length).send("hello").answer();
     assert_ne!(other.assert(201).get("location"), Some(path));
     assert_ne!(token, &other.get("set-cookie").expect("a cookie").split(';').next().expect("one"));
 }
@@ -50,7 +50,7 @@ pub(crate) fn allocation_chooses_type_and_time(setup: Setup) {
         ("?timeout=99999999999999999999999", "X-A: b", "basic", 7200),
         ("?mytimeout=5", "X-A: b", "basic", 3600),
     ] {
-        let answer = client.request(&format!("PUT /cama/session{query}"), &[field]).response();
+        let answer = client.request(&format!("PUT /cama/session{query}"), &[field]).answer();
         assert_eq!(answer.assert(201).get("x-type"), Some(kind), "{query} {field}");
         assert_eq!(seconds(answer.get("set-cookie").expect("a cookie")), age, "{query}");
     }
@@ -62,12 +62,12 @@ pub(crate) fn a_part_is_refused(setup: Setup) {
     let session = Session::new(&server);
     let mut client = server.client();
     let range = "Content-Range: bytes 0-4/10";
-    client.request("PUT /cama/session", &[range, "Content-Length: 0"]).response().assert(400);
+    client.request("PUT /cama/session", &[range, "Content-Length: 0"]).answer().assert(400);
     let put = format!("PUT {}", session.path);
-    client.request(&put, &[&session.cookie, range, "X-Peer-Address: 192.0.2.1"]).response().assert(400);
+    client.request(&put, &[&session.cookie, range, "X-Peer-Address: 192.0.2.1"]).answer().assert(400);
     let mut receiver = session.host_waits(&server);
-    client.post(&session.path, &[range], b"hello").response().assert(200);
-    assert_eq!(receiver.response().assert(200).text(), "hello");
+    client.post(&session.path, &[range], b"hello").answer().assert(200);
+    assert_eq!(receiver.answer().assert(200).text(), "hello");
 }
 
 pub(crate) fn what_is_not_there(setup: Setup) {
@@ -75,7 +75,7 @@ pub(crate) fn what_is_not_there(setup: Setup) {
     let mut client = server.client();
     for path in ["/", "/cama", "/cama/", "/cama/x", "/camax", "/cama/sessions", "/cama/session/a/b", "/session"] {
         for method in ["GET", "PUT", "DELETE"] {
-            let answer = client.request(&format!("{method} {path}"), &[]).response();
+            let answer = client.request(&format!("{method} {path}"), &[]).answer();
             assert_eq!((answer.status, answer.text()), (404, ""), "{method} {path}");
         }
     }

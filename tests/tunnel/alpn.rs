@@ -23,7 +23,7 @@ fn it_is_asked_who_it_is_and_then_it_serves() {
         get(&mut client, "/");
         let stream = origin.request();
         origin.head(stream, 200, &[("content-length", "5")], false).data(stream, "hello", true);
-        assert_eq!(client.response().text(), "hello");
+        assert_eq!(client.answer().text(), "hello");
     }
     assert_eq!(world.proxy.connections()[0].hosts, [HOST]);
     origin.leave();
@@ -80,7 +80,7 @@ fn who_says_nothing_or_something_else_is_not_waited_for() {
         get(&mut client, "/");
         let stream = origin.request();
         origin.head(stream, 200, &[], true);
-        client.response().assert(200);
+        client.answer().assert(200);
         origin.leave();
         world.until("the connection has ended", |counts| counts.connections == 0);
     }

@@ -49,7 +49,7 @@ fn who_may_not_in_is_told_why() {
     for (request, status, words) in rows {
         let mut client = world.origin();
         client.send(&request);
-        let answer = client.response();
+        let answer = client.answer();
         assert_eq!(answer.status, status, "{request}{answer:?}");
         assert!(answer.text().contains(words), "{request}{}", answer.text());
         assert_eq!(answer.get("www-authenticate").is_some(), status == 401);
@@ -57,7 +57,7 @@ fn who_may_not_in_is_told_why() {
     let many: Vec<String> = (0..65).map(|i| format!("{i}.dev.example")).collect();
     let mut client = world.origin();
     client.send(knock("app", &many.join(", ")));
-    client.response().assert(403);
+    client.answer().assert(403);
     assert_eq!(world.proxy.counts().connections_total, 1);
 }
 
@@ -77,7 +77,7 @@ fn a_tunnel_over_plain_http_is_not_open() {
     let running = server.threads(1, world.proxy.origins()).expect("running");
     let mut client = Client::connect(addr, None);
     client.send(knock("app", HOST));
-    client.response().assert(403);
+    client.answer().assert(403);
     running.stop().expect("stopped");
 }
 
@@ -87,11 +87,11 @@ fn who_guesses_tokens_is_soon_not_heard_any_more() {
     for _ in 0..3 {
         let mut client = world.origin();
         client.send(knock("guess", HOST));
-        client.response().assert(401);
+        client.answer().assert(401);
     }
     let mut client = world.origin();
     client.send(knock("app", HOST));
-    let answer = client.response();
+    let answer = client.answer();
     assert_eq!(answer.status, 429, "the right one, too");
     assert!(answer.get("retry-after").is_some());
 }
@@ -109,7 +109,7 @@ fn a_name_is_its_owners_and_stays_it_for_a_while() {
     first.leave();
     world.until("the connection has ended", |counts| counts.connections == 0);
     assert_eq!(refused("other"), 409, "it may reconnect");
-    let end = std::time::Instant::now() + super::client::TIMEOUT;
+    let end = std::time::Instant::now() + super::client::PATIENCE;
     while refused("other") == 409 {
         assert!(std::time::Instant::now() < end, "it did not reconnect");
     }
@@ -150,7 +150,7 @@ fn requests_go_to_the_nearest_name_and_path() {
         client.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
         let stream = origins[want].request();
         origins[want].head(stream, 200, &[], true);
-        client.response().assert(200);
+        client.answer().assert(200);
     }
     assert_eq!(world.proxy.connections().iter().map(|link| link.requests).collect::<Vec<_>>(), [3, 2, 2, 1]);
 }
@@ -178,7 +178,7 @@ fn several_origins_take_turns_or_the_least_busy_is_taken() {
                 stream = origins[asked].request();
             }
             origins[asked].head(stream, 200, &[], true);
-            client.response().assert(200);
+            client.answer().assert(200);
             let active = || world.proxy.connections().iter().map(|link| link.active).sum::<usize>();
             world.until("the connection is over", |_| active() == 1);
         }
@@ -207,15 +207,15 @@ fn limits_of_addresses_hosts_and_bodies_hold() {
             streams.push(origin.request());
         }
         get(&mut clients[2], "/");
-        let refused = clients[2].response();
+        let refused = clients[2].answer();
         assert_eq!((refused.status, refused.get("retry-after")), (status, Some("1")));
         origin.head(streams[0], 200, &[], true);
-        clients[0].response().assert(200);
+        clients[0].answer().assert(200);
         world.until("one is over", |counts| counts.active == 1);
         get(&mut clients[2], "/");
         let stream = origin.request();
         origin.head(stream, 200, &[], true);
-        clients[2].response().assert(200);
+        clients[2].answer().assert(200);
     }
     let world = World::with(limits(10, 10));
     let mut origin = RawOrigin::new(&world, "app", HOST);

@@ -20,7 +20,7 @@ fn seen(origin: &mut RawOrigin, client: &mut Client, request: &str) -> http::Req
     client.send(request);
     let stream = origin.request();
     origin.head(stream, 200, &[], true);
-    client.response().assert(200);
+    client.answer().assert(200);
     origin.heads().pop().expect("a head")
 }
 
@@ -109,7 +109,7 @@ fn what_http_2_cannot_say_is_refused() {
     let mut origin = RawOrigin::new(&world, "app", HOST);
     let mut client = world.client();
     client.send("CONNECT app.example:443 HTTP/1.1\r\nHost: app.example:443\r\n\r\n");
-    client.response().assert(501);
+    client.answer().assert(501);
     let head = seen(&mut origin, &mut world.client(), "PROPFIND /x HTTP/1.1\r\nHost: app.example\r\n\r\n");
     assert_eq!(head.method().as_str(), "PROPFIND");
 }
@@ -193,14 +193,14 @@ fn a_websocket_that_is_none_is_not_passed_on() {
     ] {
         let mut client = world.client();
         client.send(WEBSOCKET.replace(from, to));
-        client.response().assert(status);
+        client.answer().assert(status);
     }
     // An upgrade that the origin server does not accept: an ordinary response, and HTTP continues.
     let mut client = world.client();
     client.send(WEBSOCKET);
     let stream = origin.request();
     origin.head(stream, 403, &[("content-length", "2")], false).data(stream, "no", true);
-    let answer = client.response();
+    let answer = client.answer();
     assert_eq!((answer.status, answer.text()), (403, "no"));
     let head = seen(&mut origin, &mut client, "GET / HTTP/1.1\r\nHost: app.example\r\n\r\n");
     assert_eq!(head.method(), "GET");
@@ -215,7 +215,7 @@ fn an_upgrade_needs_an_origin_that_takes_one() {
     origin.expect(|frame| frame.kind == SETTINGS && frame.flags != 0);
     let mut client = world.client();
     client.send(WEBSOCKET);
-    client.response().assert(501);
+    client.answer().assert(501);
     let head = seen(&mut origin, &mut client, "GET / HTTP/1.1\r\nHost: app.example\r\n\r\n");
     assert_eq!(head.method(), "GET");
 }

@@ -17,7 +17,7 @@ use uncork::{
 };
 
 use super::{
-    client::{Client, TIMEOUT, TestResponse},
+    client::{Answer, Client, PATIENCE},
     dug::{Dug, Mode, tunnel},
     origin::site,
     origin_program::{Dir, Origin, ask, served},
@@ -91,7 +91,7 @@ fn fields_of_one_hop_end_in_both_directions_and_via_is_signed() {
         assert!(via.starts_with("1.0 fred, 1.1 behind, 2.0 uncork-"), "{via}");
         let rest: Vec<String> = (0..5).map(|_| client.line().expect("a line")).collect();
         assert_eq!(rest, ["2", "ok", "0", "x-sum: 7", ""], "trailers, too");
-        let asked = heads.recv_timeout(TIMEOUT).expect("asked");
+        let asked = heads.recv_timeout(PATIENCE).expect("asked");
         let line = asked.lines().find_map(|line| line.strip_prefix("Via: ")).expect("signed");
         assert_eq!(names(line), ["mary", names(via)[2], "behind"], "the same names, from the other end");
         assert!(!asked.to_ascii_lowercase().contains("hop") && !asked.contains("eep_"), "{asked}");
@@ -100,7 +100,7 @@ fn fields_of_one_hop_end_in_both_directions_and_via_is_signed() {
     let mut client = world.client();
     client.send(format!("GET /a HTTP/1.0\r\nHost: {HOST}\r\n\r\n"));
     client.head().assert(200);
-    let asked = heads.recv_timeout(TIMEOUT).expect("asked");
+    let asked = heads.recv_timeout(PATIENCE).expect("asked");
     assert!(asked.contains("Via: 1.0 uncork-"), "the version that came: {asked}");
 }
 
@@ -169,7 +169,7 @@ fn max_forwards_is_counted() {
         [("OPTIONS /", "2", "0"), ("TRACE /", "9", "7"), ("GET /", "0", "0"), ("OPTIONS /", "x", "x")]
     {
         ask(&world, line, &[&format!("Max-Forwards: {given}")]).assert(200);
-        let asked = heads.recv_timeout(TIMEOUT).expect("asked").to_ascii_lowercase();
+        let asked = heads.recv_timeout(PATIENCE).expect("asked").to_ascii_lowercase();
         assert!(asked.contains(&format!("max-forwards: {left}\r\n")), "{line} {given}: {asked}");
     }
 }
@@ -191,7 +191,7 @@ fn patient() -> (String, Arc<Mutex<Vec<Ticket>>>, uncork::Running) {
 
 #[track_caller]
 fn until_held(waiting: &Mutex<Vec<Ticket>>, n: usize) {
-    let end = Instant::now() + TIMEOUT;
+    let end = Instant::now() + PATIENCE;
     while waiting.lock().expect("no panic").len() < n {
         let held = waiting.lock().expect("no panic").len();
         assert!(Instant::now() < end, "{held} of {n} requests have reached the server");
@@ -224,7 +224,7 @@ fn as_many_are_forwarded_as_the_tunnel_lets_in() {
     assert_eq!(ask(&world, "GET /", &[]).assert(200).text(), "at once");
     release(&waiting);
     for client in &mut clients {
-        assert_eq!(client.response().assert(200).text(), "held");
+        assert_eq!(client.answer().assert(200).text(), "held");
     }
 }
 
@@ -235,11 +235,11 @@ fn a_limit_that_is_met_is_told_at_once() {
     let mut clients = hold(&world, 3);
     until_held(&waiting, 3);
     let began = Instant::now();
-    let refused: TestResponse = ask(&world, "GET /", &[]);
+    let refused: Answer = ask(&world, "GET /", &[]);
     assert_eq!((refused.assert(503).get("retry-after"), began.elapsed().as_secs()), (Some("1"), 0));
     release(&waiting);
     for client in &mut clients {
-        client.response().assert(200);
+        client.answer().assert(200);
     }
     served(&world);
     ask(&world, "GET /", &[]).assert(200);
@@ -258,7 +258,7 @@ fn trailers_of_one_hop_end_here() {
     let trailers = origin.expect(|frame| frame.kind == super::raw::HEADERS);
     assert!(trailers.ends());
     origin.head(stream, 200, &[], true);
-    client.response().assert(200);
+    client.answer().assert(200);
     // Huffman-coded or not, a block of one short field is not longer than this.
     assert!(trailers.payload.len() < 16, "{:?}", trailers.payload);
 }

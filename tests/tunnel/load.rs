@@ -33,7 +33,7 @@ fn fifty_downloads_at_once_are_whole() {
             let world = &world;
             scope.spawn(move || {
                 let mut client = world.client();
-                let answer = client.send(format!("GET /{n} HTTP/1.1\r\n{HOST}\r\n\r\n")).response();
+                let answer = client.send(format!("GET /{n} HTTP/1.1\r\n{HOST}\r\n\r\n")).answer();
                 let sum = format!("{:x?}", Sha256::digest(&answer.assert(200).body));
                 assert_eq!(answer.get("x-sum"), Some(sum.as_str()), "{n}");
                 assert_eq!(answer.body.len(), 1_000_000 + n * 1000);
@@ -55,7 +55,7 @@ fn ten_thousand_requests_a_hundred_at_once() {
                 let mut client = world.client();
                 for n in 0..100 {
                     let path = format!("/{thread}/{n}");
-                    let answer = client.send(format!("GET {path} HTTP/1.1\r\n{HOST}\r\n\r\n")).response();
+                    let answer = client.send(format!("GET {path} HTTP/1.1\r\n{HOST}\r\n\r\n")).answer();
                     assert_eq!(answer.assert(200).text(), format!("GET {path}"));
                 }
             });
@@ -80,7 +80,7 @@ fn a_slow_reader_slows_nobody_else() {
     while began.elapsed() < Duration::from_secs(2) {
         got.extend(slow.exactly(4096).expect("its bytes"));
         // On the same connection of the tunnel.
-        let answer = fast.send(format!("GET /big HTTP/1.1\r\n{HOST}\r\n\r\n")).response();
+        let answer = fast.send(format!("GET /big HTTP/1.1\r\n{HOST}\r\n\r\n")).answer();
         assert!(answer.assert(200).body == bytes(3_000_000));
         rounds += 1;
         std::thread::sleep(Duration::from_millis(250));
@@ -110,7 +110,7 @@ fn an_upload_nobody_takes_pushes_back() {
     let ticket = told.recv_timeout(Duration::from_secs(8)).expect("asked");
     let went = held.push(&vec![0; ALL], Duration::from_millis(400));
     assert!(went.is_none_or(|n| n < ALL / 2), "{went:?} bytes were sent without a reader");
-    let answer = world.client().send(format!("GET /big HTTP/1.1\r\n{HOST}\r\n\r\n")).response();
+    let answer = world.client().send(format!("GET /big HTTP/1.1\r\n{HOST}\r\n\r\n")).answer();
     assert!(answer.assert(200).body == bytes(3_000_000));
     ticket.respond(Response::text("enough")).expect("a suspended request");
     let mut told = [0; 12];

@@ -13,7 +13,7 @@ use std::{
 use uncork::{Action, EventMask, Io, Listen, Request, Response, Running, Server, Switch, Waker};
 
 use super::{
-    client::TIMEOUT,
+    client::PATIENCE,
     dug::{Dug, Mode, tunnel},
     origin::site,
     world::identity,
@@ -70,7 +70,7 @@ impl Hostile {
 
     /// The origin server is connected: HTTP/2 begins.
     fn begin(&mut self) {
-        self.waker = Some(self.wakers.recv_timeout(TIMEOUT).expect("an origin"));
+        self.waker = Some(self.wakers.recv_timeout(PATIENCE).expect("an origin"));
         self.say(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").frame(SETTINGS, 0, 0, &[]);
         self.until(|frame| frame.kind == SETTINGS && frame.flags & 1 != 0);
     }
@@ -95,7 +95,7 @@ impl Hostile {
     /// Receives the next frame for which `is` is true.
     #[track_caller]
     fn until(&mut self, is: impl Fn(&Frame) -> bool) -> Frame {
-        let end = Instant::now() + TIMEOUT;
+        let end = Instant::now() + PATIENCE;
         loop {
             while let Some(frame) = self.next() {
                 if is(&frame) {
@@ -264,7 +264,7 @@ fn more_streams_than_allowed_are_refused_and_the_others_go_on() {
     for n in 256..300 {
         assert_eq!(hostile.outcome(3 + 2 * n), Some(7), "REFUSED_STREAM");
     }
-    let mut tickets: Vec<_> = (0..256).map(|_| told.recv_timeout(TIMEOUT).expect("asked")).collect();
+    let mut tickets: Vec<_> = (0..256).map(|_| told.recv_timeout(PATIENCE).expect("asked")).collect();
     assert_eq!(waiting.load(Ordering::Relaxed), 256);
     // A slot is free again after a response or a reset.
     tickets.remove(0).respond(Response::text("done")).expect("a suspended request");
@@ -272,7 +272,7 @@ fn more_streams_than_allowed_are_refused_and_the_others_go_on() {
     hostile.frame(RST_STREAM, 0, 5, &8u32.to_be_bytes());
     for n in 300..302 {
         hostile.ask(3 + 2 * n, &GET, &[], true);
-        told.recv_timeout(TIMEOUT).expect("asked");
+        told.recv_timeout(PATIENCE).expect("asked");
     }
 }
 
@@ -349,7 +349,7 @@ fn bodies_in_tiny_frames_that_nobody_takes_do_not_end_the_connection() {
     let _dug = Dug::new(tunnel(hostile.origins).connections(1), Mode::Threads, handler);
     hostile.begin();
     hostile.ask(3, &POST, &[], false);
-    let _held = told.recv_timeout(TIMEOUT).expect("asked");
+    let _held = told.recv_timeout(PATIENCE).expect("asked");
     hostile.frame(DATA, 0, 3, &[b'x'; 1100]);
     for _ in 0..60 {
         let mut some = Vec::new();

@@ -17,7 +17,7 @@ use uncork::{
 };
 
 use super::{
-    client::{Client, TIMEOUT},
+    client::{Client, PATIENCE},
     dug::{Dug, MODES, Mode, trust, tunnel},
     origin::site,
     site::bytes,
@@ -26,8 +26,8 @@ use super::{
 
 const HOST: &str = "Host: app.example";
 
-fn get(client: &mut Client, path: &str) -> super::client::TestResponse {
-    client.send(format!("GET {path} HTTP/1.1\r\n{HOST}\r\n\r\n")).response()
+fn get(client: &mut Client, path: &str) -> super::client::Answer {
+    client.send(format!("GET {path} HTTP/1.1\r\n{HOST}\r\n\r\n")).answer()
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn without_alpn_it_begins_with_an_upgrade() {
     let shown = shown("localhost", false);
     let dug = Dug::new(shown.tunnel(), Mode::Threads, site);
     dug.hears("connected");
-    let end = Instant::now() + TIMEOUT;
+    let end = Instant::now() + PATIENCE;
     let mut client = Client::connect(shown.public, None);
     while get(&mut client, "/").status == 502 {
         assert!(Instant::now() < end, "the origin server does not join");
@@ -219,7 +219,7 @@ fn a_proxy_that_is_killed_is_found_again() {
         let world = World::on(config(), 2, &origins.to_string());
         dug.hears("connected");
         world.until("a link", |counts| counts.connections > 0);
-        let end = Instant::now() + TIMEOUT;
+        let end = Instant::now() + PATIENCE;
         while get(&mut world.client(), "/").status != 200 {
             assert!(Instant::now() < end, "it is served again");
         }
@@ -269,13 +269,13 @@ fn a_silent_network_is_found_out_and_gone_round() {
     silent.store(true, Ordering::Relaxed);
     // Another connection is made beside it when the first ping is overdue; no loss is reported.
     dug.hears("connected");
-    let end = Instant::now() + TIMEOUT;
+    let end = Instant::now() + PATIENCE;
     loop {
         // The proxy does not know yet that the old connection is dead: it may still select it.
         let mut client = world.client();
         client.send(format!("GET / HTTP/1.1\r\n{HOST}\r\nConnection: close\r\n\r\n"));
         if !client.is_silent(Duration::from_millis(300)) {
-            client.response().assert(200);
+            client.answer().assert(200);
             break;
         }
         assert!(Instant::now() < end, "never served again");
@@ -306,7 +306,7 @@ fn two_origins_share_a_name_and_one_may_leave() {
     let (one, two) = (named("one"), named("two"));
     one.hears("connected");
     two.hears("connected");
-    let end = Instant::now() + TIMEOUT;
+    let end = Instant::now() + PATIENCE;
     let mut seen = [0, 0];
     while seen.contains(&0) {
         assert!(Instant::now() < end, "{seen:?}");
@@ -317,7 +317,7 @@ fn two_origins_share_a_name_and_one_may_leave() {
         }
     }
     // In order: no event is reported.
-    one.stopper.shutdown(TIMEOUT);
+    one.stopper.shutdown(PATIENCE);
     let mut client = world.client();
     for _ in 0..100 {
         get(&mut client, "/").assert(200);
@@ -341,11 +341,11 @@ fn it_drains_when_it_is_stopped() {
         world.until("two links", |counts| counts.connections == 2);
         let mut client = world.client();
         client.send(format!("GET / HTTP/1.1\r\n{HOST}\r\n\r\n"));
-        let ticket = told.recv_timeout(TIMEOUT).expect("asked");
-        dug.stopper.shutdown(TIMEOUT);
+        let ticket = told.recv_timeout(PATIENCE).expect("asked");
+        dug.stopper.shutdown(PATIENCE);
         world.until("one link", |counts| counts.connections == 1);
         ticket.respond(Response::text("in the end")).expect("a suspended request");
-        assert_eq!(client.response().assert(200).text(), "in the end");
+        assert_eq!(client.answer().assert(200).text(), "in the end");
         dug.hears("left");
         dug.ends();
         world.until("no link", |counts| counts.connections == 0);

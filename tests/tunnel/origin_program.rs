@@ -16,7 +16,7 @@ use tungstenite::{Message, client::IntoClientRequest};
 use uncork::{Action, EndReason, Produced, Request, Response, Server, Tx, ws};
 
 use super::{
-    client::{TIMEOUT, TestResponse},
+    client::{Answer, PATIENCE},
     origin::site,
     program::program,
     site::bytes,
@@ -78,7 +78,7 @@ impl Origin {
 
     #[track_caller]
     pub(crate) fn says(&self, what: &str) -> String {
-        let (end, mut said) = (Instant::now() + TIMEOUT, Vec::new());
+        let (end, mut said) = (Instant::now() + PATIENCE, Vec::new());
         loop {
             match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(line) if line.contains(what) => return line,
@@ -107,22 +107,22 @@ impl Drop for Origin {
 }
 
 pub(crate) fn served(world: &World) {
-    let end = Instant::now() + TIMEOUT;
+    let end = Instant::now() + PATIENCE;
     while ask(world, "GET /", &[]).status == 502 {
         assert!(Instant::now() < end, "the origin server does not join");
     }
 }
 
 #[track_caller]
-pub(crate) fn ask(world: &World, line: &str, fields: &[&str]) -> TestResponse {
+pub(crate) fn ask(world: &World, line: &str, fields: &[&str]) -> Answer {
     let mut client = world.client();
     let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
     client.send(format!("{line} HTTP/1.1\r\n{HOST}\r\n{fields}\r\n"));
-    if line.starts_with("HEAD ") { client.head() } else { client.response() }
+    if line.starts_with("HEAD ") { client.head() } else { client.answer() }
 }
 
 /// The fields of a response that do not depend on its time.
-fn fields(answer: &TestResponse) -> Vec<(String, String)> {
+fn fields(answer: &Answer) -> Vec<(String, String)> {
     let mut fields: Vec<_> =
         answer.fields.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("date")).cloned().collect();
     fields.sort();
@@ -283,10 +283,10 @@ fn a_server_in_the_neighbourhood_is_forwarded_to() {
     let mut client = world.client();
     let words = b"hello=world";
     client.send(format!("POST /echo?x HTTP/1.1\r\n{HOST}\r\nContent-Length: {}\r\n\r\n", words.len())).send(words);
-    assert_eq!(client.response().assert(200).text(), "POST /base/echo");
+    assert_eq!(client.answer().assert(200).text(), "POST /base/echo");
     // WebSocket, from end to end: proxy, tunnel, origin server, server.
     let stream = TcpStream::connect(world.plain).expect("connected");
-    stream.set_read_timeout(Some(TIMEOUT)).expect("set");
+    stream.set_read_timeout(Some(PATIENCE)).expect("set");
     let request = "ws://app.example/ws".into_client_request().expect("a request");
     let (mut socket, answer) = tungstenite::client(request, stream).expect("a handshake");
     assert_eq!(answer.status(), 101);
@@ -301,12 +301,12 @@ fn a_server_in_the_neighbourhood_is_forwarded_to() {
     for path in ["/pause", "/wait"] {
         let mut client = world.client();
         client.send(format!("GET {path} HTTP/1.1\r\n{HOST}\r\n\r\n"));
-        asked.recv_timeout(TIMEOUT).expect("the server has received it");
+        asked.recv_timeout(PATIENCE).expect("the server has received it");
         if path == "/pause" {
             client.head().assert(200);
         }
         client.leave();
-        assert_eq!(ended.recv_timeout(TIMEOUT), Ok(EndReason::PeerClosed), "{path}");
+        assert_eq!(ended.recv_timeout(PATIENCE), Ok(EndReason::PeerClosed), "{path}");
     }
     // The server is gone: a clear response.
     running.stop().expect("in order");
@@ -328,7 +328,7 @@ fn under_way_is_finished_when_it_is_told_to_stop() {
     let mut got = client.exactly(100_000).expect("its beginning");
     origin.terminate();
     // It is stopping, and new clients learn this.
-    let end = Instant::now() + TIMEOUT;
+    let end = Instant::now() + PATIENCE;
     while ask(&world, "HEAD /large", &[]).status != 502 {
         assert!(Instant::now() < end, "the connection continues");
         std::thread::sleep(Duration::from_millis(10));

@@ -9,7 +9,7 @@ use std::{
 use uncork::relay::tunnel::ProxyConfig;
 
 use super::{
-    client::{Client, TIMEOUT},
+    client::{Client, PATIENCE},
     dug::{Dug, Mode, tunnel},
     origin::site,
     proxy::{HOST, get},
@@ -91,7 +91,7 @@ fn a_network_that_says_nothing_often_is_not_asked_again_and_others_are() {
     let mut put =
         Client::connect_from(Some([127, 0, 0, 2].into()), world.origins, Some(super::world::identity().client.clone()));
     put.send(knock("app", HOST));
-    put.response().assert(429);
+    put.answer().assert(429);
     let_in(&world);
     let counts = world.proxy.counts();
     assert_eq!((counts.unanswered, counts.throttled, counts.displaced, counts.denied), (3, 2, 0, 0), "{counts:?}");
@@ -124,7 +124,7 @@ fn an_origin_server_that_is_not_heard_by_alpn_comes_by_an_upgrade() {
     let _dug = dug.serves(&world);
     let mut client = world.client();
     get(&mut client, "/");
-    client.response().assert(200);
+    client.answer().assert(200);
 }
 
 /// Many silent connections from a few addresses, and a correct origin server.
@@ -150,7 +150,7 @@ fn an_origin_server_gets_in_beside_those_that_say_nothing() {
         let dug = Dug::new(tunnel(world.origins), Mode::Threads, site).stands(&world);
         let took = began.elapsed();
         over.store(true, Ordering::Relaxed);
-        assert!(took < TIMEOUT / 2, "{took:?}");
+        assert!(took < PATIENCE / 2, "{took:?}");
         drop(dug);
     });
 }

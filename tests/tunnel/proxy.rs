@@ -30,7 +30,7 @@ fn a_request_goes_to_the_origin_and_its_answer_back() {
             let stream = origin.request();
             origin.head(stream, 200, &[("x-i", &i.to_string()), ("content-length", "5")], false);
             origin.data(stream, "hello", true);
-            let answer = client.response();
+            let answer = client.answer();
             assert_eq!((answer.status, answer.text(), answer.get("x-i")), (200, "hello", Some(&*i.to_string())));
             assert_eq!(answer.get("content-length"), Some("5"));
         }
@@ -47,7 +47,7 @@ fn a_body_goes_to_the_origin_as_fast_as_it_takes_it() {
             (body.clone(), format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {}\r\n\r\n", body.len()));
         let sender = std::thread::spawn(move || {
             client.send(head).send(sent);
-            client.response()
+            client.answer()
         });
         let stream = origin.request();
         let mut got = Vec::new();
@@ -134,7 +134,7 @@ fn answers_without_a_body_say_what_its_length_would_have_been() {
     get(&mut client, "/");
     let stream = origin.request();
     origin.head(stream, 200, &[("content-length", "2")], false).data(stream, "ok", true);
-    assert_eq!(client.response().text(), "ok", "and the connection is in step");
+    assert_eq!(client.answer().text(), "ok", "and the connection is in step");
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn interim_answers_are_passed_on() {
     let interim = client.head();
     assert_eq!((interim.status, interim.get("link")), (103, Some("</a.css>; rel=preload")));
     origin.head(stream, 200, &[], true);
-    client.response().assert(200);
+    client.answer().assert(200);
     // An origin server that sends nothing else is truncated.
     get(&mut client, "/");
     let stream = origin.request();
@@ -175,7 +175,7 @@ fn who_expects_100_gets_it_from_the_proxy() {
     client.send("abc");
     assert_eq!(origin.expect(|frame| frame.kind == DATA).payload, b"abc");
     origin.head(stream, 200, &[], true);
-    client.response().assert(200);
+    client.answer().assert(200);
     // When no handler takes the body, the proxy does not request it.
     client.send("PUT / HTTP/1.1\r\nHost: nobody.example\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n");
     assert_eq!(client.head().status, 404);
@@ -188,7 +188,7 @@ fn an_answer_may_come_before_the_body_is_there() {
     client.send(format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 1000000\r\n\r\nabc"));
     let stream = origin.request();
     origin.head(stream, 403, &[("content-length", "3")], false).data(stream, "no\n", true).reset(stream, 0);
-    let answer = client.response();
+    let answer = client.answer();
     assert_eq!((answer.status, answer.text()), (403, "no\n"));
     world.until("the stream is over", |counts| counts.active == 0);
 }
@@ -200,7 +200,7 @@ fn errors_say_where_the_fault_is() {
     let mut client = world.client();
     let mut ask = |host: &str| {
         client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
-        client.response()
+        client.answer()
     };
     assert_eq!(ask("nobody.example").status, 404);
     assert_eq!(ask("x.dev.example").status, 404, "it could be registered, but is not");
@@ -245,7 +245,7 @@ fn an_origin_that_is_lost_is_no_end_of_an_answer() {
     get(&mut client, "/");
     origin.request();
     origin.leave();
-    assert_eq!(client.response().status, 502);
+    assert_eq!(client.answer().status, 502);
 }
 
 #[test]
@@ -316,7 +316,7 @@ fn what_an_origin_refuses_another_gets() {
     get(&mut client, "/");
     let stream = first.request();
     first.reset(stream, REFUSED_STREAM);
-    let refused = client.response();
+    let refused = client.answer();
     assert_eq!((refused.status, refused.get("retry-after")), (503, Some("1")));
     let mut second = RawOrigin::new(&world, "app", HOST);
     for _ in 0..2 {
@@ -338,7 +338,7 @@ fn get_one(first: &mut RawOrigin, second: &mut RawOrigin, client: &mut Client) {
     client.chunk(b"body").send("0\r\n\r\n");
     assert_eq!(second.expect(|frame| frame.kind == DATA).payload, b"body");
     second.head(stream, 200, &[], true);
-    client.response().assert(200);
+    client.answer().assert(200);
 }
 
 #[test]
@@ -378,8 +378,7 @@ fn what_lies_behind_a_goaway_goes_elsewhere() {
         second.head(stream, 200, &[("x-by", "second")], true);
     }
     first.head(streams[0], 200, &[("x-by", "first")], true);
-    let by: Vec<String> =
-        clients.iter_mut().map(|client| client.response().get("x-by").expect("said").into()).collect();
+    let by: Vec<String> = clients.iter_mut().map(|client| client.answer().get("x-by").expect("said").into()).collect();
     assert_eq!(by, ["first", "second", "second"]);
     // It gets no more requests, and its connection ends in order.
     first.ended();
@@ -387,7 +386,7 @@ fn what_lies_behind_a_goaway_goes_elsewhere() {
         get(&mut clients[0], "/");
         let stream = second.request();
         second.head(stream, 200, &[], true);
-        clients[0].response().assert(200);
+        clients[0].answer().assert(200);
     }
     world.until("the first has left", |counts| counts.connections == 1);
 }
@@ -410,7 +409,7 @@ fn slow_readers_do_not_slow_the_rest() {
     get(&mut client, "/small");
     let stream = origin.request();
     origin.head(stream, 200, &[("content-length", "2")], false).data(stream, "ok", true);
-    assert_eq!(client.response().text(), "ok");
+    assert_eq!(client.answer().text(), "ok");
     for client in &mut slow {
         client.head();
         assert_eq!(client.next_chunk().expect("a chunk").expect("not the last")[0], 7);
@@ -432,6 +431,6 @@ fn a_stopping_proxy_finishes_what_is_under_way() {
         }
     }
     origin.head(stream, 200, &[("content-length", "4")], false).data(stream, "done", true);
-    assert_eq!(client.response().text(), "done");
+    assert_eq!(client.answer().text(), "done");
     origin.ended();
 }

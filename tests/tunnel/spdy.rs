@@ -44,7 +44,7 @@ fn a_request_goes_to_an_original_and_its_answer_back() {
             ("via", "1.1 a\x001.1 b"),
         ];
         origin.reply(asked.stream, false, &part).data(asked.stream, false, "hello").data(asked.stream, true, "");
-        let answer = client.response();
+        let answer = client.answer();
         assert_eq!((answer.status, answer.text(), answer.get("content-range")), (206, "hello", Some("bytes 0-4/9")));
         assert_eq!(answer.get("x-a"), None, "{answer:?}");
         assert!(answer.get("via").is_some_and(|via| via.starts_with("1.1 a, 1.1 b, 1.1 uncork-")), "{answer:?}");
@@ -65,7 +65,7 @@ fn a_body_goes_to_an_original_as_its_window_has_it() {
                 true => client.send(format!("{head}Transfer-Encoding: chunked\r\n\r\n")).chunk(&sent).send("0\r\n\r\n"),
                 false => client.send(format!("{head}Content-Length: {}\r\n\r\n", sent.len())).send(sent),
             };
-            client.response()
+            client.answer()
         });
         let asked = origin.request();
         assert_eq!((asked.fin, asked.get("content-length")), (false, (!chunked).then_some("200000")));
@@ -116,7 +116,7 @@ fn a_slow_client_stops_its_own_stream_only() {
     get(&mut client, "/small");
     let small = origin.request().stream;
     origin.reply(small, false, &[OK, VERSION, ("content-length", "2")]).data(small, true, "ok");
-    assert_eq!(client.response().text(), "ok");
+    assert_eq!(client.answer().text(), "ok");
     slow.head();
     let mut got = 0;
     while got < sent {
@@ -143,7 +143,7 @@ fn answers_without_a_body_are_in_step() {
     get(&mut client, "/");
     let stream = origin.request().stream;
     origin.reply(stream, false, &[OK, VERSION]).data(stream, false, "ok").data(stream, true, "");
-    assert_eq!(client.response().text(), "ok");
+    assert_eq!(client.answer().text(), "ok");
 }
 
 #[test]
@@ -152,12 +152,12 @@ fn clients_are_told_what_an_original_would_not_have_told_them() {
     let world = World::with(config);
     let mut client = world.client();
     get(&mut client, "/");
-    assert_eq!(client.response().status, 404, "no origin server ever registered it");
+    assert_eq!(client.answer().status, 404, "no origin server ever registered it");
     let mut origin = Origin::new(&world);
     // It never responds.
     get(&mut client, "/");
     let stream = origin.request().stream;
-    assert_eq!(client.response().status, 504);
+    assert_eq!(client.answer().status, 504);
     let reset = origin.expect(RST_STREAM);
     assert_eq!((reset.number(0), reset.number(4)), (stream, 5), "CANCEL");
     // It dies in the middle.
@@ -173,7 +173,7 @@ fn clients_are_told_what_an_original_would_not_have_told_them() {
     // It was connected, and may reconnect.
     let mut client = world.client();
     get(&mut client, "/");
-    let answer = client.response();
+    let answer = client.answer();
     assert_eq!((answer.status, answer.get("retry-after")), (502, Some("5")));
 }
 
@@ -246,12 +246,12 @@ fn a_new_original_takes_the_place_of_the_last() {
     get(&mut client, "/");
     first.request();
     let mut second = Origin::new(&world);
-    assert_eq!(client.response().status, 502, "the first one's request is lost");
+    assert_eq!(client.answer().status, 502, "the first one's request is lost");
     first.expect_end();
     get(&mut client, "/");
     let stream = second.request().stream;
     second.reply(stream, false, &[OK, VERSION, ("content-length", "6")]).data(stream, true, "second");
-    assert_eq!(client.response().text(), "second");
+    assert_eq!(client.answer().text(), "second");
     let names: Vec<String> = world.proxy.connections().into_iter().map(|link| link.credential).collect();
     assert_eq!(names, ["old"]);
 }
@@ -266,9 +266,9 @@ fn an_original_that_goes_away_is_not_asked_again() {
     origin.request();
     origin.control(GOAWAY, &[first, 0]);
     // The second request was not begun, and there is no other origin server.
-    assert!(matches!(two.response().status, 502 | 503));
+    assert!(matches!(two.answer().status, 502 | 503));
     origin.reply(first, false, &[OK, VERSION, ("content-length", "4")]).data(first, true, "done");
-    assert_eq!(one.response().text(), "done");
+    assert_eq!(one.answer().text(), "done");
     origin.expect_end();
     world.until("the connection has ended", |counts| counts.connections == 0);
 }

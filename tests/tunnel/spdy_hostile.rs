@@ -75,7 +75,7 @@ fn what_makes_no_sense_is_not_passed_on() {
         get(&mut client, "/");
         let stream = origin.request().stream;
         origin.reply(stream, false, fields);
-        assert_eq!(client.response().status, 502, "{fields:?}");
+        assert_eq!(client.answer().status, 502, "{fields:?}");
         assert_eq!(origin.expect(RST_STREAM).number(0), stream);
     }
     // A length that is not kept: the client must not accept the body as complete.
@@ -94,7 +94,7 @@ fn what_makes_no_sense_is_not_passed_on() {
     let stream = origin.request().stream;
     let fields = [OK, VERSION, ("transfer-encoding", "chunked"), ("connection", "close"), ("content-length", "2")];
     origin.reply(stream, false, &fields).data(stream, true, "ok");
-    let answer = client.response();
+    let answer = client.answer();
     assert_eq!((answer.text(), answer.get("transfer-encoding"), answer.get("connection")), ("ok", None, None));
 }
 
@@ -138,7 +138,7 @@ fn hostile_originals_are_shown_the_door() {
         origin.request();
         let bytes = wire(&mut origin.zlib);
         origin.client.send(bytes);
-        assert_eq!(client.response().status, 502, "{name}");
+        assert_eq!(client.answer().status, 502, "{name}");
         origin.expect_end();
         world.until("the connection has ended", |counts| counts.connections == 1);
     }
@@ -146,7 +146,7 @@ fn hostile_originals_are_shown_the_door() {
     super::proxy::get(&mut client, "/");
     let stream = other.request();
     other.head(stream, 200, &[], true);
-    client.response().assert(200);
+    client.answer().assert(200);
 }
 
 /// The proxy does not read from an origin server that does not read: its buffers are bounded.

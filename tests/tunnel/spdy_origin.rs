@@ -18,7 +18,7 @@ use uncork::{
 };
 
 use super::{
-    client::TIMEOUT,
+    client::PATIENCE,
     dug::{Dug, MODES, Mode, tunnel},
     origin::site,
     site::bytes,
@@ -77,7 +77,7 @@ impl LegacyListener {
 
     fn accept(&self) -> LegacyProxy {
         let (socket, _) = self.0.accept().expect("a connection");
-        socket.set_read_timeout(Some(TIMEOUT)).expect("set");
+        socket.set_read_timeout(Some(PATIENCE)).expect("set");
         socket.set_nodelay(true).expect("set");
         let conn = ServerConnection::new(identity().config.clone()).expect("TLS");
         let mut origin =
@@ -123,7 +123,7 @@ impl LegacyProxy {
                 false
             }
         };
-        self.stream.sock.set_read_timeout(Some(TIMEOUT)).expect("set");
+        self.stream.sock.set_read_timeout(Some(PATIENCE)).expect("set");
         silent
     }
 
@@ -302,11 +302,11 @@ fn a_client_that_is_gone_is_told_to_the_handler() {
     let stream = proxy.ask("GET", "/pause", &[], true);
     proxy.reply(stream);
     proxy.send(&control(RST_STREAM, 0, &words(&[stream, 5])));
-    assert!(matches!(told.recv_timeout(TIMEOUT), Ok(EndReason::PeerClosed)));
+    assert!(matches!(told.recv_timeout(PATIENCE), Ok(EndReason::PeerClosed)));
     let stream = proxy.ask("GET", "/", &[], true);
     let other = proxy.ask("GET", "/", &[], true);
     proxy.send(&control(RST_STREAM, 0, &words(&[stream, 5])));
-    assert!(matches!(told.recv_timeout(TIMEOUT), Ok(EndReason::PeerClosed)));
+    assert!(matches!(told.recv_timeout(PATIENCE), Ok(EndReason::PeerClosed)));
     assert!(told.try_recv().is_err(), "the other one waits");
     assert_eq!((other, tickets.lock().expect("no panic").len()), (5, 2));
 }
@@ -398,9 +398,9 @@ fn both_ends_understand_each_other() {
                     client
                         .send("POST /echo HTTP/1.1\r\nHost: old.example\r\nContent-Length: 300000\r\n\r\n")
                         .send(&sent);
-                    assert!(client.response().assert(200).body == sent);
+                    assert!(client.answer().assert(200).body == sent);
                     client.send("GET /who HTTP/1.1\r\nHost: old.example\r\n\r\n");
-                    assert!(client.response().text().contains("old.example"));
+                    assert!(client.answer().text().contains("old.example"));
                 }
             })
         })
@@ -412,7 +412,7 @@ fn both_ends_understand_each_other() {
     let other = other.stands(&world);
     let mut client = world.client();
     client.send("GET / HTTP/1.1\r\nHost: app.example\r\n\r\n");
-    assert_eq!(client.response().text(), "by token");
+    assert_eq!(client.answer().text(), "by token");
     drop(other);
 }
 

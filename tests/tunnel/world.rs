@@ -14,7 +14,7 @@ use uncork::{
     relay::tunnel::{Credential, OriginHandler, Proxy, ProxyConfig, ProxyCounts, PublicHandler},
 };
 
-use super::client::{Client, TIMEOUT};
+use super::client::{Client, PATIENCE};
 
 /// The listeners by their use.
 const PLAIN: usize = 0;
@@ -147,7 +147,7 @@ impl World {
     /// Waits until the counters satisfy the condition.
     #[track_caller]
     pub(crate) fn until(&self, what: &str, is: impl Fn(&ProxyCounts) -> bool) {
-        let end = Instant::now() + TIMEOUT;
+        let end = Instant::now() + PATIENCE;
         while !is(&self.proxy.counts()) {
             assert!(Instant::now() < end, "not in time: {what}; {:?}", self.proxy.counts());
             std::thread::sleep(Duration::from_millis(2));
