@@ -29,7 +29,7 @@ use crate::{
 /// Idle threads that are kept.
 const KEPT: usize = 64;
 
-/// The state shared by the threads: the parked ones, and the number of all.
+/// What the threads share: the parked ones, and the number of all.
 pub(crate) struct Threads {
     state: Mutex<State>,
     changed: Condvar,
@@ -44,7 +44,7 @@ pub(crate) struct Threads {
 struct State {
     parked: Vec<Arc<Parked>>,
     /// All threads, including parked ones.
-    running: usize,
+    alive: usize,
 }
 
 /// A parked thread, and its next connection.
@@ -85,7 +85,7 @@ impl Threads {
             let parked = {
                 let mut state = self.state();
                 let parked = state.parked.pop();
-                state.running += usize::from(parked.is_none());
+                state.alive += usize::from(parked.is_none());
                 parked
             };
             let Some(parked) = parked else { break };
@@ -100,12 +100,12 @@ impl Threads {
             if let Err(error) = threads.work(arrival) {
                 threads.warn("the loop of a connection has failed", &error);
             }
-            threads.state().running -= 1;
+            threads.state().alive -= 1;
             threads.changed.notify_all();
         };
         if let Err(error) = Builder::new().name("uncork-conn".into()).spawn(run) {
             self.warn("cannot start a thread for a connection", &error);
-            self.state().running -= 1;
+            self.state().alive -= 1;
         }
     }
 
@@ -170,14 +170,14 @@ impl Threads {
     /// Waits until no thread is left, or until `deadline`. Returns how many threads are left that serve a connection.
     fn wait_until(&self, deadline: Instant, clock: &mut Clock) -> usize {
         let mut state = self.state();
-        while state.running > 0 {
+        while state.alive > 0 {
             let left = deadline.saturating_duration_since(clock.now().mono);
             if left.is_zero() {
                 break;
             }
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        state.running.saturating_sub(state.parked.len())
+        state.alive.saturating_sub(state.parked.len())
     }
 }
 

@@ -38,7 +38,7 @@ impl Job {
     /// not read to find out (see [`hold`](Self::hold)).
     #[cold]
     fn note_half_close(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
-        // A body that is still received is read up to that end first.
+        // A body that is still wanted is read up to that end first.
         if !matches!(self.request_body, RequestBody::Idle | RequestBody::Over) || self.allow_half_close {
             return Ok(false);
         }
@@ -83,7 +83,7 @@ impl Job {
             Action::Suspend if owed && self.waits_for_ticket() => {
                 match &self.hooks.ticket {
                     Some(ticket) if ticket.is_hopeful() => {}
-                    // The ticket is dropped already: the time does not matter.
+                    // Dropped already: the time does not matter.
                     Some(_) => self.respond(io, core, Response::new(503)),
                     None => {
                         error!(target: "uncork::engine", "{}: the handler suspended the request without a ticket", io.request_id());
@@ -171,7 +171,7 @@ impl Job {
         Ok(worked)
     }
 
-    /// Responds with the reason that stopped the job, if that is possible.
+    /// Responds in place of what has stopped the job, if that is possible.
     pub(super) fn stopped(&mut self, io: &mut ConnIo, core: &mut Core, exit: JobExit) -> Result<Step, EndReason> {
         match exit {
             JobExit::End(EndReason::Panicked) if io.conn.owes_response() => {
@@ -183,7 +183,7 @@ impl Job {
             }
             JobExit::End(reason) => Err(reason),
             JobExit::Reject(rule) => {
-                // The application may have its own response for that.
+                // The application may have a response of its own for that.
                 dispatch::discard(mem::replace(&mut self.request_body, RequestBody::Idle));
                 let own = self.hooks.ticket.as_ref().filter(|_| io.conn.owes_response());
                 if let Some(Action::Respond(response)) = own.and_then(|ticket| ticket.take_action()) {
