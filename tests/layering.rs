@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use self::scan::{code, module_path};
+use self::scan::{Code, code, module_path};
 
 #[path = "layering/circles.rs"]
 mod circles;
@@ -97,8 +97,7 @@ const APPLICATION: &[(&str, &[&str])] = &[
 ];
 
 /// Returns all faults of a file, whose path is relative to `src`.
-fn faults(path: &str, source: &str) -> Vec<String> {
-    let code = code(source);
+fn faults(path: &str, code: &Code) -> Vec<String> {
     let mut faults = Vec::new();
     let mut fault = |line: usize, what: String| faults.push(format!("src/{path}:{line}: {what}"));
     let own = module_path(path);
@@ -113,11 +112,9 @@ fn faults(path: &str, source: &str) -> Vec<String> {
             fault(line, "another name for a module hides what is imported by it".to_owned());
         }
         // `pub(crate)` and `pub(super)` import nothing.
-        if let Some(import) = name.absolute(&own).filter(|_| name.path.len() > 1).and_then(|path| path.first().cloned())
-        {
-            if import != module && !allowed.contains(&import.as_str()) {
-                fault(line, format!("{module} must not import {import}"));
-            }
+        let import = name.absolute(&own).filter(|_| name.path.len() > 1).and_then(|path| path.first().cloned());
+        if let Some(import) = import.filter(|import| import != module && !allowed.contains(&import.as_str())) {
+            fault(line, format!("{module} must not import {import}"));
         }
         if first == "uncork" && module != "relay" {
             fault(line, format!("{module} is in the crate: `crate::`, not `uncork::`"));
@@ -168,21 +165,22 @@ fn every_module_imports_only_what_it_may() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     sources(&src, &mut files);
-    let read = |path: &Path| fs::read_to_string(path).expect("a source");
+    let files = files.into_iter().map(|path| (code(&fs::read_to_string(&path).expect("a source")), path));
+    let files: Vec<(Code, PathBuf)> = files.collect();
     let tests: BTreeSet<PathBuf> = files
         .iter()
-        .flat_map(|path| {
+        .flat_map(|(code, path)| {
             // Modules of `x.rs` lie in `x/`, of `mod.rs` beside it; a `#[path]` is beside it too.
             let (beside, below) = (path.parent().expect("src").to_owned(), path.with_extension(""));
-            code(&read(path)).test_files.into_iter().flat_map(move |file| [beside.join(&file), below.join(&file)])
+            code.test_files.iter().flat_map(move |file| [beside.join(file), below.join(file)])
         })
         .collect();
     let mut found = Vec::new();
     // Everything below a test module is test code, too.
     let is_test = |path: &Path| tests.iter().any(|test| path == test || path.starts_with(test.with_extension("")));
-    for path in files.iter().filter(|path| !is_test(path)) {
+    for (code, path) in files.iter().filter(|(_, path)| !is_test(path)) {
         let name = path.strip_prefix(&src).expect("in src").to_string_lossy().replace('\\', "/");
-        found.extend(faults(&name, &read(path)));
+        found.extend(faults(&name, code));
     }
     assert!(files.len() > 30 && tests.len() > 3, "are these all sources?");
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));
@@ -294,7 +292,7 @@ fn offenders_are_found() {
         ("lib.rs",               "pub use api::X;",                                              0),
     ];
     for (path, source, line) in ROWS {
-        let found = faults(path, source);
+        let found = faults(path, &code(source));
         match line {
             0 => assert!(found.is_empty(), "{source}: {found:?}"),
             n => assert!(found.iter().any(|f| f.starts_with(&format!("src/{path}:{n}: "))), "{source}: {found:?}"),

@@ -38,12 +38,12 @@ fn limited(bytes: usize) -> MutexGuard<'static, ()> {
 
 /// A source and its receivers, all known to the server.
 fn stream(server: &TestServer, framing: &str) -> (Client, Vec<Client>) {
-    let answer = server.client().post(&format!("/stream?n={RECEIVERS}"), &[], b"").answer();
-    let id = answer.assert(201).text().strip_prefix("{\"stream\":\"").and_then(|rest| rest.strip_suffix("\"}"));
+    let response = server.client().post(&format!("/stream?n={RECEIVERS}"), &[], b"").response();
+    let id = response.assert(201).text().strip_prefix("{\"stream\":\"").and_then(|rest| rest.strip_suffix("\"}"));
     let path = format!("/stream/{}", id.expect("an id"));
     let client = |line: String, fields: &[&str]| {
         let mut client = server.client();
-        server.seen(|| {
+        server.until_requested(|| {
             client.request(&line, fields);
         });
         client
@@ -64,7 +64,7 @@ fn receivers_that_do_not_read_hold_no_more_than_the_limit_and_get_everything_lat
         assert!(sent.iter().all(|sent| *sent < TOTAL), "the sources were not stopped");
         thread::scope(|scope| {
             for ((source, receivers), sent) in streams.iter_mut().zip(sent) {
-                scope.spawn(move || source.send(pattern(sent, TOTAL - sent)).answer().assert(200).status);
+                scope.spawn(move || source.send(pattern(sent, TOTAL - sent)).response().assert(200).status);
                 for receiver in receivers {
                     scope.spawn(move || {
                         receiver.head().assert(200);

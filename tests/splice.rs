@@ -48,8 +48,8 @@ fn serve(kernel_pipes: usize) -> (Running, Arc<Mutex<Vec<Ticket>>>) {
         }
         let Some(receiver) = receivers.pop() else { return Response::new(409).into() };
         let (inlet, outlet) = pipe(256 * 1024);
-        let answer = Response::stream(outlet).length(req.content_length());
-        let _ = receiver.respond(answer);
+        let response = Response::stream(outlet).length(req.content_length());
+        let _ = receiver.respond(response);
         // The response of the sender reports that the receiver disconnected.
         req.ticket().fallback(Duration::ZERO, |_| Response::new(200));
         Action::Receive(Box::new(inlet))

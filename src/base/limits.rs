@@ -1,7 +1,7 @@
 //! Every limit, its default, and the reason for it.
 //!
-//! What peers cause is bounded by them. What the application itself queues on a loop is not: messages in the mailbox, and
-//! functions that [`LoopHandle::after`](crate::LoopHandle::after) has planned.
+//! They bound everything that peers cause. They do not bound what the application itself queues on a loop: messages in the
+//! mailbox, and functions that [`LoopHandle::after`](crate::LoopHandle::after) has planned.
 
 use std::time::Duration;
 
@@ -83,8 +83,8 @@ pub struct Limits {
     /// afford. Each byte extends the timeout by 1/`min_rate` s, never beyond the full timeout from now. 0 switches it off:
     /// then every byte restarts the full timeout.
     pub min_rate: u64,
-    /// How long a rejected peer may keep sending, so that it can read the response before its system sees a reset. What it
-    /// sends is discarded. Default: 2 s, as Apache.
+    /// The time that a rejected peer may keep sending, so that it can read the response before its system sees a reset. Its
+    /// bytes are discarded. Default: 2 s, as Apache.
     pub linger_timeout: Duration,
     /// Requests on one connection; after the last it is closed. Default: 1,000,000, only against counters that wrap.
     pub requests: u32,

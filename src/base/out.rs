@@ -60,7 +60,7 @@ struct Blocks {
 }
 
 impl Out {
-    /// Returns how many bytes are to be sent.
+    /// Returns the number of bytes that are not sent yet.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         let Some(blocks) = &self.blocks else { return self.buf.len() };

@@ -29,7 +29,7 @@ pub(crate) struct Pool {
     blocks: Vec<Box<[u8]>>,
     /// Buffers that are lent now.
     lent: usize,
-    /// How many may be lent: `bytes`, less what connections hold of their own.
+    /// The number of buffers that may be lent: those of `bytes`, without the memory that connections hold themselves.
     most: usize,
     bytes: usize,
     refused: bool,

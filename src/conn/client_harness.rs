@@ -30,7 +30,7 @@ pub(crate) enum Event {
     Head(u16, ResponseFraming, usize),
     Body(Vec<u8>),
     End(Headers),
-    /// What follows belongs to another protocol.
+    /// The bytes that follow belong to another protocol.
     Switched,
     Broken(Misbehaved),
     /// The stream ended; `true` if that completed the response.

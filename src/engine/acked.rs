@@ -1,4 +1,4 @@
-//! How much of a response's body the peer's system has acknowledged.
+//! The part of a response's body that the peer's system has acknowledged.
 //!
 //! The system reports how many bytes *on the wire* it still holds. Where only the body is on the wire, that is exact.
 //! Under chunking and TLS it must be translated back, and is rounded down to what was handed over completely.

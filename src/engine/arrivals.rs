@@ -96,7 +96,7 @@ pub(crate) struct LoopListener {
     pub(crate) proxies: Option<Arc<Trusted>>,
     /// The system has reported connections, and accepting has not returned "none" since.
     pub(super) ready: bool,
-    /// When to accept again, after a limit or the system allowed no further connection.
+    /// The time to accept again, after a limit or the system allowed no further connection.
     pub(super) paused: Tick,
 }
 

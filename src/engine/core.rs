@@ -30,7 +30,7 @@ pub(super) struct Core {
     pub(super) start: Instant,
     pub(super) now: Moment,
     pub(super) tick: Tick,
-    /// When the grace period ends, if the server stops.
+    /// The end of the grace period, if the server stops.
     pub(super) stopping: Option<Tick>,
 }
 

@@ -1,4 +1,4 @@
-//! When to drive a connection again if no event comes before.
+//! The times at which connections are driven if no event comes before.
 //!
 //! Deadlines move all the time (each byte extends one), so they are moved lazily. A slot's deadline is a field; its
 //! entry here is checked against that field only when it fires. A later deadline costs nothing, an earlier one costs an

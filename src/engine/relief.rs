@@ -12,7 +12,7 @@ use log::warn;
 use super::{Engine, core::Core, phase::Phase, slot::Slot};
 use crate::base::{ConnId, EndReason, Timeout, pool, time::Tick};
 
-/// How long buffers may be missing, and how long a connection may be stalled meanwhile.
+/// The time for which buffers may be missing, and a connection may be stalled meanwhile.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// The stalled connections of one network that hold buffers, and the number of these.

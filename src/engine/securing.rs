@@ -21,7 +21,7 @@ use crate::{
 };
 
 impl ConnIo {
-    /// When the handshake is done, chooses the next phase by what ALPN has selected.
+    /// Selects the next phase after the handshake, by the protocol of ALPN.
     #[inline(never)]
     pub(super) fn drive_securing(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<Step, EndReason> {
         if self.transport.is_handshaking() {

@@ -200,7 +200,7 @@ fn number(digits: &[u8]) -> Option<u64> {
 /// Returns the framing of a request for the lines of the two fields, in order: [`BodyFields`] in one call.
 ///
 /// # Errors
-/// As [`BodyFields::decide`].
+/// Like those of [`BodyFields::decide`].
 pub fn request_framing<'a>(
     version: Version,
     transfer_encoding: impl IntoIterator<Item = &'a [u8]>,

@@ -72,7 +72,7 @@ pub struct ResponseHead<'h> {
     pub status: u16,
     /// Complete lines, from [`Headers`], without Date, Connection, Content-Length, Transfer-Encoding.
     pub fields: &'h [u8],
-    /// How the body's end is found.
+    /// The framing of the body.
     pub length: BodyLength,
     /// From a [`DateCache`](super::DateCache).
     pub date: &'h [u8; 29],
@@ -86,7 +86,7 @@ pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// The end of a chunked body without trailers (RFC 9112 §7.1).
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// What follows the data of each chunk.
+/// The end of each chunk, after its data.
 pub const CHUNK_END: &[u8] = b"\r\n";
 
 /// Returns `true` if [`response_head`] writes this field itself, so that `fields` must not have it.
@@ -222,7 +222,7 @@ pub struct RequestLine<'h> {
     pub host: &'h str,
     /// Complete lines, from [`Headers`], without Host, Connection, Content-Length, Transfer-Encoding, Expect.
     pub fields: &'h [u8],
-    /// How the body's end is found. [`BodyLength::UntilClose`] does not exist in requests: no field is written then.
+    /// The framing of the body. [`BodyLength::UntilClose`] does not exist in requests: no field is written then.
     pub length: BodyLength,
     /// `true` if the client waits for `100 Continue` before it sends the body.
     pub expect: bool,

@@ -13,7 +13,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 use super::Socket;
 use crate::base::PeerAddr;
 
-/// How many connections the system may queue; it clamps this to its own limit.
+/// The number of connections that the system may queue. It clamps this to its own limit.
 const BACKLOG: i32 = 4096;
 
 /// A bound, listening, non-blocking socket.

@@ -16,11 +16,11 @@ pub(super) struct Ended(pub(super) CloseCause);
 
 pub(super) struct Clocks {
     config: Config,
-    /// When something was received.
+    /// The last time that bytes were received.
     received: Instant,
-    /// When something was received, or a message was sent.
+    /// The last time that bytes were received, or a message was sent.
     active: Instant,
-    /// When a ping was sent, if nothing was received since.
+    /// The time of the last ping, if nothing was received since.
     pinged: Option<Instant>,
     /// The arriving message, and the deadline for more of it. Boxed, so that an idle connection is small.
     message: Option<Box<(Progress, Instant)>>,

@@ -20,7 +20,7 @@ use std::cell::RefCell;
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-/// How messages may be compressed; off unless it is given to [`Accept::deflate`](super::Accept::deflate) or
+/// The parameters of compression. It is off unless they are given to [`Accept::deflate`](super::Accept::deflate) or
 /// [`Offer::deflate`](super::Offer::deflate), and then only if the peer agrees.
 ///
 /// # Memory

@@ -26,7 +26,7 @@ pub(super) struct Outgoing {
     /// A frame encoded for this connection, and how much of it is sent.
     current: Vec<u8>,
     sent: usize,
-    /// How much of the queue's first item is sent.
+    /// The number of bytes of the queue's first item that are sent.
     partly: usize,
     /// The payload of the last ping that got no pong yet.
     pub(super) pong: Option<Box<[u8]>>,

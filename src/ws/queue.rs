@@ -36,7 +36,7 @@ thread_local! {
     static SPARE: Cell<(Vec<u8>, VecDeque<Item>)> = const { Cell::new((Vec::new(), VecDeque::new())) };
 }
 
-/// What follows behind the queue.
+/// The end of the output after the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Last {
     Close { code: u16, reason: String },
@@ -75,7 +75,7 @@ impl Item {
 pub(super) struct Queue {
     items: VecDeque<Item>,
     small: Vec<u8>,
-    /// How much of `small` is sent.
+    /// The number of bytes of `small` that are sent.
     out: usize,
     /// Bytes in all items.
     bytes: usize,

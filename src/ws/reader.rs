@@ -24,7 +24,7 @@ pub(crate) enum Event<'a> {
     Part(MessagePart<'a>),
     Ping(&'a [u8]),
     Pong(&'a [u8]),
-    /// Nothing behind it is read.
+    /// No input after it is read.
     Close(u16, &'a str),
 }
 
@@ -33,7 +33,7 @@ struct Frame {
     op: Op,
     fin: bool,
     key: [u8; 4],
-    /// How many bytes of the payload are done, and how many are not.
+    /// The number of payload bytes that are done, and of those left.
     at: u64,
     left: u64,
 }
@@ -456,3 +456,7 @@ fn append(
 #[cfg(test)]
 #[path = "reader_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "reader_deflate_tests.rs"]
+mod deflate_tests;

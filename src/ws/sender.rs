@@ -74,7 +74,7 @@ impl Sender {
         }
     }
 
-    /// Sends a ping behind the queued messages, with the first 125 bytes of `payload` (RFC 6455 §5.5).
+    /// Sends a ping after the queued messages, with the first 125 bytes of `payload` (RFC 6455 §5.5).
     ///
     /// # Errors
     /// [`SendError`] if the queue is full or the connection is closing.
@@ -94,7 +94,7 @@ impl Sender {
         Ok(())
     }
 
-    /// Starts the close handshake (RFC 6455 §7.1.2) behind the queued messages. Nothing can be queued after this call. The
+    /// Starts the close handshake (RFC 6455 §7.1.2) after the queued messages. Nothing can be queued after this call. The
     /// peer's messages are still delivered until its own Close arrives. Does nothing if the connection is closing already.
     ///
     /// A code that must not be sent (§7.4: below 1000, 1004 to 1006, 1015 to 2999, 5000 and above) results in a Close frame
@@ -103,7 +103,7 @@ impl Sender {
         self.finish_with(Last::Close { code, reason: reason.to_owned() });
     }
 
-    /// Ends the stream behind the queued messages, without a Close frame. The peer sees code 1006.
+    /// Ends the stream after the queued messages, without a Close frame. The peer sees code 1006.
     pub fn close_without_handshake(&self) {
         self.finish_with(Last::EndOfStream);
     }

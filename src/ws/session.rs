@@ -173,8 +173,8 @@ impl Session {
 
     /// Returns `true` if the next event may be delivered.
     fn reads(&self) -> bool {
-        let hears = |close: &Closing| close.received.is_none() && close.fault.is_none();
-        self.close.as_deref().is_none_or(hears) && self.core.is_free()
+        let is_receiving = |close: &Closing| close.received.is_none() && close.fault.is_none();
+        self.close.as_deref().is_none_or(is_receiving) && self.core.is_free()
     }
 
     /// Delivers one event to the handler. Returns `false` if it needs more input.
@@ -226,7 +226,7 @@ impl Session {
         true
     }
 
-    /// Sends a Close for a violated rule (§7.1.7) behind the queue, and reads no more messages.
+    /// Sends a Close for a violated rule (§7.1.7) after the queue, and reads no more messages.
     #[cold]
     fn reject(&mut self, fault: Fault) {
         self.close.get_or_insert_default().fault = Some(fault);

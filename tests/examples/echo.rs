@@ -6,20 +6,20 @@ pub(super) fn echo_gives_back_what_it_gets(setup: Setup) {
     let echo = Example::start("echo", setup, &[]);
     let mut client = echo.client();
     for method in ["POST", "PUT", "PATCH", "DELETE", "GET", "OPTIONS", "PURGE", "TRACE"] {
-        let answer =
-            client.request(&format!("{method} /any/path?x=%00"), &["Content-Length: 5"]).send("hello").answer();
-        assert_eq!((answer.assert(200).text(), answer.get("content-length")), ("hello", Some("5")), "{method}");
-        let answer = client.request(&format!("{method} /"), &["Cookie: secret"]).answer();
-        assert_eq!((answer.assert(200).text(), answer.get("content-length")), ("", Some("0")), "{method}");
+        let response =
+            client.request(&format!("{method} /any/path?x=%00"), &["Content-Length: 5"]).send("hello").response();
+        assert_eq!((response.assert(200).text(), response.get("content-length")), ("hello", Some("5")), "{method}");
+        let response = client.request(&format!("{method} /"), &["Cookie: secret"]).response();
+        assert_eq!((response.assert(200).text(), response.get("content-length")), ("", Some("0")), "{method}");
     }
-    let answer = client.request("OPTIONS *", &[]).answer();
-    assert_eq!(answer.assert(200).text(), "");
+    let response = client.request("OPTIONS *", &[]).response();
+    assert_eq!(response.assert(200).text(), "");
 
-    let answer = client.post("/", &["Content-Type: text/x-mine"], b"kind").answer();
-    assert_eq!((answer.get("content-type"), answer.text()), (Some("text/x-mine"), "kind"));
-    assert_eq!(answer.get("x-content-type-options"), Some("nosniff"));
-    let answer = client.post("/", &[], b"kind").answer();
-    assert_eq!(answer.get("content-type"), Some("application/octet-stream"));
+    let response = client.post("/", &["Content-Type: text/x-mine"], b"kind").response();
+    assert_eq!((response.get("content-type"), response.text()), (Some("text/x-mine"), "kind"));
+    assert_eq!(response.get("x-content-type-options"), Some("nosniff"));
+    let response = client.post("/", &[], b"kind").response();
+    assert_eq!(response.get("content-type"), Some("application/octet-stream"));
 
     // HEAD returns the head of a GET.
     let head = client.request("HEAD /", &["Content-Length: 5"]).send("hello").head();
@@ -37,22 +37,22 @@ pub(super) fn echo_gives_back_what_it_gets(setup: Setup) {
             assert_eq!(other.exactly(1).expect("the first"), first);
             assert!(send_while_reading(&mut other, rest) == rest);
         }
-        assert_eq!(other.post("/", &[], b"still there").answer().text(), "still there");
+        assert_eq!(other.post("/", &[], b"still there").response().text(), "still there");
     }
 
     // On request, not before.
     client.request("POST /", &["Content-Length: 2", "Expect: 100-continue"]);
     assert_eq!(client.head().status, 100);
-    assert_eq!(client.send("hi").answer().assert(200).text(), "hi");
+    assert_eq!(client.send("hi").response().assert(200).text(), "hi");
 
     // A client that has half-closed still gets its response.
     client.post("/", &[], b"bye").finish();
-    assert_eq!(client.answer().assert(200).text(), "bye");
+    assert_eq!(client.response().assert(200).text(), "bye");
     assert!(client.is_closed());
     for _ in 0..20 {
         let mut other = echo.client();
         other.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nbye").finish();
-        assert_eq!(other.answer().assert(200).text(), "bye");
+        assert_eq!(other.response().assert(200).text(), "bye");
     }
 
     // 200 to CONNECT means a tunnel.
@@ -81,7 +81,7 @@ pub(super) fn echo_streams(setup: Setup) {
     assert_eq!(client.line().expect("a line"), "0");
     assert_eq!(client.line().expect("a line"), "X-Sum: 42");
     assert_eq!(client.line().expect("a line"), "");
-    assert_eq!(client.post("/", &[], b"next").answer().text(), "next");
+    assert_eq!(client.post("/", &[], b"next").response().text(), "next");
     // A truncated body is not returned as if it were complete.
     client.request("POST /", &["Content-Length: 10"]).send("half");
     assert_eq!(client.head().get("content-length"), Some("10"));
@@ -118,7 +118,7 @@ pub(super) fn echo_pushes_back(setup: Setup) {
 pub(super) fn echo_finishes_what_is_under_way_when_stopped(setup: Setup) {
     let echo = Example::start("echo", setup, &[]);
     let (mut busy, mut idle) = (echo.client(), echo.client());
-    idle.post("/", &[], b"x").answer().assert(200);
+    idle.post("/", &[], b"x").response().assert(200);
     busy.request("POST /", &["Content-Length: 10"]).send("first");
     busy.head().assert(200);
     assert_eq!(busy.exactly(5).expect("an echo"), b"first");
@@ -167,10 +167,10 @@ pub(super) fn websocket_echo_gives_back_every_message(setup: Setup) {
 pub(super) fn upgrade_echo_gives_back_every_byte(setup: Setup) {
     let echo = Example::start("upgrade_echo", setup, &["--shutdown-timeout", "1000"]);
     for fields in [&[][..], &["Connection: Upgrade", "Upgrade: other"], &["Upgrade: echo"]] {
-        let answer = echo.ask("GET /", fields);
-        assert_eq!(answer.assert(426).get("upgrade"), Some("echo"));
-        assert_eq!(answer.get("connection"), Some("upgrade"));
-        assert!(answer.text().contains("Upgrade: echo"));
+        let response = echo.ask("GET /", fields);
+        assert_eq!(response.assert(426).get("upgrade"), Some("echo"));
+        assert_eq!(response.get("connection"), Some("upgrade"));
+        assert!(response.text().contains("Upgrade: echo"));
     }
     let mut client = echo.client();
     client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: ECHO\r\n\r\nright behind it");

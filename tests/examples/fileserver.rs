@@ -12,7 +12,7 @@ pub(super) fn fileserver_serves(setup: Setup) {
     let files = Example::start("fileserver", setup, &["--root", dir.0.to_str().expect("text")]);
     let mut client = files.client();
 
-    let page = client.request("GET /page.html", &[]).answer();
+    let page = client.request("GET /page.html", &[]).response();
     assert_eq!((page.assert(200).text(), page.get("content-length")), ("<h1>A page</h1>", Some("15")));
     assert_eq!(page.get("content-type"), Some("text/html; charset=utf-8"));
     assert_eq!(page.get("last-modified"), Some("Sun, 09 Sep 2001 01:46:40 GMT"));
@@ -20,14 +20,14 @@ pub(super) fn fileserver_serves(setup: Setup) {
     let head = client.request("HEAD /page.html", &[]).head();
     assert_eq!((head.get("etag"), head.get("content-length")), (page.get("etag"), Some("15")));
 
-    let data = client.request("GET /data.bin", &[]).answer();
+    let data = client.request("GET /data.bin", &[]).response();
     assert_eq!(data.assert(200).get("content-type"), Some("application/octet-stream"));
     assert!(data.body == large);
-    let part = client.request("GET /data.bin", &["Range: bytes=1000000-2999999"]).answer();
+    let part = client.request("GET /data.bin", &["Range: bytes=1000000-2999999"]).response();
     assert_eq!(part.assert(206).get("content-range"), Some("bytes 1000000-2999999/3145728"));
     assert!(part.body == large[1_000_000..3_000_000]);
-    assert_eq!(client.request("GET /empty", &[]).answer().assert(200).body, b"");
-    assert_eq!(client.request("GET /with%20index/", &[]).answer().assert(200).text(), "the index");
+    assert_eq!(client.request("GET /empty", &[]).response().assert(200).body, b"");
+    assert_eq!(client.request("GET /with%20index/", &[]).response().assert(200).text(), "the index");
     files.stop();
 }
 
@@ -37,14 +37,14 @@ fn fileserver_answers_ranges_and_conditions() {
     dir.file("digits.txt", "0123456789");
     let files = Example::start("fileserver", PLAIN, &["--root", dir.0.to_str().expect("text")]);
     let mut client = files.client();
-    let whole = client.request("GET /digits.txt", &[]).answer();
+    let whole = client.request("GET /digits.txt", &[]).response();
     let etag = whole.assert(200).get("etag").expect("an entity tag").to_owned();
     assert!(etag.starts_with('"'), "strong, for a file that has not changed for long: {etag}");
 
     let mut ask = |line: &str, fields: &[String]| {
         let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
         client.request(line, &fields);
-        if line.starts_with("HEAD") { client.head() } else { client.answer() }
+        if line.starts_with("HEAD") { client.head() } else { client.response() }
     };
     let get = "GET /digits.txt";
     for (range, status, said, body) in [
@@ -58,9 +58,9 @@ fn fileserver_answers_ranges_and_conditions() {
         ("bytes=0-1,4-5", 200, "", "0123456789"),
         ("lines=0-1", 200, "", "0123456789"),
     ] {
-        let answer = ask(get, &[format!("Range: {range}")]);
-        let content_range = answer.get("content-range").unwrap_or_default();
-        assert_eq!((answer.status, content_range, answer.text()), (status, said, body), "{range}");
+        let response = ask(get, &[format!("Range: {range}")]);
+        let content_range = response.get("content-range").unwrap_or_default();
+        assert_eq!((response.status, content_range, response.text()), (status, said, body), "{range}");
     }
     // Ranges are for GET alone.
     assert_eq!(ask("HEAD /digits.txt", &["Range: bytes=2-4".into()]).status, 200);
@@ -105,11 +105,11 @@ fn fileserver_answers_ranges_and_conditions() {
         (vec![format!("If-Range: {etag}")], 200),
         (vec![format!("If-None-Match: {etag}"), "Range: bytes=0-0".into()], 304),
     ] {
-        let answer = ask(get, &fields);
-        assert_eq!(answer.status, status, "{fields:?}");
+        let response = ask(get, &fields);
+        assert_eq!(response.status, status, "{fields:?}");
         if status == 304 {
-            assert_eq!((answer.get("etag"), answer.get("content-length")), (Some(&*etag), None), "{fields:?}");
-            assert_eq!((answer.get("content-type"), answer.get("accept-ranges")), (None, None), "{fields:?}");
+            assert_eq!((response.get("etag"), response.get("content-length")), (Some(&*etag), None), "{fields:?}");
+            assert_eq!((response.get("content-type"), response.get("accept-ranges")), (None, None), "{fields:?}");
         }
         let without_range = if matches!(status, 206 | 416) { 200 } else { status };
         assert_eq!(ask("HEAD /digits.txt", &fields).status, without_range, "{fields:?}");
@@ -122,8 +122,8 @@ fn fileserver_answers_ranges_and_conditions() {
     assert_ne!(changed.get("etag"), Some(&*etag));
 
     for method in ["POST", "PUT", "DELETE", "PURGE"] {
-        let answer = ask(&format!("{method} /digits.txt"), &["Content-Length: 0".into()]);
-        assert_eq!(answer.assert(405).get("allow"), Some("GET, HEAD, OPTIONS"));
+        let response = ask(&format!("{method} /digits.txt"), &["Content-Length: 0".into()]);
+        assert_eq!(response.assert(405).get("allow"), Some("GET, HEAD, OPTIONS"));
     }
     assert_eq!(ask("OPTIONS *", &[]).assert(204).get("allow"), Some("GET, HEAD, OPTIONS"));
     files.stop();
@@ -153,7 +153,7 @@ fn fileserver_lets_nobody_out() {
 
     let files = Example::start("fileserver", PLAIN, &["--root", www.to_str().expect("text")]);
     let mut client = files.client();
-    let mut get = |path: &str| client.request(&format!("GET {path}"), &[]).answer();
+    let mut get = |path: &str| client.request(&format!("GET {path}"), &[]).response();
     for path in [
         "/../key",
         "/../www-private/key",
@@ -175,9 +175,9 @@ fn fileserver_lets_nobody_out() {
         "/%zz",
         "/sub/..",
     ] {
-        let answer = get(path);
-        assert!(matches!(answer.status, 400), "{path}: {answer:?}");
-        assert!(answer.get("location").is_none(), "{path}");
+        let response = get(path);
+        assert!(matches!(response.status, 400), "{path}: {response:?}");
+        assert!(response.get("location").is_none(), "{path}");
     }
     for path in [
         "/out.txt",

@@ -6,7 +6,7 @@
 //! | `echo` | `echo`, `upgrade_echo`, `websocket_echo` |
 //! | `fileserver`, `unusual` | `fileserver` |
 //! | `own_loop` | `external_select` |
-//! | `relay` | `relay`, as the README has it; what is in it is tested elsewhere |
+//! | `relay` | `relay`, as in the README; its services are tested elsewhere |
 //!
 //! `cargo test` builds the examples; `cargo test --test examples` alone does not: `cargo build --examples` before it.
 #![cfg(feature = "tls")]
@@ -163,8 +163,8 @@ fn hello_says_hello() {
     let mut command = Command::new(program("hello"));
     command.arg("127.0.0.1:0");
     let hello = Example::run(command, None);
-    let answer = hello.ask("GET /", &[]);
-    assert_eq!((answer.status, answer.text()), (200, "Hello, world!"));
+    let response = hello.ask("GET /", &[]);
+    assert_eq!((response.status, response.text()), (200, "Hello, world!"));
 }
 
 // fetch
@@ -181,9 +181,9 @@ fn fetch_fetches() {
         let text = String::from_utf8(fetched.stdout).expect("text");
         assert!(fetched.status.success() && text.starts_with("200\n") && text.ends_with("\n\nhello"), "{text:?}");
     }
-    let nobody = output("fetch", &["http://127.0.0.1:0/"]);
-    assert_eq!(nobody.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&nobody.stderr).contains("port"));
+    let failed = output("fetch", &["http://127.0.0.1:0/"]);
+    assert_eq!(failed.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&failed.stderr).contains("port"));
 }
 
 // Flags

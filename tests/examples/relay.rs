@@ -12,15 +12,15 @@ pub(super) fn relay_passes_a_file_on(setup: Setup) {
     assert!(page.assert(200).text().contains("curl"));
 
     let mut host = relay.client();
-    let session = host.request("PUT /cama/session", &["Content-Length: 0"]).answer();
+    let session = host.request("PUT /cama/session", &["Content-Length: 0"]).response();
     let path = session.assert(201).get("location").expect("a session").to_owned();
     let cookie = session.get("set-cookie").and_then(|cookie| cookie.split(';').next()).expect("a token").to_owned();
 
     let file = noise(5 << 20);
     let (sent, guest_path) = (file.clone(), path.clone());
     let mut guest = relay.client();
-    let sender = std::thread::spawn(move || guest.post(&guest_path, &[], &sent).answer().status);
-    let received = host.request(&format!("GET {path}"), &[&format!("Cookie: {cookie}")]).answer();
+    let sender = std::thread::spawn(move || guest.post(&guest_path, &[], &sent).response().status);
+    let received = host.request(&format!("GET {path}"), &[&format!("Cookie: {cookie}")]).response();
     assert_eq!(received.assert(200).get("content-length"), Some(&*file.len().to_string()));
     assert!(received.body == file, "byte for byte");
     assert!((200..300).contains(&sender.join().expect("sent")));

@@ -137,14 +137,14 @@ fn fileserver_sees_the_next_release() {
     symlink("1", &current).expect("linked");
     let files = Example::start("fileserver", PLAIN, &["--root", current.to_str().expect("text")]);
     let mut client = files.client();
-    assert_eq!(client.request("GET /x", &[]).answer().assert(200).text(), "first");
+    assert_eq!(client.request("GET /x", &[]).response().assert(200).text(), "first");
     symlink("2", dir.0.join("next")).expect("linked");
     fs::rename(dir.0.join("next"), &current).expect("renamed");
-    assert_eq!(client.request("GET /x", &[]).answer().assert(200).text(), "second");
-    assert!(lists(client.request("GET /", &[]).answer().assert(200).text(), "only"));
+    assert_eq!(client.request("GET /x", &[]).response().assert(200).text(), "second");
+    assert!(lists(client.request("GET /", &[]).response().assert(200).text(), "only"));
     // Between two releases there may be none.
     fs::remove_file(&current).expect("removed");
-    assert_eq!(client.request("GET /x", &[]).answer().status, 404);
+    assert_eq!(client.request("GET /x", &[]).response().status, 404);
 }
 
 /// Replaces the entry at `place` by each of these links in turn, until the test stops it.
@@ -179,7 +179,7 @@ fn fileserver_answers_while_releases_are_exchanged() {
             break;
         }
         let path = if n % 2 == 0 { "/sub/x" } else { "/link/x" };
-        match client.request(&format!("GET {path}"), &[]).answer().assert(200).text() {
+        match client.request(&format!("GET {path}"), &[]).response().assert(200).text() {
             "1" => seen[0] += 1,
             "2" => seen[1] += 1,
             other => panic!("{other:?}"),
@@ -206,11 +206,11 @@ fn fileserver_is_not_led_out_by_links_that_change() {
         if n >= 1000 && seen.iter().all(|&times| times >= 10) {
             break;
         }
-        let answer = client.request("GET /place/x", &[]).answer();
-        match (answer.status, answer.text()) {
+        let response = client.request("GET /place/x", &[]).response();
+        match (response.status, response.text()) {
             (200, "inside") => seen[0] += 1,
             (404, _) => seen[1] += 1,
-            _ => panic!("{answer:?}"),
+            _ => panic!("{response:?}"),
         }
     }
     stop.store(1, Ordering::Relaxed);
@@ -237,7 +237,7 @@ fn fileserver_knows_files_of_every_kind() {
 
     let files = Example::start("fileserver", PLAIN, &["--root", dir.text()]);
     let mut client = files.client();
-    let mut get = |path: &str, fields: &[&str]| client.request(&format!("GET {path}"), fields).answer();
+    let mut get = |path: &str, fields: &[&str]| client.request(&format!("GET {path}"), fields).response();
     assert_eq!(get("/a%5Cb.txt", &[]).assert(200).text(), "a backslash");
     for path in ["/m.mjs", "/j.js"] {
         assert_eq!(get(path, &[]).assert(200).get("content-type"), Some("text/javascript; charset=utf-8"), "{path}");
@@ -247,16 +247,16 @@ fn fileserver_knows_files_of_every_kind() {
         assert_eq!(get(path, &[]).status, if is_there { 403 } else { 404 }, "{path}");
     }
     for path in ["/late", "/fresh"] {
-        let answer = get(path, &[]);
+        let response = get(path, &[]);
         // Not in the future (RFC 9110 §8.8.2.1).
-        let time = |name| httpdate::parse_http_date(answer.get(name).expect("a field")).expect("a date");
+        let time = |name| httpdate::parse_http_date(response.get(name).expect("a field")).expect("a date");
         assert!(
-            answer.assert(200).get("etag").is_some() && time("last-modified") <= time("date"),
-            "{path}: {answer:?}"
+            response.assert(200).get("etag").is_some() && time("last-modified") <= time("date"),
+            "{path}: {response:?}"
         );
     }
-    let answer = get("/old", &[]);
-    assert!(answer.assert(200).get("etag").is_some() && answer.get("last-modified").is_none(), "{answer:?}");
+    let response = get("/old", &[]);
+    assert!(response.assert(200).get("etag").is_some() && response.get("last-modified").is_none(), "{response:?}");
     // Without a date, conditions on dates are ignored.
     for (path, date) in [("/old", "Thu, 01 Jan 1970 00:00:00 GMT"), ("/old", "Thu, 01 Jan 2099 00:00:00 GMT")] {
         assert_eq!(get(path, &[&format!("If-Modified-Since: {date}")]).status, 200, "{path}");
@@ -295,23 +295,23 @@ fn fileserver_reads_what_the_system_makes_when_it_is_read() {
     let proc = Example::start("fileserver", PLAIN, &["--root", "/proc"]);
     let mut client = proc.client();
     let version = fs::read_to_string("/proc/version").expect("there");
-    let answer = client.request("GET /version", &[]).answer();
-    assert_eq!((answer.assert(200).text(), answer.get("etag")), (&*version, None));
-    assert_eq!(client.request("GET /version", &["Range: bytes=0-3"]).answer().assert(200).text(), version);
+    let response = client.request("GET /version", &[]).response();
+    assert_eq!((response.assert(200).text(), response.get("etag")), (&*version, None));
+    assert_eq!(client.request("GET /version", &["Range: bytes=0-3"]).response().assert(200).text(), version);
     client.request("HEAD /version", &[]).head().assert(200);
     // Through a link within the root.
-    let status = client.request("GET /self/status", &[]).answer();
+    let status = client.request("GET /self/status", &[]).response();
     assert!(status.assert(200).text().starts_with("Name:\tfileserver\n"), "{}", status.text());
     // A link that leaves it.
-    assert_eq!(client.request("GET /self/exe", &[]).answer().status, 404);
-    assert_eq!(client.request("GET /self/root/etc/passwd", &[]).answer().status, 404);
+    assert_eq!(client.request("GET /self/exe", &[]).response().status, 404);
+    assert_eq!(client.request("GET /self/root/etc/passwd", &[]).response().status, 404);
     proc.stop();
 
     let sys = Path::new("/sys/kernel/mm/transparent_hugepage/enabled");
     if let Ok(content) = fs::read_to_string(sys) {
         let files = Example::start("fileserver", PLAIN, &["--root", "/sys/kernel"]);
-        let answer = files.ask("GET /mm/transparent_hugepage/enabled", &[]);
-        assert_eq!(answer.assert(200).text(), content, "its declared length is {:?}", fs::metadata(sys));
+        let response = files.ask("GET /mm/transparent_hugepage/enabled", &[]);
+        assert_eq!(response.assert(200).text(), content, "its declared length is {:?}", fs::metadata(sys));
     }
     let dev = Example::start("fileserver", PLAIN, &["--root", "/dev"]);
     for path in ["/null", "/zero"] {
@@ -330,7 +330,7 @@ fn fileserver_without_descriptors_is_unavailable() {
     dir.file("sub/y", "y");
     let files = Example::start("fileserver", PLAIN, &["--root", dir.text()]);
     let mut client = files.client();
-    assert_eq!(client.request("GET /x", &[]).answer().assert(200).text(), "still there");
+    assert_eq!(client.request("GET /x", &[]).response().assert(200).text(), "still there");
     let pid = Pid::from_raw(files.child.id().try_into().expect("a number"));
     let limit = |most| prlimit(pid, Resource::Nofile, Rlimit { current: Some(most), ..most_of_all() }).expect("set");
     fn most_of_all() -> Rlimit {
@@ -338,10 +338,10 @@ fn fileserver_without_descriptors_is_unavailable() {
     }
     limit(3);
     for path in ["/x", "/", "/sub/", "/not-there"] {
-        let answer = client.request(&format!("GET {path}"), &[]).answer();
-        assert_eq!(answer.assert(503).get("retry-after"), Some("1"), "{path}");
+        let response = client.request(&format!("GET {path}"), &[]).response();
+        assert_eq!(response.assert(503).get("retry-after"), Some("1"), "{path}");
     }
     limit(256);
-    assert_eq!(client.request("GET /x", &[]).answer().assert(200).text(), "still there");
-    assert_eq!(client.request("GET /not-there", &[]).answer().status, 404);
+    assert_eq!(client.request("GET /x", &[]).response().assert(200).text(), "still there");
+    assert_eq!(client.request("GET /not-there", &[]).response().status, 404);
 }

@@ -36,7 +36,7 @@ impl Code {
             let is_colon = matches!(&tree, TokenTree::Punct(p) if p.as_char() == ':' && p.spacing() == Spacing::Joint);
             match tree {
                 // Test code goes up to a `;` or a closing brace.
-                TokenTree::Punct(p) if p.as_char() == '#' && trees.peek().is_some_and(|next| is_test(next)) => {
+                TokenTree::Punct(p) if p.as_char() == '#' && trees.peek().is_some_and(is_test) => {
                     let is_end = |tree: &TokenTree| match tree {
                         TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
                         tree => tree.to_string() == ";",
@@ -107,7 +107,7 @@ impl Code {
             return at + 1;
         }
         let Some(token) = self.tokens.get(at).filter(|token| token.is_name || token.text == "*") else { return at };
-        let path = [prefix, &[token.text.clone()]].concat();
+        let path = [prefix, std::slice::from_ref(&token.text)].concat();
         if self.is(at + 1, "::") {
             let n = into.len();
             let end = self.expand(at + 2, &path, is_use, into);

@@ -10,7 +10,7 @@ use uncork::{
 use crate::{
     dialing::Dialing,
     upgrading::echo,
-    wire::{Finish, PATIENCE},
+    wire::{Finish, TIMEOUT},
     world::{Host, Reports, World, identity, report_channel},
 };
 
@@ -80,7 +80,7 @@ fn offer(world: &World, host: &Host, protocol: &str, bytes: &'static [u8]) -> Of
     let (server, (report, reports)) = (Dialing::on(world), report_channel());
     let tls = TlsClient::builder().roots_pem(identity().cert.as_bytes()).expect("a root").alpn([protocol]).build();
     let tls = tls.expect("TLS");
-    let dial = Dial::tcp(host.addr()).timeout(PATIENCE);
+    let dial = Dial::tcp(host.addr()).timeout(TIMEOUT);
     let dial = if world.tls { dial.tls(&tls, "localhost") } else { dial };
     server.here().dial(dial, move |result| {
         let dialed = result.expect("a connection");
@@ -114,7 +114,7 @@ impl Offer {
 fn the_selected_protocol_begins_with_the_first_byte(world: &World) {
     let served = serve(world, Limits::default());
     if !world.tls {
-        served.host.connect().request("GET /", &["Connection: close"]).answer().is(200);
+        served.host.connect().request("GET /", &["Connection: close"]).response().is(200);
         assert_eq!((served.closed.next(), served.selected.rest().len()), (EndReason::Complete, 0));
         return;
     }
@@ -129,7 +129,7 @@ fn a_client_that_offers_only_http_is_served_http(world: &World) {
     let served = serve(world, Limits::default());
     let mut wire = served.host.connect();
     for _ in 0..2 {
-        assert_eq!(wire.request("GET /", &[]).answer().is(200).text(), "HTTP");
+        assert_eq!(wire.request("GET /", &[]).response().is(200).text(), "HTTP");
     }
     let reports = offer(world, &served.host, "x-other", b"GET / HTTP/1.0\r\n\r\n");
     let (agreed, got, end) = reports.next();
@@ -160,7 +160,7 @@ fn it_is_notified_that_the_server_stops(world: &World) {
     if world.tls {
         assert!(!served.calls.next().is_stopping());
     }
-    served.host.stopper.shutdown(PATIENCE * 2);
+    served.host.stopper.shutdown(TIMEOUT * 2);
     idle.ends(Finish::Clean);
     if let Some(reports) = reports {
         while !served.calls.next().is_stopping() {}
@@ -176,13 +176,13 @@ fn a_stalled_handshake_times_out(world: &World) {
     // The beginning of a ClientHello, and of a request.
     wire.send(if world.tls { &b"\x16\x03\x01\x02\x00\x01"[..] } else { b"GET" });
     if !world.tls {
-        wire.answer().is(408);
+        wire.response().is(408);
         wire.finish();
     }
     let timer = if world.tls { uncork::Timeout::Handshake } else { uncork::Timeout::Head };
     assert_eq!(served.closed.next(), EndReason::TimedOut(timer));
     // A client that ends its side within the handshake.
     let mut wire = served.host.connect_plain();
-    wire.send(if world.tls { &b"\x16\x03\x01\x02\x00\x01"[..] } else { b"GET" }).cut();
+    wire.send(if world.tls { &b"\x16\x03\x01\x02\x00\x01"[..] } else { b"GET" }).end_tcp();
     assert_eq!(served.closed.next(), EndReason::PeerClosed);
 }

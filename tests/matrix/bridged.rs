@@ -167,7 +167,7 @@ impl Within {
             stopping: stopping_reports,
         };
         let mut wire = host.connect();
-        wire.request("GET /here", &["Connection: close"]).answer().is(200);
+        wire.request("GET /here", &["Connection: close"]).response().is(200);
         wire.ends(Finish::Clean);
         let here = reports.loops.next();
         assert_eq!(reports.closed.next(), EndReason::Complete);

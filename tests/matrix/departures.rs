@@ -125,13 +125,14 @@ fn transfer(inlet: &mut PipeIn, wire: &mut Wire, path: &str, data: &[u8]) {
 }
 
 /// The ways in which a client can leave, or half-close.
-const WAYS: [&str; 7] = ["close", "cut", "reset", "half-close", "close_notify", "ask and close", "talk and close"];
+const WAYS: [&str; 7] =
+    ["close", "truncate", "reset", "half-close", "close_notify", "request and close", "send and close"];
 
 /// Disconnects. Returns the client if it has only half-closed: the test must keep it until the server has noticed.
 fn leave(mut wire: Wire, way: &str) -> Option<Wire> {
     match way {
         "close" => wire.finish(),
-        "cut" => wire.cut(),
+        "truncate" => wire.end_tcp(),
         "reset" => {
             wire.reset();
             return None;
@@ -142,12 +143,12 @@ fn leave(mut wire: Wire, way: &str) -> Option<Wire> {
         }
         // Only close_notify. A plain connection has no equivalent.
         "close_notify" => {
-            if !wire.say_goodbye() {
+            if !wire.send_close_notify() {
                 wire.finish();
             }
             return Some(wire);
         }
-        "ask and close" => wire.send(request("GET /producer", &[])).finish(),
+        "request and close" => wire.send(request("GET /producer", &[])).finish(),
         // More than the engine reads while a response is in progress.
         _ => wire.send([b'x'; 40_000]).finish(),
     };
@@ -186,7 +187,7 @@ fn one_on_a_unix_socket_is_noticed_too(world: &World) {
         return; // This client does not support TLS.
     }
     let served = serve(world);
-    served.host.connect().request("GET /here", &["Connection: close"]).answer().is(204);
+    served.host.connect().request("GET /here", &["Connection: close"]).response().is(204);
     let here = served.loops.next();
     for path in ["/producer", "/pipe?length"] {
         for half in [true, false] {
@@ -299,12 +300,12 @@ fn what_is_there_reaches_a_half_closed_client(world: &World) {
     let body = bytes(50_000);
     for _ in 0..10 {
         let mut wire = host.connect();
-        assert!(wire.request("GET /", &[]).finish().answer().body == bytes(200_000));
+        assert!(wire.request("GET /", &[]).finish().response().body == bytes(200_000));
         wire.ends(Finish::Clean);
-        assert!(host.connect().post("/echo", &[], &body).finish().answer().body == body);
+        assert!(host.connect().post("/echo", &[], &body).finish().response().body == body);
         let mut wire = host.connect();
         wire.request("POST /echo", &["Transfer-Encoding: chunked"]).chunk(&body).chunk(b"").finish();
-        assert!(wire.answer().body == body);
+        assert!(wire.response().body == body);
     }
 }
 

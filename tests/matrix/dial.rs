@@ -16,7 +16,7 @@ use uncork::{
 use crate::{
     dialing::{Dialing, echo_client, secured, to},
     upgrading::echo,
-    wire::PATIENCE,
+    wire::TIMEOUT,
     world::{World, bytes, identity, report_channel},
 };
 
@@ -50,7 +50,7 @@ fn an_upgrade_works_on_an_outgoing_connection(world: &World) {
         })
         .collect();
     for reports in reports {
-        assert!(reports.recv_timeout(PATIENCE).expect("an echo") == all);
+        assert!(reports.recv_timeout(TIMEOUT).expect("an echo") == all);
     }
 }
 
@@ -92,7 +92,7 @@ fn over_a_unix_socket(world: &World) {
         assert_eq!((*dialed.peer, dialed.local), (PeerAddr::Unix, None));
         Some(echo_client(b"hello".to_vec(), report))
     });
-    assert_eq!(reports.recv_timeout(PATIENCE).expect("an echo"), b"hello");
+    assert_eq!(reports.recv_timeout(TIMEOUT).expect("an echo"), b"hello");
     peer.stop().expect("in order");
     std::fs::remove_file(&path).expect("removed");
 }
@@ -113,7 +113,7 @@ fn without_an_upgrade_it_closes_cleanly(world: &World) {
     ends.next();
     if !world.tls {
         let (mut stream, _) = peer.accept().expect("a connection");
-        stream.set_read_timeout(Some(PATIENCE)).expect("set");
+        stream.set_read_timeout(Some(TIMEOUT)).expect("set");
         assert_eq!(stream.read(&mut [0; 1]).expect("an end in order"), 0);
     }
 }
@@ -145,7 +145,7 @@ fn a_stream_is_adopted(world: &World) {
     let server = Dialing::on(world);
     let here = server.here();
     let (mut ours, theirs) = UnixStream::pair().expect("a pair");
-    ours.set_read_timeout(Some(PATIENCE)).expect("set");
+    ours.set_read_timeout(Some(TIMEOUT)).expect("set");
     here.adopt_upgrade(theirs, echo()).expect("a loop");
     ours.write_all(b"hello").expect("sent");
     let mut got = [0; 5];
@@ -204,7 +204,7 @@ fn it_is_notified_that_the_server_stops(world: &World) {
         Some(until_stopped(report))
     });
     assert!(!calls.next().is_stopping());
-    server.host.stopper.shutdown(PATIENCE * 2);
+    server.host.stopper.shutdown(TIMEOUT * 2);
     assert!(calls.next().is_stopping());
     server.host.ends();
 }
@@ -234,7 +234,7 @@ fn connections_are_made_within_the_grace_period(world: &World) {
     let mut wire = host.connect();
     wire.request("GET /", &[]);
     let (here, ticket) = suspended.next();
-    host.stopper.shutdown(PATIENCE * 2);
+    host.stopper.shutdown(TIMEOUT * 2);
     stopped.next();
     let (report, calls) = report_channel();
     here.dial(to(world, peer.host.addr()), move |result| {
@@ -247,7 +247,7 @@ fn connections_are_made_within_the_grace_period(world: &World) {
     });
     assert!(calls.next().is_stopping());
     ticket.respond(Response::text("done")).expect("a suspended request");
-    wire.answer().is(200);
+    wire.response().is(200);
     host.ends();
 }
 
@@ -286,7 +286,7 @@ fn a_loop_continues_without_its_connection(world: &World) {
         result.expect("a connection");
         Some(echo_client(b"hello".to_vec(), report))
     });
-    assert_eq!(reports.recv_timeout(PATIENCE).expect("an echo"), b"hello");
+    assert_eq!(reports.recv_timeout(TIMEOUT).expect("an echo"), b"hello");
 }
 
 /// A loop with outgoing connections is used again for inbound ones; neither disturbs the other.

@@ -11,7 +11,7 @@ use uncork::{Dial, DialError, TlsClient};
 
 use crate::{
     dialing::{Dialing, fails, to, trust, try_dial},
-    wire::PATIENCE,
+    wire::TIMEOUT,
     world::{World, report_channel},
 };
 
@@ -84,13 +84,13 @@ fn a_peer_that_closes(world: &World) {
     let peer = TcpListener::bind("127.0.0.1:0").expect("bound");
     let reports = try_dial(&here, to(world, peer.local_addr().expect("an address")));
     let (mut stream, _) = peer.accept().expect("a connection");
-    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("set");
     if world.tls {
         // The first bytes are read, so that closing is not a reset.
         let _ = stream.read(&mut [0; 4096]).expect("a hello");
     }
     drop(stream);
-    match reports.recv_timeout(PATIENCE).expect("called") {
+    match reports.recv_timeout(TIMEOUT).expect("called") {
         Ok(()) => assert!(!world.tls),
         Err(error) => assert!(world.tls && error.to_string().contains("closed the connection"), "{error}"),
     }
@@ -128,12 +128,12 @@ fn a_peer_without_tls(world: &World) {
     let server = Dialing::on(world);
     let here = server.here();
     let peer = TcpListener::bind("127.0.0.1:0").expect("bound");
-    let dial = Dial::tcp(peer.local_addr().expect("an address")).timeout(PATIENCE).tls(&trust(), "localhost");
+    let dial = Dial::tcp(peer.local_addr().expect("an address")).timeout(TIMEOUT).tls(&trust(), "localhost");
     let reports = try_dial(&here, dial);
     let (mut stream, _) = peer.accept().expect("a connection");
     let _ = stream.read(&mut [0; 4096]).expect("a hello");
     stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").expect("sent");
-    is_tls_error(&reports.recv_timeout(PATIENCE).expect("called").expect_err("no TLS"), "plain text");
+    is_tls_error(&reports.recv_timeout(TIMEOUT).expect("called").expect_err("no TLS"), "plain text");
 }
 
 fn an_invalid_name(world: &World) {
@@ -172,7 +172,7 @@ fn a_panic_ends_the_connection_alone(world: &World) {
     let peer = TcpListener::bind("127.0.0.1:0").expect("bound");
     here.dial(Dial::tcp(peer.local_addr().expect("an address")), |_| panic!("on purpose"));
     let (mut stream, _) = peer.accept().expect("a connection");
-    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("set");
     assert_eq!(stream.read(&mut [0; 1]).map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
     here.dial(Dial::unix("/nowhere"), |_| panic!("on purpose"));
     let (report, reports) = report_channel();

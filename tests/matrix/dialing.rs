@@ -11,7 +11,7 @@ use uncork::{
 
 use crate::{
     upgrading::echo,
-    wire::{PATIENCE, UPGRADE},
+    wire::{TIMEOUT, UPGRADE},
     world::{Host, Reports, World, identity, report_channel},
 };
 
@@ -41,13 +41,13 @@ impl Dialing {
     /// Returns a loop of the server. Its client has disconnected.
     pub(crate) fn here(&self) -> LoopHandle {
         let mut wire = self.host.connect();
-        wire.request("GET /", &[]).answer().is(200);
+        wire.request("GET /", &[]).response().is(200);
         self.loops.next()
     }
 
     /// Returns the loop of the client on `wire`.
     pub(crate) fn of(&self, wire: &mut crate::wire::Wire) -> LoopHandle {
-        wire.request("GET /", &[]).answer().is(200);
+        wire.request("GET /", &[]).response().is(200);
         self.loops.next()
     }
 }
@@ -58,7 +58,7 @@ pub(crate) fn to(world: &World, addr: SocketAddr) -> Dial {
 }
 
 pub(crate) fn secured(world: &World, dial: Dial) -> Dial {
-    let dial = dial.timeout(PATIENCE);
+    let dial = dial.timeout(TIMEOUT);
     if world.tls { dial.tls(&trust(), "localhost") } else { dial }
 }
 
@@ -80,8 +80,8 @@ pub(crate) fn try_dial(here: &LoopHandle, dial: Dial) -> Receiver<Result<(), Dia
 #[track_caller]
 pub(crate) fn fails(here: &LoopHandle, dial: Dial) -> DialError {
     let reports = try_dial(here, dial);
-    let error = reports.recv_timeout(PATIENCE).expect("called").expect_err("no connection");
-    assert!(reports.recv_timeout(PATIENCE).is_err(), "called once");
+    let error = reports.recv_timeout(TIMEOUT).expect("called").expect_err("no connection");
+    assert!(reports.recv_timeout(TIMEOUT).is_err(), "called once");
     error
 }
 

@@ -49,8 +49,8 @@ impl Handler for Plain {
         Response::text(req.conn().to_string()).into()
     }
 
-    fn closed(&mut self, _: ConnId, why: &EndReason) {
-        let _ = self.0.send(*why);
+    fn closed(&mut self, _: ConnId, reason: &EndReason) {
+        let _ = self.0.send(*reason);
     }
 }
 
@@ -60,18 +60,18 @@ fn plain(world: &World, limits: Limits) -> (Host, Reports<EndReason>) {
 }
 
 fn is_served(host: &Host) -> bool {
-    let answer = host.try_connect().and_then(|mut wire| {
+    let response = host.try_connect().and_then(|mut wire| {
         wire.try_send(request("GET /", &[]))?;
-        wire.try_answer()
+        wire.try_response()
     });
-    answer.is_ok()
+    response.is_ok()
 }
 
 fn one_connection_too_many_from_an_address_is_closed(world: &World) {
     let (host, closed) = plain(world, Limits { connections_per_address: 2, ..Limits::default() });
     let mut wires = [host.connect(), host.connect()];
     for wire in &mut wires {
-        wire.request("GET /", &[]).answer().is(200);
+        wire.request("GET /", &[]).response().is(200);
     }
     assert!(!is_served(&host));
     let [first, _second] = wires;
@@ -89,14 +89,14 @@ fn four_addresses_do_not_take_all_connections(world: &World) {
         for _ in 0..7 {
             let served = host.try_connect_from([127, 0, 0, address]).and_then(|mut wire| {
                 wire.try_send(request("GET /", &[]))?;
-                wire.try_answer().map(|_| wire)
+                wire.try_response().map(|_| wire)
             });
             wires.extend(served);
         }
     }
     assert!((12..24).contains(&wires.len()), "{}", wires.len());
     let mut other = host.try_connect_from([127, 0, 0, 6]).expect("a connection");
-    other.request("GET /", &[]).answer().is(200);
+    other.request("GET /", &[]).response().is(200);
 }
 
 fn one_connection_too_many_waits_for_an_end(world: &World) {
@@ -105,12 +105,12 @@ fn one_connection_too_many_waits_for_an_end(world: &World) {
     for _ in 0..3 {
         let mut wires = [host.connect(), host.connect()];
         for wire in &mut wires {
-            wire.request("GET /", &[]).answer().is(200);
+            wire.request("GET /", &[]).response().is(200);
         }
         std::thread::scope(|scope| {
             let (host, (report, served)) = (host.address(), report_channel());
             scope.spawn(move || {
-                report.send(host.connect().request("GET /", &[]).answer().status).expect("a receiver");
+                report.send(host.connect().request("GET /", &[]).response().status).expect("a receiver");
             });
             assert!(served.is_silent(Duration::from_millis(50)), "there is no slot");
             drop(wires);
@@ -138,20 +138,20 @@ impl Handler for Large {
 fn stalled_downloads_of_one_address_do_not_take_all_buffers(world: &World) {
     let limits = Limits { buffers: 1 << 20, send_timeout: Duration::from_secs(3600), ..Limits::default() };
     let host = world.serve_within(limits, Large(vec![b'x'; 16 << 20].into()));
-    let ask = |address: u8, path: &str| {
+    let request_from = |address: u8, path: &str| {
         let mut wire = host.try_connect_from([127, 0, 0, address]).expect("a connection");
         wire.send(request(&format!("GET {path}"), &[]));
         wire
     };
     // A client that does not read for a while, like a paused download.
-    let mut paused = ask(3, "/large");
+    let mut paused = request_from(3, "/large");
     // More than there are buffers, with two loops as well.
-    let stalled: Vec<_> = (0..48).map(|_| ask(2, "/large")).collect();
+    let stalled: Vec<_> = (0..48).map(|_| request_from(2, "/large")).collect();
     for _ in 0..2 {
-        ask(4, "/small").answer().is(200);
+        request_from(4, "/small").response().is(200);
     }
-    let answer = paused.answer();
-    assert_eq!((answer.status, answer.body.len()), (200, 16 << 20));
+    let response = paused.response();
+    assert_eq!((response.status, response.body.len()), (200, 16 << 20));
     drop(stalled);
 }
 
@@ -179,27 +179,27 @@ fn a_head_too_large_is_a_431(world: &World) {
     let (host, _) = plain(world, Limits { head: 4096, fields: 10, ..Limits::default() });
     let mut wire = host.connect();
     wire.send("GET / HTTP/1.1\r\nHost: x\r\n").send("X: 0123456789\r\n".repeat(400));
-    wire.answer().is(431);
+    wire.response().is(431);
     wire.finish().ends(Finish::Clean);
     let mut wire = host.connect();
-    wire.send(format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "A: b\r\n".repeat(10))).answer().is(431);
+    wire.send(format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "A: b\r\n".repeat(10))).response().is(431);
     let mut wire = host.connect();
-    wire.send(format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "A: b\r\n".repeat(9))).answer().is(200);
+    wire.send(format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "A: b\r\n".repeat(9))).response().is(200);
 }
 
 fn a_target_too_long_is_a_414(world: &World) {
     let (host, _) = plain(world, Limits { target: 100, ..Limits::default() });
     let mut wire = host.connect();
-    wire.request(&format!("GET /{}", "x".repeat(99)), &[]).answer().is(200);
-    wire.request(&format!("GET /{}", "x".repeat(100)), &[]).answer().is(414);
+    wire.request(&format!("GET /{}", "x".repeat(99)), &[]).response().is(200);
+    wire.request(&format!("GET /{}", "x".repeat(100)), &[]).response().is(414);
     wire.finish().ends(Finish::Clean);
 }
 
 fn a_slow_head_is_a_408(world: &World) {
     let (host, closed) = plain(world, Limits { head_timeout: SHORT, ..Limits::default() });
     let mut wire = host.connect();
-    wire.request("GET /", &[]).answer().is(200);
-    wire.send("GET / HT").answer().is(408);
+    wire.request("GET /", &[]).response().is(200);
+    wire.send("GET / HT").response().is(408);
     wire.finish().ends(Finish::Clean);
     assert_eq!(closed.next(), EndReason::TimedOut(Timeout::Head));
 }
@@ -209,7 +209,7 @@ fn an_idle_connection_is_closed(world: &World) {
     host.connect().ends(Finish::Clean);
     assert_eq!(closed.next(), EndReason::TimedOut(Timeout::Idle));
     let mut wire = host.connect();
-    wire.request("GET /", &[]).answer().is(200);
+    wire.request("GET /", &[]).response().is(200);
     wire.ends(Finish::Clean);
     assert_eq!(closed.next(), EndReason::TimedOut(Timeout::Idle));
 }
@@ -256,7 +256,7 @@ fn sink(world: &World, limits: Limits) -> (Host, Reports<uncork::RequestEnd>) {
 fn a_body_that_stops_coming_is_a_408(world: &World) {
     let (host, ended) = sink(world, Limits { body_timeout: SHORT, ..Limits::default() });
     let mut wire = host.connect();
-    wire.request("POST /", &["Content-Length: 9"]).send("four").answer().is(408);
+    wire.request("POST /", &["Content-Length: 9"]).send("four").response().is(408);
     wire.finish().ends(Finish::Clean);
     let end = ended.next();
     assert_eq!((end.reason, end.received), (EndReason::TimedOut(Timeout::Body), 4));
@@ -274,7 +274,7 @@ fn a_body_that_drips_is_a_408(world: &World) {
             break;
         }
     }
-    wire.answer().is(408);
+    wire.response().is(408);
 }
 
 fn an_upload_may_have_another_timeout(world: &World) {
@@ -285,18 +285,18 @@ fn an_upload_may_have_another_timeout(world: &World) {
         assert!(wire.is_silent(SHORT * 2), "one byte grants the whole time again");
         wire.send("x");
     }
-    assert_eq!(wire.answer().is(200).text(), "all of it");
+    assert_eq!(wire.response().is(200).text(), "all of it");
     ended.next();
     let (host, ended) = sink(world, Limits::default());
     let mut wire = host.connect();
-    wire.request("POST /hasty", &["Content-Length: 9"]).send("four").answer().is(408);
+    wire.request("POST /hasty", &["Content-Length: 9"]).send("four").response().is(408);
     assert_eq!(ended.next().reason, EndReason::TimedOut(Timeout::Body));
 }
 
 fn back_pressure_is_not_a_timeout(world: &World) {
     let (host, _) = sink(world, Limits { body_timeout: SHORT, ..Limits::default() });
     let mut wire = host.connect();
-    assert_eq!(wire.post("/late", &[], b"it waits").answer().is(200).text(), "all of it");
+    assert_eq!(wire.post("/late", &[], b"it waits").response().is(200).text(), "all of it");
 }
 
 /// Makes a body without an end.
@@ -346,7 +346,7 @@ fn a_reader_below_the_least_rate_is_given_up(world: &World) {
 fn the_last_request_closes(world: &World) {
     let (host, _) = plain(world, Limits { requests: 2, ..Limits::default() });
     let mut wire = host.connect();
-    assert_eq!(wire.request("GET /", &[]).answer().get("connection"), None);
-    assert_eq!(wire.request("GET /", &[]).answer().get("connection"), Some("close"));
+    assert_eq!(wire.request("GET /", &[]).response().get("connection"), None);
+    assert_eq!(wire.request("GET /", &[]).response().get("connection"), Some("close"));
     wire.ends(Finish::Clean);
 }

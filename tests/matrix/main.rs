@@ -19,6 +19,7 @@ mod limits;
 mod pipe_ends;
 mod pipes;
 mod proxied;
+mod response_bodies;
 mod select;
 mod stopping;
 mod tickets;

@@ -42,8 +42,8 @@ fn goes_through(served: &Served, size: usize) {
     let body: Vec<u8> = bytes(size + 17).split_off(17);
     let (mut to, mut from) = (served.receiver(), served.host.connect());
     thread::scope(|scope| {
-        let sender = scope.spawn(|| from.post("/", &[], &body).answer());
-        assert!(to.answer().body == body);
+        let sender = scope.spawn(|| from.post("/", &[], &body).response());
+        assert!(to.response().body == body);
         assert_eq!(sender.join().expect("sent").text(), format!("Complete {size}"));
     });
 }
@@ -57,12 +57,12 @@ fn half_of_a_body_may_come_with_its_head(world: &World) {
             let head = format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n");
             from.send([head.as_bytes(), &body[..early]].concat());
             thread::scope(|scope| {
-                let sender = scope.spawn(|| from.send(&body[early..]).answer());
-                assert!(to.answer().body == body, "{early} of {size}");
+                let sender = scope.spawn(|| from.send(&body[early..]).response());
+                assert!(to.response().body == body, "{early} of {size}");
                 assert_eq!(sender.join().expect("sent").text(), format!("Complete {size}"));
             });
             // Both connections can be used again.
-            from.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").answer().is(409);
+            from.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").response().is(409);
         }
     }
 }
@@ -82,7 +82,7 @@ fn a_body_may_come_in_small_pieces(world: &World) {
         from.send(piece);
         assert!(to.exactly(piece.len()) == piece);
     }
-    assert_eq!(from.answer().text(), "Complete 200000");
+    assert_eq!(from.response().text(), "Complete 200000");
 }
 
 fn a_fast_body_that_pauses_arrives_as_far_as_it_came(world: &World) {
@@ -100,9 +100,9 @@ fn a_fast_body_that_pauses_arrives_as_far_as_it_came(world: &World) {
                 assert!(to.exactly(piece.len()) == piece, "up to {at}");
             });
         }
-        assert_eq!(from.answer().text(), format!("Complete {LONG}"));
+        assert_eq!(from.response().text(), format!("Complete {LONG}"));
         // The connection transfers small bodies as before.
-        from.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").answer().is(409);
+        from.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").response().is(409);
     }
 }
 
@@ -115,12 +115,12 @@ fn an_older_receiver_gets_it_too(world: &World) {
         thread::scope(|scope| {
             let sender = scope.spawn(|| {
                 if fields[0].starts_with('C') {
-                    return from.send(&body).answer();
+                    return from.send(&body).response();
                 }
                 for chunk in body.chunks(70_000) {
                     from.chunk(chunk);
                 }
-                from.chunk(b"").answer()
+                from.chunk(b"").response()
             });
             to.head().is(200);
             let (got, finish) = to.until_end();
@@ -135,8 +135,8 @@ fn every_byte_is_counted(world: &World) {
         for size in [70_000, 3_000_000] {
             let (body, mut to, mut from) = (bytes(size), served.receiver(), served.host.connect());
             thread::scope(|scope| {
-                scope.spawn(|| assert!(to.answer().body == body));
-                assert_eq!(from.post("/confirmed", &[], &body).answer().text(), format!("Complete {size}"));
+                scope.spawn(|| assert!(to.response().body == body));
+                assert_eq!(from.post("/confirmed", &[], &body).response().text(), format!("Complete {size}"));
             });
             let mut ends = [served.ended.next(), served.ended.next()];
             ends.sort_by_key(|end| end.received);
@@ -159,9 +159,9 @@ fn a_receiver_that_leaves_in_the_middle_takes_nothing_along(world: &World) {
         to.head().is(200);
         assert!(to.exactly(1 << 20) == body[..1 << 20]);
         to.reset();
-        let answer = from.answer();
+        let response = from.response();
         let written: u64 =
-            answer.text().strip_prefix("PeerClosed ").expect("the reason PeerClosed").parse().expect("a number");
+            response.text().strip_prefix("PeerClosed ").expect("the reason PeerClosed").parse().expect("a number");
         assert!((1 << 20..LONG as u64).contains(&written), "{written}");
         let end = served.ended.next();
         assert_eq!((end.reason, end.written), (EndReason::PeerClosed, written));
@@ -198,7 +198,7 @@ fn a_receiver_that_leaves_during_a_pause_has_had_all_that_came(world: &World) {
                     None
                 }
                 "cut" => {
-                    to.cut();
+                    to.end_tcp();
                     drop(to);
                     None
                 }
@@ -208,7 +208,7 @@ fn a_receiver_that_leaves_during_a_pause_has_had_all_that_came(world: &World) {
                 }
             };
             let all = first + second;
-            assert_eq!(from.answer().text(), format!("PeerClosed {all}"), "{way}");
+            assert_eq!(from.response().text(), format!("PeerClosed {all}"), "{way}");
             let end = served.ended.next();
             assert_eq!((end.reason, end.written), (EndReason::PeerClosed, all as u64), "{way}");
             assert_eq!(served.moved().pop(), Some((all as u64, all as u64)), "{way}");
@@ -257,8 +257,8 @@ fn a_stalled_body_holds_at_most_one_pipe(world: &World) {
     thread::scope(|scope| {
         for (mut to, mut from, sent) in stalled {
             let body = &body;
-            scope.spawn(move || assert!(to.answer().body == *body));
-            scope.spawn(move || assert_eq!(from.send(&body[sent..]).answer().text(), format!("Complete {LONG}")));
+            scope.spawn(move || assert!(to.response().body == *body));
+            scope.spawn(move || assert_eq!(from.send(&body[sent..]).response().text(), format!("Complete {LONG}")));
         }
     });
 }

@@ -31,12 +31,12 @@ matrix! {
 /// A GET is suspended until a PUT arrives, and receives its body. The response to the PUT names the end of the GET.
 #[derive(Clone, Default)]
 struct Relay {
-    waiting: Arc<Mutex<VecDeque<(Ticket, Answerer)>>>,
+    waiting: Arc<Mutex<VecDeque<(Ticket, SenderTicket)>>>,
     moved: Arc<Mutex<Vec<PipeCounters>>>,
     room: usize,
 }
 
-type Answerer = Arc<Mutex<Option<Ticket>>>;
+type SenderTicket = Arc<Mutex<Option<Ticket>>>;
 
 fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -45,24 +45,26 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 impl Relay {
     fn request(&self, req: &mut Request<'_>) -> Action {
         if req.method() == "GET" {
-            let answerer = Answerer::default();
-            let sender = answerer.clone();
+            let sender_ticket = SenderTicket::default();
+            let sender = sender_ticket.clone();
             req.on_end(move |end| {
                 if let Some(ticket) = locked(&sender).take() {
                     let _ = ticket.respond(Response::text(format!("{:?} {}", end.reason, end.written)));
                 }
             });
-            locked(&self.waiting).push_back((req.ticket(), answerer));
+            locked(&self.waiting).push_back((req.ticket(), sender_ticket));
             return Action::Suspend;
         }
-        let Some((receiver, answerer)) = locked(&self.waiting).pop_front() else { return Response::new(409).into() };
-        *locked(&answerer) = Some(req.ticket());
+        let Some((receiver, sender_ticket)) = locked(&self.waiting).pop_front() else {
+            return Response::new(409).into();
+        };
+        *locked(&sender_ticket) = Some(req.ticket());
         let (inlet, outlet) = pipe(self.room);
         locked(&self.moved).push(inlet.counters());
         let outlet = if req.path() == "/clean" { outlet.end_cleanly_if_truncated() } else { outlet };
-        let answer = Response::stream(outlet).length(req.content_length());
-        let answer = if req.path() == "/confirmed" { answer.wait_for_ack() } else { answer };
-        match receiver.respond(answer) {
+        let response = Response::stream(outlet).length(req.content_length());
+        let response = if req.path() == "/confirmed" { response.wait_for_ack() } else { response };
+        match receiver.respond(response) {
             Ok(()) => Action::Receive(Box::new(inlet)),
             Err(_) => Response::new(410).into(),
         }
@@ -126,9 +128,9 @@ fn a_body_of_known_length_goes_through(world: &World) {
         let (body, mut to) = (bytes(size), served.receiver());
         let mut from = served.host.connect();
         let sent = body.clone();
-        let sender = std::thread::spawn(move || from.post("/", &[], &sent).answer());
-        let answer = to.answer();
-        assert!(answer.body == body && answer.get("content-length") == Some(&size.to_string()));
+        let sender = std::thread::spawn(move || from.post("/", &[], &sent).response());
+        let response = to.response();
+        assert!(response.body == body && response.get("content-length") == Some(&size.to_string()));
         assert_eq!(sender.join().expect("sent").text(), format!("Complete {size}"));
     }
 }
@@ -143,7 +145,7 @@ fn a_chunked_body_goes_through_with_its_trailers(world: &World) {
         for chunk in sent.chunks(33_333) {
             from.chunk(chunk);
         }
-        from.send("0\r\nX-Sum: 7\r\n\r\n").answer()
+        from.send("0\r\nX-Sum: 7\r\n\r\n").response()
     });
     assert_eq!(to.head().is(200).get("transfer-encoding"), Some("chunked"));
     let mut got = Vec::new();
@@ -163,8 +165,8 @@ fn an_empty_body_goes_through(world: &World) {
         if fields[0].starts_with('T') {
             from.chunk(b"");
         }
-        assert_eq!(to.answer().is(200).body.len(), 0);
-        assert_eq!(from.answer().text(), "Complete 0");
+        assert_eq!(to.response().is(200).body.len(), 0);
+        assert_eq!(from.response().text(), "Complete 0");
     }
 }
 
@@ -189,10 +191,10 @@ fn what_follows_a_body_is_another_request(world: &World) {
         let mut from = served.host.connect();
         let sender = std::thread::spawn(move || {
             from.send(all);
-            [from.answer(), from.answer()].map(|answer| answer.text().to_owned())
+            [from.response(), from.response()].map(|response| response.text().to_owned())
         });
-        assert!(first.answer().is(200).body == body, "{framing}");
-        assert_eq!(second.answer().is(200).body, b"hello");
+        assert!(first.response().is(200).body == body, "{framing}");
+        assert_eq!(second.response().is(200).body, b"hello");
         let reports = sender.join().expect("sent");
         assert!(reports[0].starts_with("Complete 400") && reports[1] == "Complete 5", "{reports:?}");
     }
@@ -210,7 +212,7 @@ fn a_small_piece_goes_through_at_once(world: &World) {
     }
     from.chunk(b"");
     assert_eq!(to.next_chunk(), b"");
-    assert!(from.answer().text().starts_with("Complete"));
+    assert!(from.response().text().starts_with("Complete"));
 }
 
 fn a_receiver_that_waits_pushes_the_sender_back(world: &World) {
@@ -223,8 +225,8 @@ fn a_receiver_that_waits_pushes_the_sender_back(world: &World) {
     let sent = from.push(&body, Duration::from_millis(300));
     assert!(sent < ALL, "sent without a reader");
     let rest = body[sent..].to_vec();
-    let sender = std::thread::spawn(move || from.send(rest).answer());
-    assert!(to.answer().body == body);
+    let sender = std::thread::spawn(move || from.send(rest).response());
+    assert!(to.response().body == body);
     assert_eq!(sender.join().expect("sent").text(), format!("Complete {ALL}"));
 }
 
@@ -237,8 +239,8 @@ fn the_sender_learns_that_the_receiver_left(world: &World) {
         to.head().is(200);
         to.exactly(4);
         to.reset();
-        let answer = from.answer();
-        assert!(answer.is(200).text().starts_with("PeerClosed"), "{answer:?}");
+        let response = from.response();
+        assert!(response.is(200).text().starts_with("PeerClosed"), "{response:?}");
         assert_eq!(served.ended.next().reason, EndReason::PeerClosed);
         from.finish().until_end();
         served.ended.next();
@@ -261,9 +263,10 @@ fn a_sender_that_leaves_truncates_the_response(world: &World) {
             }
             let (_, finish) = to.until_end();
             assert_eq!(finish, Finish::Reset, "a part was accepted as the whole");
-            let mut why = [served.ended.next().reason, served.ended.next().reason].map(|why| format!("{why:?}"));
-            why.sort();
-            assert_eq!(why, ["Aborted", "PeerClosed"]);
+            let mut reasons =
+                [served.ended.next().reason, served.ended.next().reason].map(|reason| format!("{reason:?}"));
+            reasons.sort();
+            assert_eq!(reasons, ["Aborted", "PeerClosed"]);
         }
     }
 }
@@ -291,9 +294,9 @@ fn many_pairs_at_once(world: &World) {
     std::thread::scope(|scope| {
         for mut to in receivers {
             let mut from = served.host.connect();
-            scope.spawn(move || assert!(to.answer().body == bytes(200_000)));
+            scope.spawn(move || assert!(to.response().body == bytes(200_000)));
             scope.spawn(move || {
-                assert!(from.post("/", &[], &bytes(200_000)).answer().text().starts_with("Complete"));
+                assert!(from.post("/", &[], &bytes(200_000)).response().text().starts_with("Complete"));
             });
         }
     });

@@ -5,7 +5,7 @@ use std::{sync::mpsc::Sender, time::Duration};
 use uncork::{Action, ConnId, EndReason, Handler, Limits, PeerAddr, Request, Response};
 
 use crate::{
-    wire::{Finish, PATIENCE, request},
+    wire::{Finish, TIMEOUT, request},
     world::{Host, Reports, World, report_channel},
 };
 
@@ -58,7 +58,7 @@ fn serve(world: &World, limits: Limits) -> (Host, Reports<Report>) {
 /// Returns `true` if the connection ends before a response.
 fn is_rejected(host: &Host, first: &[u8]) -> bool {
     let Ok(mut wire) = host.connect_with_prefix(first, usize::MAX) else { return true };
-    wire.try_send(request("GET /", &[])).and_then(|()| wire.try_answer()).is_err()
+    wire.try_send(request("GET /", &[])).and_then(|()| wire.try_response()).is_err()
 }
 
 fn the_client_a_proxy_names_is_the_peer(world: &World) {
@@ -66,7 +66,7 @@ fn the_client_a_proxy_names_is_the_peer(world: &World) {
     for (header, size) in [(V1, 1), (V1, 1000), (V2, 1), (V2, 1000)] {
         let mut wire = host.connect_with_prefix(header, size).expect("accepted");
         for _ in 0..2 {
-            assert_eq!(wire.send(request("GET /", &[])).answer().is(200).text(), "192.0.2.1:50000");
+            assert_eq!(wire.send(request("GET /", &[])).response().is(200).text(), "192.0.2.1:50000");
         }
         assert_eq!(reports.next(), Report::Accepted(PeerAddr::tcp("192.0.2.1:50000".parse().expect("an address"))));
         wire.finish();
@@ -78,7 +78,7 @@ fn a_proxy_without_a_client_is_the_peer(world: &World) {
     let (host, _told) = serve(world, Limits::default());
     for header in [LOCAL, b"PROXY UNKNOWN\r\n"] {
         let mut wire = host.connect_with_prefix(header, usize::MAX).expect("accepted");
-        assert!(wire.send(request("GET /", &[])).answer().is(200).text().starts_with("127.0.0.1:"));
+        assert!(wire.send(request("GET /", &[])).response().is(200).text().starts_with("127.0.0.1:"));
     }
 }
 
@@ -101,7 +101,7 @@ fn a_missing_header_times_out(world: &World) {
 }
 
 fn a_truncated_header_is_rejected(world: &World) {
-    let (host, reports) = serve(world, Limits { handshake_timeout: PATIENCE * 10, ..Limits::default() });
+    let (host, reports) = serve(world, Limits { handshake_timeout: TIMEOUT * 10, ..Limits::default() });
     for first in [&V1[..10], b""] {
         let mut wire = host.connect_plain();
         wire.send(first);
@@ -114,18 +114,18 @@ fn a_truncated_header_is_rejected(world: &World) {
 fn limits_count_clients_behind_the_proxy(world: &World) {
     let (host, reports) = serve(world, Limits { connections_per_address: 1, ..Limits::default() });
     let mut first = host.connect_with_prefix(V1, usize::MAX).expect("accepted");
-    first.send(request("GET /", &[])).answer().is(200);
+    first.send(request("GET /", &[])).response().is(200);
     assert!(is_rejected(&host, V2), "the second of the same client");
     let other = b"PROXY TCP4 192.0.2.2 198.51.100.7 50000 443\r\n";
     let mut second = host.connect_with_prefix(other, usize::MAX).expect("accepted");
-    second.send(request("GET /", &[])).answer().is(200);
+    second.send(request("GET /", &[])).response().is(200);
     first.finish();
     assert!(matches!(
         (reports.next(), reports.next(), reports.next()),
         (Report::Accepted(_), Report::Accepted(_), Report::Closed)
     ));
     let mut again = host.connect_with_prefix(V1, usize::MAX).expect("accepted");
-    again.send(request("GET /", &[])).answer().is(200);
+    again.send(request("GET /", &[])).response().is(200);
 }
 
 fn a_rejected_peer_is_closed(world: &World) {
@@ -141,9 +141,9 @@ fn a_rejected_peer_is_closed(world: &World) {
 }
 
 fn it_stops_while_a_header_is_incomplete(world: &World) {
-    let (host, _told) = serve(world, Limits { handshake_timeout: PATIENCE * 10, ..Limits::default() });
+    let (host, _told) = serve(world, Limits { handshake_timeout: TIMEOUT * 10, ..Limits::default() });
     let mut wire = host.connect_plain();
     wire.send(&V1[..10]);
-    host.stopper.shutdown(PATIENCE * 10);
+    host.stopper.shutdown(TIMEOUT * 10);
     host.ends();
 }

@@ -40,7 +40,7 @@ fn at_once_everything_ends(world: &World) {
         }
     });
     let (mut idle, mut waiting, mut streaming) = (host.connect(), host.connect(), host.connect());
-    idle.request("GET /", &[]).answer();
+    idle.request("GET /", &[]).response();
     assert_eq!(ended.next().reason, EndReason::Complete);
     waiting.request("GET /wait", &[]);
     let ticket = tickets.next();
@@ -50,7 +50,7 @@ fn at_once_everything_ends(world: &World) {
     host.ends();
     assert!(ticket.respond(Response::new(200)).is_err());
     assert_eq!(streaming.until_end().1, Finish::Reset);
-    waiting.answer().is(503);
+    waiting.response().is(503);
     assert!(idle.until_end().0.is_empty());
     assert_eq!(ended.rest().len(), 0);
 }
@@ -96,8 +96,8 @@ fn gracefully_a_suspended_request_has_the_grace_period(world: &World) {
             assert!(ended.is_silent(Duration::from_millis(50)));
             ticket.respond(Response::text("in time")).expect("a suspended request");
         }
-        let answer = wire.answer();
-        assert_eq!(answer.is(if in_time { 200 } else { 503 }).get("connection"), Some("close"));
+        let response = wire.response();
+        assert_eq!(response.is(if in_time { 200 } else { 503 }).get("connection"), Some("close"));
         assert_eq!(ended.next().reason, if in_time { EndReason::Complete } else { EndReason::Stopped });
         host.ends();
         assert_eq!(ended.rest().len(), 0);
@@ -107,7 +107,7 @@ fn gracefully_a_suspended_request_has_the_grace_period(world: &World) {
 fn gracefully_idle_connections_close(world: &World) {
     let host = world.serve(|_: &mut Request<'_>| Response::text("fine"));
     let (mut used, mut fresh) = (host.connect(), host.connect());
-    used.request("GET /", &[]).answer();
+    used.request("GET /", &[]).response();
     host.stopper.shutdown(LONG);
     used.ends(Finish::Clean);
     fresh.ends(Finish::Clean);
@@ -122,10 +122,10 @@ fn gracefully_a_half_sent_request_gets_a_response(world: &World) {
     });
     let mut wire = host.connect();
     // The second request has begun when the first gets its response.
-    wire.send("GET /1 HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHo").answer();
+    wire.send("GET /1 HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHo").response();
     seen.next();
     host.stopper.shutdown(LONG);
-    assert_eq!(wire.send("st: x\r\n\r\n").answer().is(200).get("connection"), Some("close"));
+    assert_eq!(wire.send("st: x\r\n\r\n").response().is(200).get("connection"), Some("close"));
     wire.ends(Finish::Clean);
     host.ends();
 }
@@ -162,7 +162,7 @@ fn a_handler_may_stop_its_server(world: &World) {
     });
     give.send(host.stopper.clone()).expect("a receiver");
     let mut wire = host.connect();
-    assert_eq!(wire.request("GET /", &[]).answer().text(), "the last");
+    assert_eq!(wire.request("GET /", &[]).response().text(), "the last");
     assert!(wire.until_end().0.is_empty());
     host.ends();
 }
@@ -180,7 +180,7 @@ fn a_second_order_shortens_the_grace(world: &World) {
 fn no_client_can_connect_afterwards(world: &World) {
     let host = world.serve(|_: &mut Request<'_>| Response::text("fine"));
     let address = host.address();
-    host.connect().request("GET /", &[]).answer();
+    host.connect().request("GET /", &[]).response();
     host.stopper.shutdown(LONG);
     host.ends();
     assert!(address.try_connect().is_err());
@@ -202,7 +202,7 @@ fn a_blocked_handler_is_abandoned_with_its_thread() {
     let (mut blocked, mut free) = (host.connect(), host.connect());
     blocked.request("GET /block", &[]);
     seen.next();
-    free.request("GET /", &[]).answer().is(200);
+    free.request("GET /", &[]).response().is(200);
     host.stopper.shutdown(Duration::from_millis(50));
     let error = host.result().expect_err("one thread still runs");
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);

@@ -44,7 +44,7 @@ fn another_thread_responds(world: &World) {
     for _ in 0..3 {
         wire.request("GET /", &[]);
         tickets.next().respond(Response::text("the ticket's response")).expect("a suspended request");
-        assert_eq!(wire.answer().is(200).text(), "the ticket's response");
+        assert_eq!(wire.response().is(200).text(), "the ticket's response");
         assert_eq!(ended.next().reason, EndReason::Complete);
     }
 }
@@ -62,7 +62,7 @@ fn many_threads_respond_to_many_clients(world: &World) {
             scope.spawn(move || ticket.respond(Response::text(text)).expect("a suspended request"));
         }
     });
-    let mut texts: Vec<String> = wires.iter_mut().map(|wire| wire.answer().is(200).text().to_owned()).collect();
+    let mut texts: Vec<String> = wires.iter_mut().map(|wire| wire.response().is(200).text().to_owned()).collect();
     texts.sort();
     texts.dedup();
     assert_eq!((texts.len(), ended.next().reason), (20, EndReason::Complete));
@@ -74,7 +74,7 @@ fn a_fallback_responds_if_nothing_else_does(world: &World) {
     wire.request("GET /", &[]);
     let ticket = tickets.next();
     ticket.fallback(Duration::from_millis(20), |_| Response::new(504));
-    wire.answer().is(504);
+    wire.response().is(504);
     assert_eq!(ended.next().reason, EndReason::Complete);
     assert!(ticket.respond(Response::new(200)).is_err(), "too late");
     // A request that gets its response in time never falls back.
@@ -82,13 +82,13 @@ fn a_fallback_responds_if_nothing_else_does(world: &World) {
     let ticket = tickets.next();
     ticket.fallback(Duration::from_millis(20), |_| unreachable!("the request has its response"));
     ticket.respond(Response::new(204)).expect("a suspended request");
-    wire.answer().is(204);
+    wire.response().is(204);
     assert!(wire.is_silent(Duration::from_millis(60)));
     // A fallback that panics is a panic of the handler.
     wire.request("GET /", &[]);
     let ticket = tickets.next();
     ticket.fallback(Duration::ZERO, |_| panic!("on purpose"));
-    wire.answer().is(500);
+    wire.response().is(500);
 }
 
 fn the_last_dropped_ticket_responds_with_503(world: &World) {
@@ -98,8 +98,8 @@ fn the_last_dropped_ticket_responds_with_503(world: &World) {
         Action::Suspend
     });
     let mut wire = host.connect();
-    wire.request("GET /", &[]).answer().is(503);
-    wire.request("GET /", &[]).answer().is(503);
+    wire.request("GET /", &[]).response().is(503);
+    wire.request("GET /", &[]).response().is(503);
 }
 
 fn waiting_without_a_ticket_is_a_500(world: &World) {
@@ -110,9 +110,9 @@ fn waiting_without_a_ticket_is_a_500(world: &World) {
         Action::Suspend
     });
     let mut wire = host.connect();
-    let answer = wire.request("GET /", &[]).answer();
-    names_the_cause_in_debug_builds(answer.is(500), "without a ticket");
-    let status = wire.request("GET /dropped", &[]).answer().status;
+    let response = wire.request("GET /", &[]).response();
+    names_the_cause_in_debug_builds(response.is(500), "without a ticket");
+    let status = wire.request("GET /dropped", &[]).response().status;
     assert!(status == 500 || status == 503, "{status}");
 }
 
@@ -129,17 +129,17 @@ fn a_late_ticket_gets_its_response_back(world: &World) {
         Action::Suspend
     });
     let mut wire = host.connect();
-    assert_eq!(wire.request("GET /both", &[]).answer().text(), "first");
+    assert_eq!(wire.request("GET /both", &[]).response().text(), "first");
     let late = both.lock().expect("whole").remove(0);
     assert!(late.is_gone());
-    let gone = late.respond(Response::new(418)).expect_err("too late");
-    assert!(matches!(gone.0, Action::Respond(response) if response.status() == 418));
+    let error = late.respond(Response::new(418)).expect_err("too late");
+    assert!(matches!(error.0, Action::Respond(response) if response.status() == 418));
     ended.next();
     wire.request("GET /", &[]).finish();
     assert_eq!(ended.next().reason, EndReason::PeerClosed);
     for late in both.lock().expect("whole").drain(..) {
-        let gone = late.respond(Response::new(418)).expect_err("no receiver");
-        assert!(matches!(gone.0, Action::Respond(response) if response.status() == 418));
+        let error = late.respond(Response::new(418)).expect_err("no receiver");
+        assert!(matches!(error.0, Action::Respond(response) if response.status() == 418));
     }
 }
 
@@ -149,7 +149,7 @@ fn a_late_ticket_cannot_touch_the_next_request(world: &World) {
     wire.request("GET /1", &[]);
     let first = tickets.next();
     first.fallback(Duration::ZERO, |_| Response::text("first"));
-    assert_eq!(wire.answer().text(), "first");
+    assert_eq!(wire.response().text(), "first");
     assert_eq!(ended.next().reason, EndReason::Complete);
     wire.request("GET /2", &[]);
     let second = tickets.next();
@@ -160,7 +160,7 @@ fn a_late_ticket_cannot_touch_the_next_request(world: &World) {
     drop(first);
     assert!(wire.is_silent(Duration::from_millis(50)));
     second.respond(Response::text("second")).expect("a suspended request");
-    assert_eq!(wire.answer().text(), "second");
+    assert_eq!(wire.response().text(), "second");
 }
 
 fn a_client_that_leaves_is_noticed_at_once(world: &World) {
@@ -171,7 +171,7 @@ fn a_client_that_leaves_is_noticed_at_once(world: &World) {
         let ticket = tickets.next();
         match way {
             0 => drop(wire.finish()),
-            1 => drop(wire.cut()),
+            1 => drop(wire.end_tcp()),
             2 => wire.reset(),
             // It sends many bytes that are not a request before it disconnects.
             _ => drop(wire.send([b'x'; 40_000]).finish()),
@@ -192,7 +192,7 @@ fn a_request_that_allows_half_close_gets_its_response(world: &World) {
     wire.finish();
     assert!(ended.is_silent(Duration::from_millis(50)), "it is still connected");
     ticket.respond(Response::text("for you")).expect("a suspended request");
-    assert_eq!(wire.answer().text(), "for you");
+    assert_eq!(wire.response().text(), "for you");
     wire.ends(Finish::Clean);
     assert_eq!(ended.next().reason, EndReason::Complete);
     // It does not survive a reset.
@@ -214,7 +214,7 @@ fn a_ticket_informs(world: &World) {
     ticket.send_informational(103, hints);
     assert_eq!(wire.head().is(103).get("link"), Some("</style.css>; rel=preload"));
     ticket.respond(Response::text("all")).expect("a suspended request");
-    assert_eq!(wire.answer().is(200).text(), "all");
+    assert_eq!(wire.response().is(200).text(), "all");
 }
 
 fn a_ticket_requests_the_body_before_it_is_received(world: &World) {
@@ -242,12 +242,12 @@ fn a_ticket_requests_the_body_before_it_is_received(world: &World) {
     assert_eq!(got, b"hello");
     ticket.respond(Response::text("thanks")).expect("a suspended request");
     // Once. The next is the response.
-    assert_eq!(wire.answer().is(200).text(), "thanks");
+    assert_eq!(wire.response().is(200).text(), "thanks");
     assert_eq!(ended.next().reason, EndReason::Complete);
     // A client without `Expect` gets no `100 Continue`.
     wire.request("PUT /", &["Content-Length: 0"]);
     let ticket = tickets.next();
     ticket.send_informational(100, Headers::new());
     ticket.respond(Response::text("nothing")).expect("a suspended request");
-    assert_eq!(wire.answer().is(200).text(), "nothing");
+    assert_eq!(wire.response().is(200).text(), "nothing");
 }

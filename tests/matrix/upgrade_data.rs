@@ -66,7 +66,7 @@ fn early_data_is_offered_in_the_first_call(world: &World) {
         let mut wire = host.connect();
         wire.send([UPGRADE, early].concat()).head().is(101);
         let first = calls.next();
-        assert!(first.why.is_readable() && first.bytes == early.len(), "{first:?}");
+        assert!(first.events.is_readable() && first.bytes == early.len(), "{first:?}");
     }
 }
 
@@ -132,7 +132,7 @@ fn what_is_not_consumed_is_offered_with_what_comes(world: &World) {
     for n in 1..20 {
         wire.send("x");
         let call = calls.next();
-        assert!(call.why.is_readable() && call.bytes == n, "{call:?}");
+        assert!(call.events.is_readable() && call.bytes == n, "{call:?}");
     }
     assert!(calls.is_silent(Duration::from_millis(50)), "no new input");
 }
@@ -203,8 +203,8 @@ fn a_peer_that_never_reads_bounds_the_output(world: &World) {
     assert!(ended.is_silent(Duration::from_millis(200)), "sent without a reader");
     let stalled = calls.rest();
     let mut rest = stalled.iter();
-    assert_eq!(rest.next().map(|call| call.why.is_writable()), Some(false));
-    assert!(rest.all(|call| call.why.is_writable() && call.room >= LIMIT / 2 && call.room <= LIMIT), "{stalled:?}");
+    assert_eq!(rest.next().map(|call| call.events.is_writable()), Some(false));
+    assert!(rest.all(|call| call.events.is_writable() && call.room >= LIMIT / 2 && call.room <= LIMIT), "{stalled:?}");
     assert!(wire.exactly(ALL) == bytes(ALL));
     wire.ends(Finish::Clean);
     assert_eq!(ended.next().reason, EndReason::Complete);
@@ -327,7 +327,7 @@ fn a_body_comes_before_the_upgrade(world: &World) {
     wire.expect("bodybehind");
     // The handler does not receive this body. It is discarded if it was received; the server does not wait for it.
     let mut wire = host.connect();
-    wire.request("POST /", &fields).answer().is(413);
+    wire.request("POST /", &fields).response().is(413);
     wire.finish().ends(Finish::Clean);
 }
 
@@ -392,8 +392,8 @@ fn a_request_that_cannot_switch_gets_a_426(world: &World) {
         ("GET / HTTP/1.1\r\nHost: x\r\nUpgrade: test\r\n\r\n".to_owned(), 426),
         (format!("GET /own HTTP/1.1\r\nHost: x\r\n{offer}\r\n"), 426),
     ] {
-        let answer = host.connect().send(&head).answer();
-        assert_eq!(answer.is(status).get("upgrade").is_some(), status == 426, "{head:?}");
+        let response = host.connect().send(&head).response();
+        assert_eq!(response.is(status).get("upgrade").is_some(), status == 426, "{head:?}");
         dropped.next();
     }
 }

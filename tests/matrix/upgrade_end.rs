@@ -58,11 +58,11 @@ fn the_end_is_reported_once_after_all_data(world: &World) {
             let call = calls.next();
             got += call.bytes;
             assert_eq!(
-                call.why.is_read_closed(),
+                call.events.is_read_closed(),
                 call.end != ReadState::Open,
                 "reported in the first call after the event"
             );
-            if call.why.is_read_closed() {
+            if call.events.is_read_closed() {
                 break call;
             }
         };
@@ -145,11 +145,12 @@ fn a_truncated_stream_differs_from_a_clean_end(world: &World) {
         let mut wire = host.connect();
         wire.upgrade();
         if cut {
-            wire.cut();
+            wire.end_tcp();
         } else {
             wire.finish();
         }
-        let end = std::iter::repeat_with(|| calls.next()).find(|call| call.why.is_read_closed()).expect("endless").end;
+        let end =
+            std::iter::repeat_with(|| calls.next()).find(|call| call.events.is_read_closed()).expect("endless").end;
         assert_eq!(end, if cut && world.tls { ReadState::Truncated } else { ReadState::Eof });
     }
 }
@@ -232,8 +233,8 @@ fn an_end_that_was_not_requested_is_kept(world: &World) {
     assert!(calls.is_silent(Duration::from_millis(100)));
     assert!(host.turns() - turns < 20, "the loop spins");
     waker.wake();
-    assert!(calls.next().why.is_woken());
-    let end = std::iter::repeat_with(|| calls.next()).find(|call| call.why.is_read_closed()).expect("endless");
+    assert!(calls.next().events.is_woken());
+    let end = std::iter::repeat_with(|| calls.next()).find(|call| call.events.is_read_closed()).expect("endless");
     assert_eq!(end.end, ReadState::Eof);
 }
 
@@ -243,14 +244,14 @@ fn a_reset_is_reported_with_any_mask(world: &World) {
         let (host, ended, calls) = watched(world, mask);
         let mut wire = host.connect();
         wire.upgrade();
-        assert!(!calls.next().why.is_error());
+        assert!(!calls.next().events.is_error());
         wire.reset();
         assert_eq!(ended.next().reason, EndReason::PeerClosed, "{mask:?}");
         drop(host);
         let calls = calls.rest();
         let (last, others) = calls.split_last().expect("the reset");
-        assert!(last.why.is_error() && last.end == ReadState::Truncated, "{mask:?}: {last:?}");
-        assert!(others.iter().all(|call| !call.why.is_error()), "it is reported once");
+        assert!(last.events.is_error() && last.end == ReadState::Truncated, "{mask:?}: {last:?}");
+        assert!(others.iter().all(|call| !call.events.is_error()), "it is reported once");
         assert_eq!(ended.rest().len(), 0);
     }
 }
@@ -371,7 +372,7 @@ fn a_broken_record_is_a_reset(world: &World) {
         wire.upgrade();
         calls.next();
         wire.send_raw(b"\x17\x03\x03\x00\x20 this is no ciphertext of ours..");
-        assert!(calls.next().why.is_error());
+        assert!(calls.next().events.is_error());
         assert_ne!(ended.next().reason, EndReason::Complete);
     }
 }

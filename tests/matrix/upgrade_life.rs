@@ -30,15 +30,15 @@ matrix! {
 }
 
 /// Returns all events as text.
-fn reasons(why: Events) -> String {
+fn names(events: Events) -> String {
     let all = [
-        (why.is_readable(), "read"),
-        (why.is_writable(), "write"),
-        (why.is_woken(), "external"),
-        (why.is_read_closed(), "end"),
-        (why.deadline_passed(), "deadline"),
-        (why.is_stopping(), "stopping"),
-        (why.is_error(), "reset"),
+        (events.is_readable(), "read"),
+        (events.is_writable(), "write"),
+        (events.is_woken(), "external"),
+        (events.is_read_closed(), "end"),
+        (events.deadline_passed(), "deadline"),
+        (events.is_stopping(), "stopping"),
+        (events.is_error(), "reset"),
     ];
     all.into_iter().filter(|(there, _)| *there).map(|(_, name)| name).collect::<Vec<_>>().join("+")
 }
@@ -46,17 +46,17 @@ fn reasons(why: Events) -> String {
 struct Watched {
     host: Host,
     ended: Reports<RequestEnd>,
-    why: Reports<String>,
+    events: Reports<String>,
     wakers: Reports<Waker>,
 }
 
 /// Reports the events of each call, and returns READ and EXTERNAL; the input "deadline" sets a deadline.
 fn watched(world: &World) -> Watched {
-    let ((report, why), (report_waker, wakers)) = (report_channel(), report_channel());
+    let ((report, events), (report_waker, wakers)) = (report_channel(), report_channel());
     let (host, ended) = upgrading(world, move || {
         let (report, report_waker) = (report.clone(), report_waker.clone());
         move |io: &mut Io<'_>| {
-            let _ = report.send(reasons(io.events()));
+            let _ = report.send(names(io.events()));
             if io.events() == Events::default() {
                 let _ = report_waker.send(io.waker());
             }
@@ -73,14 +73,14 @@ fn watched(world: &World) -> Watched {
             EventMask::READ | EventMask::EXTERNAL
         }
     });
-    Watched { host, ended, why, wakers }
+    Watched { host, ended, events, wakers }
 }
 
 impl Watched {
     fn connect(&self) -> (Wire, Waker) {
         let mut wire = self.host.connect();
         wire.upgrade();
-        assert_eq!(self.why.next(), "", "the first call has no reason");
+        assert_eq!(self.events.next(), "", "the first call has no event");
         (wire, self.wakers.next())
     }
 }
@@ -90,20 +90,20 @@ fn each_reason_comes_alone(world: &World) {
     let watched = watched(world);
     let (mut wire, waker) = watched.connect();
     wire.send("x");
-    assert_eq!(watched.why.next(), "read");
+    assert_eq!(watched.events.next(), "read");
     waker.wake();
-    assert_eq!(watched.why.next(), "external");
+    assert_eq!(watched.events.next(), "external");
     wire.send("deadline");
-    assert_eq!((watched.why.next(), watched.why.next()), ("read".into(), "deadline".into()));
+    assert_eq!((watched.events.next(), watched.events.next()), ("read".into(), "deadline".into()));
     wire.send("fill");
-    assert_eq!((watched.why.next(), watched.why.next()), ("read".into(), "write".into()));
+    assert_eq!((watched.events.next(), watched.events.next()), ("read".into(), "write".into()));
     wire.exactly(Limits::default().output);
     wire.finish();
-    assert_eq!(watched.why.next(), "end");
+    assert_eq!(watched.events.next(), "end");
     watched.host.stopper.shutdown(Duration::from_millis(50));
-    assert_eq!(watched.why.next(), "stopping");
+    assert_eq!(watched.events.next(), "stopping");
     assert_eq!(watched.ended.next().reason, EndReason::Stopped);
-    assert!(watched.why.rest().is_empty());
+    assert!(watched.events.rest().is_empty());
 }
 
 /// 3
@@ -112,7 +112,7 @@ fn reasons_come_together(world: &World) {
     let (host, _) = upgrading(world, move || {
         let (report, mut first) = (report.clone(), true);
         move |io: &mut Io<'_>| {
-            let _ = report.send((reasons(io.events()), io.rx.bytes().len(), io.rx.state()));
+            let _ = report.send((names(io.events()), io.rx.bytes().len(), io.rx.state()));
             if std::mem::take(&mut first) {
                 io.waker().wake();
                 io.set_deadline(Some(io.now().mono));
@@ -127,9 +127,9 @@ fn reasons_come_together(world: &World) {
     let (mut all, mut got) = (String::new(), 0);
     wire.send("data").finish();
     while !["read", "end", "external", "deadline"].iter().all(|reason| all.contains(reason)) {
-        let (why, bytes, end) = calls.next();
-        (all, got) = (all + &why, got + bytes);
-        assert!(end == ReadState::Eof || !why.contains("end"));
+        let (events, bytes, end) = calls.next();
+        (all, got) = (all + &events, got + bytes);
+        assert!(end == ReadState::Eof || !events.contains("end"));
     }
     assert_eq!(got, 4);
 }
@@ -166,7 +166,7 @@ fn a_deadline_may_be_forgotten(world: &World) {
             let soon = io.now().mono + Duration::from_millis(20);
             io.set_deadline((!io.events().is_readable()).then_some(soon));
             io.rx.consume(usize::MAX);
-            report.send(reasons(io.events())).expect("a receiver");
+            report.send(names(io.events())).expect("a receiver");
             EventMask::READ
         }
     });
@@ -195,10 +195,10 @@ fn stopping_is_reported_once_with_any_mask(world: &World) {
         });
         let mut wire = host.connect();
         wire.upgrade();
-        assert!(!calls.next().0.why.is_stopping());
+        assert!(!calls.next().0.events.is_stopping());
         host.stopper.shutdown(Duration::from_secs(60));
         let (call, waker) =
-            std::iter::repeat_with(|| calls.next()).find(|(c, _)| c.why.is_stopping()).expect("endless");
+            std::iter::repeat_with(|| calls.next()).find(|(c, _)| c.events.is_stopping()).expect("endless");
         assert!(call.end == ReadState::Open);
         assert!(calls.is_silent(Duration::from_millis(30)), "notified once, with its grace period");
         waker.wake();
@@ -214,14 +214,18 @@ fn the_grace_period_ends_open_connections(world: &World) {
     let watched = watched(world);
     let (mut wire, waker) = watched.connect();
     watched.host.stopper.shutdown(Duration::from_millis(80));
-    assert_eq!(watched.why.next(), "stopping");
+    assert_eq!(watched.events.next(), "stopping");
     wire.send("x");
-    assert_eq!(watched.why.next(), "read");
+    assert_eq!(watched.events.next(), "read");
     assert_eq!(watched.ended.next().reason, EndReason::Stopped);
-    assert_ne!(wire.until_end().1, if world.tls { Finish::Clean } else { Finish::Cut }, "no clean end was made up");
+    assert_ne!(
+        wire.until_end().1,
+        if world.tls { Finish::Clean } else { Finish::Truncated },
+        "no clean end was made up"
+    );
     watched.host.ends();
     waker.wake();
-    assert_eq!((watched.why.rest().len(), watched.ended.rest().len()), (0, 0));
+    assert_eq!((watched.events.rest().len(), watched.ended.rest().len()), (0, 0));
 }
 
 /// 20: idle, or with output that the peer does not take.
@@ -229,7 +233,7 @@ fn a_stop_at_once_ends_an_upgrade(world: &World) {
     let watched = watched(world);
     let ((_idle, _), (mut busy, _)) = (watched.connect(), watched.connect());
     busy.send("fill");
-    assert_eq!(watched.why.next(), "read");
+    assert_eq!(watched.events.next(), "read");
     watched.host.stopper.stop_now();
     assert_eq!([watched.ended.next().reason, watched.ended.next().reason], [EndReason::Stopped, EndReason::Stopped]);
     watched.host.ends();
@@ -308,7 +312,7 @@ fn it_counts_toward_the_limit(world: &World) {
     wire.upgrade();
     let late = host.try_connect().and_then(|mut wire| {
         wire.try_send(UPGRADE)?;
-        wire.try_answer()
+        wire.try_response()
     });
     assert!(late.is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock));
     wire.send("still there").expect("still there");

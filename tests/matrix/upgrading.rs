@@ -29,7 +29,7 @@ pub(crate) fn upgrading_within<U: Upgrade + 'static>(
 /// The state that an upgrade sees in a call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Call {
-    pub(crate) why: Events,
+    pub(crate) events: Events,
     pub(crate) bytes: usize,
     pub(crate) end: ReadState,
     pub(crate) room: usize,
@@ -37,7 +37,7 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) fn of(io: &Io<'_>) -> Self {
-        Self { why: io.events(), bytes: io.rx.bytes().len(), end: io.rx.state(), room: io.tx.room() }
+        Self { events: io.events(), bytes: io.rx.bytes().len(), end: io.rx.state(), room: io.tx.room() }
     }
 }
 

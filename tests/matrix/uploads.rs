@@ -57,17 +57,17 @@ fn an_upload_comes_in_however_it_is_sent(world: &World) {
     let host = world.serve(|_: &mut Request<'_>| gather());
     let mut wire = host.connect();
     let body = bytes(300_000);
-    assert!(wire.post("/", &[], &body).answer().body == body);
-    assert_eq!(wire.post("/", &[], b"").answer().text(), "");
+    assert!(wire.post("/", &[], &body).response().body == body);
+    assert_eq!(wire.post("/", &[], b"").response().text(), "");
     wire.request("POST /", &["Content-Length: 5"]);
     for byte in b"bytes" {
         wire.send([*byte]);
     }
-    assert_eq!(wire.answer().text(), "bytes");
+    assert_eq!(wire.response().text(), "bytes");
     wire.request("POST /", &["Transfer-Encoding: chunked"]);
     wire.chunk(b"one").chunk(&body).send("3\r\ntwo\r\n0\r\nX-Sum: 6\r\n\r\n");
-    let answer = wire.answer();
-    assert_eq!((answer.body.len(), answer.get("x-sum")), (300_006, Some("6")));
+    let response = wire.response();
+    assert_eq!((response.body.len(), response.get("x-sum")), (300_006, Some("6")));
 }
 
 /// Consumes nothing while the gate is closed, and records the largest piece it was offered.
@@ -109,8 +109,8 @@ fn an_upload_pushes_back(world: &World) {
     open.store(true, Ordering::Release);
     wakers.next().wake();
     wire.send(&body[sent..]);
-    let answer = wire.answer();
-    let (got, largest) = answer.text().split_once(' ').expect("two numbers");
+    let response = wire.response();
+    let (got, largest) = response.text().split_once(' ').expect("two numbers");
     assert_eq!(got, ALL.to_string());
     assert!(largest.parse::<usize>().expect("a number") <= 128 * 1024, "held at once: {largest}");
 }
@@ -134,9 +134,9 @@ fn what_was_not_taken_is_offered_again(world: &World) {
     let host = world.serve(|req: &mut Request<'_>| Action::Receive(Box::new(Nibble(Vec::new(), req.waker()))));
     let mut wire = host.connect();
     let body = bytes(1000);
-    assert!(wire.post("/", &[], &body).answer().body == body);
+    assert!(wire.post("/", &[], &body).response().body == body);
     wire.request("POST /", &["Transfer-Encoding: chunked"]).chunk(&body[..500]).chunk(&body[500..]).chunk(b"");
-    assert!(wire.answer().body == body);
+    assert!(wire.response().body == body);
 }
 
 fn continue_is_sent_when_the_body_is_wanted(world: &World) {
@@ -152,13 +152,13 @@ fn continue_is_sent_when_the_body_is_wanted(world: &World) {
     let expects = ["Expect: 100-continue", "Content-Length: 4"];
     let mut wire = host.connect();
     wire.request("POST /now", &expects).head().is(100);
-    assert_eq!(wire.send("body").answer().is(200).text(), "body");
+    assert_eq!(wire.send("body").response().is(200).text(), "body");
     wire.request("POST /later", &expects);
     let ticket = tickets.next();
     assert!(wire.is_silent(Duration::from_millis(50)), "the body was requested early");
     assert!(ticket.receive(Gather::default()).is_ok(), "the request is suspended");
     wire.head().is(100);
-    assert_eq!(wire.send("body").answer().is(200).text(), "body");
+    assert_eq!(wire.send("body").response().is(200).text(), "body");
     // The body has arrived already: no interim response is sent.
     wire.post("/now", &["Expect: 100-continue"], b"body");
     let mut head = wire.head();
@@ -167,8 +167,8 @@ fn continue_is_sent_when_the_body_is_wanted(world: &World) {
         head = wire.head();
     }
     assert_eq!((head.status, wire.exactly(4)), (200, b"body".to_vec()));
-    let answer = wire.request("POST /rejected", &expects).answer();
-    assert_eq!(answer.is(403).get("connection"), Some("close"));
+    let response = wire.request("POST /rejected", &expects).response();
+    assert_eq!(response.is(403).get("connection"), Some("close"));
     wire.finish().ends(Finish::Clean);
 }
 
@@ -185,7 +185,7 @@ fn a_response_begins_before_the_body_has_ended(world: &World) {
     }
     assert_eq!(wire.chunk(b"").next_chunk(), b"");
     let body = vec![b'x'; 50_000];
-    assert!(wire.post("/", &[], &body).answer().body == body);
+    assert!(wire.post("/", &[], &body).response().body == body);
 }
 
 struct Count(usize, Sender<usize>);
@@ -211,7 +211,7 @@ fn an_upload_continues_after_an_early_response(world: &World) {
     });
     let mut wire = host.connect();
     for fields in [&["Content-Length: 8"][..], &["Content-Length: 8", "Connection: close"]] {
-        assert_eq!(wire.request("POST /", fields).answer().is(200).text(), "early");
+        assert_eq!(wire.request("POST /", fields).response().is(200).text(), "early");
         wire.send("four").send("more");
         assert_eq!(counted.next(), 8, "{fields:?}");
         let end = ended.next();
@@ -227,20 +227,20 @@ fn a_rejected_upload_gets_its_response(world: &World) {
     for _ in 0..64 {
         wire.send([b'x'; 64 * 1024]);
     }
-    let answer = wire.answer();
-    assert_eq!((answer.is(413).text(), answer.get("connection")), ("too much", Some("close")));
+    let response = wire.response();
+    assert_eq!((response.is(413).text(), response.get("connection")), ("too much", Some("close")));
     wire.finish().ends(Finish::Clean);
 }
 
 fn a_body_beyond_the_limit_is_rejected(world: &World) {
     let host = world.serve_within(Limits { body: 100, ..Limits::default() }, |_: &mut Request<'_>| gather());
     let mut wire = host.connect();
-    assert_eq!(wire.post("/", &[], &[b'x'; 100]).answer().is(200).body.len(), 100);
-    wire.request("POST /", &["Content-Length: 101", "Expect: 100-continue"]).answer().is(413);
+    assert_eq!(wire.post("/", &[], &[b'x'; 100]).response().is(200).body.len(), 100);
+    wire.request("POST /", &["Content-Length: 101", "Expect: 100-continue"]).response().is(413);
     wire.finish().ends(Finish::Clean);
     let mut wire = host.connect();
     wire.request("POST /", &["Transfer-Encoding: chunked"]).chunk(&[b'x'; 60]).chunk(&[b'x'; 60]);
-    wire.answer().is(413);
+    wire.response().is(413);
     wire.finish().ends(Finish::Clean);
 }
 
@@ -264,25 +264,25 @@ fn an_upload_may_stop_in_the_middle(world: &World) {
         Action::Receive(Box::new(Impatient))
     });
     let mut wire = host.connect();
-    wire.request("POST /", &["Content-Length: 1000"]).send("enough").answer().is(422);
+    wire.request("POST /", &["Content-Length: 1000"]).send("enough").response().is(422);
     // The body is short: the rest is discarded, and the connection continues.
     wire.send([b'x'; 994]);
     assert_eq!(ended.next().reason, EndReason::Complete);
-    wire.request("POST /", &["Transfer-Encoding: chunked"]).chunk(b"enough").answer().is(422);
+    wire.request("POST /", &["Transfer-Encoding: chunked"]).chunk(b"enough").response().is(422);
     wire.chunk(b"more").chunk(b"");
     wire.request("POST /", &["Content-Length: 1000000"]).send("enough");
-    assert_eq!(wire.answer().is(422).get("connection"), Some("close"));
+    assert_eq!(wire.response().is(422).get("connection"), Some("close"));
     wire.finish().ends(Finish::Clean);
 }
 
 fn a_short_unwanted_body_is_thrown_away(world: &World) {
     let host = world.serve(|_: &mut Request<'_>| Response::text("no need"));
     let mut wire = host.connect();
-    wire.post("/", &[], &[b'x'; 1000]).answer().is(200);
-    wire.request("POST /", &["Content-Length: 1000"]).answer().is(200);
+    wire.post("/", &[], &[b'x'; 1000]).response().is(200);
+    wire.request("POST /", &["Content-Length: 1000"]).response().is(200);
     wire.send([b'x'; 1000]);
-    wire.request("POST /", &["Transfer-Encoding: chunked"]).chunk(b"some").chunk(b"").answer().is(200);
-    assert_eq!(wire.request("GET /", &[]).answer().is(200).get("connection"), None);
+    wire.request("POST /", &["Transfer-Encoding: chunked"]).chunk(b"some").chunk(b"").response().is(200);
+    assert_eq!(wire.request("GET /", &[]).response().is(200).get("connection"), None);
 }
 
 struct Panics {
@@ -313,7 +313,7 @@ fn a_panic_of_an_upload_costs_a_500(world: &World) {
     });
     for (path, body) in [("/", ""), ("/", "body"), ("/pipe", "body")] {
         let mut wire = host.connect();
-        assert_eq!(wire.post(path, &[], body.as_bytes()).answer().is(500).get("connection"), Some("close"));
+        assert_eq!(wire.post(path, &[], body.as_bytes()).response().is(500).get("connection"), Some("close"));
         wire.finish().ends(Finish::Clean);
         ended.next();
     }
@@ -327,7 +327,7 @@ fn an_upload_whose_peer_leaves_is_dropped(world: &World) {
         report_end(req, &report);
         gather()
     });
-    for leave in [Wire::finish, Wire::cut] {
+    for leave in [Wire::finish, Wire::end_tcp] {
         let mut wire = host.connect();
         leave(wire.request("POST /", &["Content-Length: 10"]).send("four"));
         let end = ended.next();
@@ -373,9 +373,9 @@ fn a_truncated_upload_may_get_a_response(world: &World) {
     for broken in ["x\r\n", "5\r\nhello world", "ffffffffffffffffffff\r\n"] {
         let mut wire = host.connect();
         wire.request("POST /", &["Transfer-Encoding: chunked"]).chunk(b"some").send(broken);
-        let answer = wire.answer();
+        let response = wire.response();
         assert_eq!(
-            (answer.is(422).text(), answer.get("connection")),
+            (response.is(422).text(), response.get("connection")),
             ("an unexpected event", Some("close")),
             "{broken:?}"
         );
@@ -386,5 +386,5 @@ fn a_truncated_upload_may_get_a_response(world: &World) {
     let mut wire = host.connect();
     wire.request("POST /", &["Content-Length: 10"]).send("some").finish();
     assert_eq!(ended.next().reason, EndReason::PeerClosed);
-    assert_eq!(host.connect().post("/", &[], b"some").answer().text(), "whole");
+    assert_eq!(host.connect().post("/", &[], b"some").response().text(), "whole");
 }

@@ -7,6 +7,7 @@ use uncork::{EndReason, Limits, PeerAddr, Response, Timeout, pipe};
 
 use crate::{
     bridged::{FILE, ROOM, Within, peer},
+    http::check_pipelining,
     wire::{Finish, UPGRADE, Wire, request},
     world::{
         World,
@@ -36,14 +37,14 @@ matrix! {
 fn it_is_served_as_others_are(world: &World) {
     let server = Within::on(world);
     let (mut wire, mut other) = (server.connect(), server.connect());
-    let ids: Vec<String> = (0..3).map(|_| wire.request("GET /id", &[]).answer().is(200).text().to_owned()).collect();
+    let ids: Vec<String> = (0..3).map(|_| wire.request("GET /id", &[]).response().is(200).text().to_owned()).collect();
     let conn = ids[0].strip_suffix("/1").expect("the first request");
     assert_eq!(ids[1..], [format!("{conn}/2"), format!("{conn}/3")]);
-    let answer = other.request("GET /id", &["Connection: close"]).answer();
-    assert!(!answer.text().starts_with(conn) && answer.get("connection") == Some("close"));
+    let response = other.request("GET /id", &["Connection: close"]).response();
+    assert!(!response.text().starts_with(conn) && response.get("connection") == Some("close"));
     other.ends(Finish::Clean);
     assert_eq!(server.reports.closed.next(), EndReason::Complete);
-    wire.send("GET / HTTP/1.1\r\n\r\n").answer().is(400);
+    wire.send("GET / HTTP/1.1\r\n\r\n").response().is(400);
     wire.ends(Finish::Clean);
     wire.finish();
     assert!(matches!(server.reports.closed.next(), EndReason::Rejected { status: 400, .. }));
@@ -53,22 +54,12 @@ fn pipelined_requests_get_responses_in_order(world: &World) {
     let server = Within::on(world);
     for (room, count) in [(100, 2), (ROOM, 20)] {
         let mut wire = server.connect_by(room);
-        let many: String = (0..500).map(|n| request(&format!("GET /{n}"), &[])).collect();
-        wire.send(&many);
-        for n in 0..500 {
-            assert_eq!(wire.answer().is(200).text(), format!("/{n}"));
-        }
-        for byte in &many.as_bytes()[..200] {
-            wire.send([*byte]);
-        }
-        for n in 0..200 / request("GET /0", &[]).len() {
-            assert_eq!(wire.answer().is(200).text(), format!("/{n}"));
-        }
+        check_pipelining(&mut wire);
         // Requests that are held back because the peer does not read are not lost when it has half-closed.
         let mut wire = server.connect_by(room);
         wire.send(request("GET /shared", &[]).repeat(count)).finish();
         for _ in 0..count {
-            assert_eq!(wire.answer().body.len(), 500_000);
+            assert_eq!(wire.response().body.len(), 500_000);
         }
         wire.ends(Finish::Clean);
     }
@@ -78,8 +69,8 @@ fn bodies_of_every_kind(world: &World) {
     let server = Within::on(world);
     for room in [1000, 256 * 1024] {
         let mut wire = server.connect_by(room);
-        assert!(wire.request("GET /file", &[]).answer().body == std::fs::read(FILE).expect("a file of the tests"));
-        assert!(wire.request("GET /shared", &[]).answer().body == bytes(500_000));
+        assert!(wire.request("GET /file", &[]).response().body == std::fs::read(FILE).expect("a file of the tests"));
+        assert!(wire.request("GET /shared", &[]).response().body == bytes(500_000));
         assert_eq!(wire.request("HEAD /shared", &[]).head().get("content-length"), Some("500000"));
         assert_eq!(wire.request("GET /trailers", &[]).head().get("transfer-encoding"), Some("chunked"));
         let mut got = Vec::new();
@@ -89,13 +80,13 @@ fn bodies_of_every_kind(world: &World) {
         assert!(got == bytes(300_000));
         wire.expect("0\r\nX-Sum: 7\r\n\r\n");
         let sent = bytes(700_000);
-        assert!(wire.post("/count", &[], &sent).answer().body == sent);
+        assert!(wire.post("/count", &[], &sent).response().body == sent);
         wire.request("POST /count", &["Transfer-Encoding: chunked", "Expect: 100-continue"]).head().is(100);
         for chunk in sent.chunks(33_333) {
             wire.chunk(chunk);
         }
-        let answer = wire.send("0\r\nX-Sum: 9\r\n\r\n").answer();
-        assert!(answer.body == sent && answer.get("x-sum") == Some("9"));
+        let response = wire.send("0\r\nX-Sum: 9\r\n\r\n").response();
+        assert!(response.body == sent && response.get("x-sum") == Some("9"));
     }
 }
 
@@ -152,10 +143,10 @@ fn a_body_goes_from_one_to_the_other(world: &World) {
         from.send(sent);
         from
     });
-    assert!(to.answer().body == body);
+    assert!(to.response().body == body);
     let mut from = writer.join().expect("sent");
     sender.respond(Response::text("done")).expect("a suspended request");
-    assert_eq!(from.answer().text(), "done");
+    assert_eq!(from.response().text(), "done");
 }
 
 fn an_upgrade_works_over_pipes(world: &World) {
@@ -185,7 +176,7 @@ fn a_half_closed_client_gets_its_response(world: &World) {
     let mut wire = server.connect_by(1000);
     let sent = bytes(100_000);
     wire.post("/count", &[], &sent).finish();
-    assert!(wire.answer().body == sent);
+    assert!(wire.response().body == sent);
     wire.ends(Finish::Clean);
     // A client of a suspended request has left, as on a socket; also if its later input is not read.
     for more in [0, 20_000] {
@@ -251,7 +242,7 @@ fn a_peer_may_leave_at_any_point(world: &World) {
         }
     }
     // No other connection is affected.
-    server.connect().request("GET /id", &[]).answer().is(200);
+    server.connect().request("GET /id", &[]).response().is(200);
 }
 
 fn abort_truncates_the_output(world: &World) {
@@ -266,16 +257,16 @@ fn it_does_not_count_toward_the_limit_and_is_reported(world: &World) {
     let server = Within::limited(world, Limits { connections: 1, connections_per_address: 1, ..Limits::default() });
     let mut wires: Vec<Wire> = (0..4).map(|_| server.connect()).collect();
     for wire in &mut wires {
-        wire.request("GET /id", &[]).answer().is(200);
+        wire.request("GET /id", &[]).response().is(200);
     }
     // One connection is still allowed, and after those have ended still only one.
     let mut inbound = server.host.connect();
-    inbound.request("GET /here", &[]).answer().is(200);
+    inbound.request("GET /here", &[]).response().is(200);
     for mut wire in wires {
         wire.finish().ends(Finish::Clean);
         assert_eq!(server.reports.closed.next(), EndReason::Complete);
     }
-    inbound.request("GET /here", &[]).answer().is(200);
+    inbound.request("GET /here", &[]).response().is(200);
 }
 
 fn a_peer_may_be_rejected(world: &World) {
@@ -285,7 +276,7 @@ fn a_peer_may_be_rejected(world: &World) {
     server.here.adopt_pipes(peer, input, output, 0).expect("a loop");
     // When a later connection is served, the loop has handled the earlier one.
     let mut wire = server.connect();
-    wire.request("GET /id", &[]).answer().is(200);
+    wire.request("GET /id", &[]).response().is(200);
     assert!(to.is_closed() && from.is_truncated() && from.bytes().is_empty());
     assert!(server.reports.closed.is_silent(Duration::from_millis(20)), "a rejected peer is not reported");
 }
@@ -294,11 +285,11 @@ fn an_idle_one_is_closed_and_a_slow_head_is_a_408(world: &World) {
     let short = Duration::from_millis(150);
     let server = Within::limited(world, Limits { idle_timeout: short, head_timeout: short, ..Limits::default() });
     let mut wire = server.connect();
-    wire.request("GET /id", &[]).answer().is(200);
+    wire.request("GET /id", &[]).response().is(200);
     wire.ends(Finish::Clean);
     assert_eq!(server.reports.closed.next(), EndReason::TimedOut(Timeout::Idle));
     let mut wire = server.connect();
-    wire.send("GET / HT").answer().is(408);
+    wire.send("GET / HT").response().is(408);
     wire.ends(Finish::Clean);
     wire.finish();
     assert_eq!(server.reports.closed.next(), EndReason::TimedOut(Timeout::Head));
@@ -316,7 +307,7 @@ fn a_peer_that_does_not_read_times_out(world: &World) {
 fn at_once_everything_ends(world: &World) {
     let server = Within::on(world);
     let (mut idle, mut waiting, mut streaming) = (server.connect(), server.connect(), server.connect());
-    idle.request("GET /id", &[]).answer();
+    idle.request("GET /id", &[]).response();
     assert_eq!(server.reports.ends.next().reason, EndReason::Complete);
     waiting.request("GET /wait", &[]);
     let ticket = server.reports.tickets.next();
@@ -326,7 +317,7 @@ fn at_once_everything_ends(world: &World) {
         [server.reports.ends.next().reason, server.reports.ends.next().reason],
         [EndReason::Stopped, EndReason::Stopped]
     );
-    waiting.answer().is(503);
+    waiting.response().is(503);
     assert_eq!(streaming.until_end().1, Finish::Reset);
     idle.ends(Finish::Clean);
     assert_eq!([(); 3].map(|()| server.reports.closed.next()), [EndReason::Stopped; 3]);
@@ -336,14 +327,14 @@ fn at_once_everything_ends(world: &World) {
 fn gracefully_open_requests_are_finished(world: &World) {
     let server = Within::on(world);
     let (mut idle, mut waiting) = (server.connect(), server.connect());
-    idle.request("GET /id", &[]).answer();
+    idle.request("GET /id", &[]).response();
     waiting.request("GET /wait", &[]);
     let ticket = server.reports.tickets.next();
     server.host.stopper.shutdown(Duration::from_secs(60));
     server.reports.stopping.next();
     idle.ends(Finish::Clean);
     ticket.respond(Response::text("done")).expect("a suspended request");
-    assert_eq!(waiting.answer().get("connection"), Some("close"));
+    assert_eq!(waiting.response().get("connection"), Some("close"));
     waiting.ends(Finish::Clean);
 }
 

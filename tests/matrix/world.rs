@@ -22,7 +22,7 @@ pub(crate) mod site;
 
 pub(crate) use self::site::bytes;
 
-use crate::wire::{PATIENCE, Wire};
+use crate::wire::{TIMEOUT, Wire};
 
 /// Expands to `mod {threads, external, thread_per_connection} { mod {plain, tls} }`, with every test in each.
 macro_rules! matrix {
@@ -161,7 +161,7 @@ fn drive_on_a_thread(
         })();
         report.send(result)
     });
-    get.recv_timeout(PATIENCE).expect("running")
+    get.recv_timeout(TIMEOUT).expect("running")
 }
 
 /// A running server. Dropping it stops it, and fails the test if a handler outlives it.
@@ -261,7 +261,7 @@ impl Host {
     fn ends_without_leaks(&mut self) {
         let Some(clones) = self.clones.take() else { return };
         self.result().expect("ended in order");
-        let last = clones.recv_timeout(PATIENCE);
+        let last = clones.recv_timeout(TIMEOUT);
         assert_eq!(last, Err(RecvTimeoutError::Disconnected), "a handler outlives its server");
     }
 
@@ -269,7 +269,7 @@ impl Host {
     #[track_caller]
     pub(crate) fn result(&mut self) -> io::Result<()> {
         self.clones = None;
-        self.ended.recv_timeout(PATIENCE).expect("the server ends")
+        self.ended.recv_timeout(TIMEOUT).expect("the server ends")
     }
 }
 
@@ -319,12 +319,12 @@ impl<T> Reports<T> {
     /// Receives the next report. Panics after a timeout.
     #[track_caller]
     pub(crate) fn next(&self) -> T {
-        self.0.recv_timeout(PATIENCE).expect("a report of the server")
+        self.0.recv_timeout(TIMEOUT).expect("a report of the server")
     }
 
     /// Waits until all senders are dropped. Returns `false` if a report comes first.
     pub(crate) fn is_over(&self) -> bool {
-        matches!(self.0.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected))
+        matches!(self.0.recv_timeout(TIMEOUT), Err(RecvTimeoutError::Disconnected))
     }
 
     /// Returns the reports that were not read.

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::Client;
 
-/// A peer that takes no byte for this long is stuck.
+/// A peer that accepts no byte for this long is stuck.
 const STUCK: Duration = Duration::from_millis(200);
 
-/// Returns bytes that show when one is missing, doubled or moved.
+/// Returns bytes that show a lost, doubled or moved one.
 pub(crate) fn pattern(from: usize, len: usize) -> Vec<u8> {
     let one: Vec<u8> = (0..251).map(|i| ((from + i) % 251) as u8).collect();
     let mut all = one.repeat(len.div_ceil(251));
@@ -15,7 +15,7 @@ pub(crate) fn pattern(from: usize, len: usize) -> Vec<u8> {
     all
 }
 
-/// Sends until the peer takes no more. Returns the number of bytes sent.
+/// Sends until the peer accepts no more. Returns the number of bytes sent.
 pub(crate) fn push_until_stuck(source: &mut Client, total: usize) -> usize {
     let block = pattern(0, 251 * 1024);
     let mut sent = 0;

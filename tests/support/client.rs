@@ -11,14 +11,21 @@ use std::{
 use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
 use socket2::{Domain, Socket, Type};
 
-pub(crate) use self::message::Answer;
+pub(crate) use self::message::TestResponse;
 
 #[path = "message.rs"]
 #[allow(dead_code, reason = "each test uses a part of it")]
 mod message;
 
 /// The timeout of reads and writes: longer than any test step takes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
+
+// Old names, which some tests still use.
+#[allow(unused_imports, reason = "each test uses a part of it")]
+pub(crate) use self::message::TestResponse as Answer;
+#[allow(dead_code, reason = "each test uses a part of it")]
+pub(crate) const PATIENCE: Duration = TIMEOUT;
+// End of old names.
 
 enum Stream {
     Plain(TcpStream),
@@ -92,7 +99,7 @@ impl Client {
             }
         };
         let client = Self { stream, rest: Vec::new() };
-        client.patience(PATIENCE);
+        client.set_timeout(TIMEOUT);
         client
     }
 
@@ -109,14 +116,14 @@ impl Client {
         self.stream.flush()
     }
 
-    /// Sends up to `bytes.len()` bytes and returns the number; `None` if the peer took none for `patience`.
-    pub(crate) fn push(&mut self, bytes: &[u8], patience: Duration) -> Option<usize> {
-        self.patience(patience);
+    /// Sends up to `bytes.len()` bytes and returns the number; `None` if the peer accepted none for `timeout`.
+    pub(crate) fn push(&mut self, bytes: &[u8], timeout: Duration) -> Option<usize> {
+        self.set_timeout(timeout);
         let mut result = self.stream.write(bytes);
         while result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Interrupted) {
             result = self.stream.write(bytes);
         }
-        self.patience(PATIENCE);
+        self.set_timeout(TIMEOUT);
         match result {
             Ok(0) => None,
             Ok(n) => Some(n),
@@ -126,7 +133,7 @@ impl Client {
     }
 
     /// Sets the timeout of both directions: TLS may have to read before it can write.
-    fn patience(&self, time: Duration) {
+    fn set_timeout(&self, time: Duration) {
         self.stream.socket().set_read_timeout(Some(time)).expect("set");
         self.stream.socket().set_write_timeout(Some(time)).expect("set");
     }
@@ -170,11 +177,11 @@ impl Client {
 
     /// Receives the next head, final or interim.
     #[track_caller]
-    pub(crate) fn head(&mut self) -> Answer {
+    pub(crate) fn head(&mut self) -> TestResponse {
         self.try_head().expect("a response")
     }
 
-    pub(crate) fn try_head(&mut self) -> io::Result<Answer> {
+    pub(crate) fn try_head(&mut self) -> io::Result<TestResponse> {
         message::read_head(|| self.line())
     }
 
@@ -206,12 +213,12 @@ impl Client {
         let data = self.exactly(size)?;
         match self.line()?.as_str() {
             "" => Ok((size > 0).then_some(data)),
-            other => Err(io::Error::other(format!("behind a chunk: {other:?}"))),
+            other => Err(io::Error::other(format!("after a chunk: {other:?}"))),
         }
     }
 
     /// Receives the body that belongs to a head.
-    pub(crate) fn body(&mut self, head: &Answer) -> io::Result<Vec<u8>> {
+    pub(crate) fn body(&mut self, head: &TestResponse) -> io::Result<Vec<u8>> {
         if head.is_chunked() {
             let mut body = Vec::new();
             while let Some(chunk) = self.next_chunk()? {
@@ -225,21 +232,29 @@ impl Client {
 
     /// Receives the next complete response.
     #[track_caller]
-    pub(crate) fn answer(&mut self) -> Answer {
+    pub(crate) fn response(&mut self) -> TestResponse {
         let mut head = self.head();
         assert!(head.status >= 200, "not final: {head:?}");
         head.body = self.body(&head).expect("the body");
         head
     }
 
+    // Old names, which some tests still use.
+    #[allow(dead_code, reason = "each test uses a part of it")]
+    #[track_caller]
+    pub(crate) fn answer(&mut self) -> TestResponse {
+        self.response()
+    }
+    // End of old names.
+
     /// Returns `true` if nothing is received within `time`.
     pub(crate) fn is_silent(&mut self, time: Duration) -> bool {
         if !self.rest.is_empty() {
             return false;
         }
-        self.patience(time);
+        self.set_timeout(time);
         let silent = matches!(self.more(), Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
-        self.patience(PATIENCE);
+        self.set_timeout(TIMEOUT);
         silent
     }
 
@@ -248,14 +263,14 @@ impl Client {
         self.rest.is_empty() && self.more().is_err()
     }
 
-    /// Like [`is_closed`](Self::is_closed), but the peer must end it as its transport prescribes.
+    /// Like [`is_closed`](Self::is_closed), but the peer must end it as the transport prescribes.
     #[allow(dead_code)] // the rendezvous' tests do
     pub(crate) fn is_closed_in_order(&mut self) -> bool {
         // Over TLS, an end without close_notify is an error.
         self.rest.is_empty() && matches!(self.stream.read(&mut [0]), Ok(0))
     }
 
-    /// Half-closes in order; the client can still receive.
+    /// Half-closes cleanly. The client can still receive.
     pub(crate) fn finish(&mut self) {
         if let Stream::Tls(stream) = &mut self.stream {
             stream.conn.send_close_notify();

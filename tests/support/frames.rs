@@ -39,6 +39,6 @@ pub(crate) fn next(wire: &mut Wire) -> (u8, Vec<u8>) {
         127 => wire.exactly(8).iter().fold(0, |n, b| n << 8 | usize::from(*b)),
         n => n.into(),
     };
-    assert!(second & 0x80 == 0 && len < 1 << 30, "a server doesn't mask");
+    assert!(second & 0x80 == 0 && len < 1 << 30, "a server does not mask");
     (first, wire.exactly(len))
 }

@@ -8,10 +8,10 @@ use std::{
 /// A code block.
 #[derive(Clone, Debug)]
 pub(crate) struct Block {
-    /// The first word behind the fence; empty for an indented block.
+    /// The first word after the fence; empty for an indented block.
     pub(crate) language: String,
     pub(crate) text: String,
-    /// Of its first line, from 1.
+    /// The number of its first line, from 1.
     pub(crate) line: usize,
     /// The text of a comment `<!-- test: … -->` on the line before the block.
     pub(crate) mark: Option<String>,
@@ -27,7 +27,7 @@ pub(crate) struct Page {
     prose: String,
 }
 
-/// The repository.
+/// Returns the path of the repository.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -55,7 +55,7 @@ pub(crate) fn heads() -> Vec<Page> {
     pages
 }
 
-/// Finds files by extension, without hidden directories and what tools make.
+/// Finds files by extension, without hidden directories and generated files.
 fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).expect("a readable directory") {
@@ -75,7 +75,7 @@ fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
 }
 
 impl Page {
-    /// With `indented`, lines indented by four spaces are a block, too.
+    /// Parses a page. With `indented`, lines indented by four spaces are a block, too.
     fn parse(path: &Path, text: &str, indented: bool) -> Self {
         let mut page = Self { path: path.to_owned(), blocks: Vec::new(), prose: String::new() };
         let mut lines = text.lines().enumerate().peekable();
@@ -116,7 +116,7 @@ impl Page {
         self.prose.split("\n\n").flat_map(|paragraph| paragraph.split('`').skip(1).step_by(2)).collect()
     }
 
-    /// Returns the targets of links, without those on the web.
+    /// Returns the targets of links within the repository.
     pub(crate) fn links(&self) -> Vec<String> {
         let without_code: String = self.prose.split("\n\n").fold(String::new(), |text, paragraph| {
             text + &paragraph.split('`').step_by(2).collect::<String>() + "\n\n"
@@ -140,8 +140,8 @@ impl Page {
     }
 }
 
-/// Splits a shell block into commands, and those into words. It knows quotes, comments, continued lines, `VAR=value`,
-/// redirections and what separates commands; words keep their `$`.
+/// Splits a shell block into commands, and those into words. It supports quotes, comments, continued lines, `VAR=value`,
+/// redirections and separators of commands. Words keep their `$`.
 pub(crate) fn commands(text: &str) -> Vec<Vec<String>> {
     let text = text.replace("\\\n", " ");
     let (mut all, mut command, mut word, mut quote) = (Vec::new(), Vec::new(), None::<String>, None);

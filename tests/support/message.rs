@@ -4,13 +4,13 @@ use std::io::{self, ErrorKind, Read};
 
 /// A response as a client received it: its head, and its body if that was read.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Answer {
+pub(crate) struct TestResponse {
     pub(crate) status: u16,
     pub(crate) fields: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
 }
 
-impl Answer {
+impl TestResponse {
     /// Returns the first value of that name.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
@@ -79,10 +79,10 @@ pub(super) fn take_line(rest: &mut Vec<u8>) -> Option<io::Result<String>> {
 }
 
 /// Reads a head, final or interim.
-pub(super) fn read_head(mut line: impl FnMut() -> io::Result<String>) -> io::Result<Answer> {
+pub(super) fn read_head(mut line: impl FnMut() -> io::Result<String>) -> io::Result<TestResponse> {
     let start = line()?;
     let status = start.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).and_then(|code| code.parse().ok());
-    let mut head = Answer { status: status.ok_or_else(|| io::Error::other(start))?, ..Answer::default() };
+    let mut head = TestResponse { status: status.ok_or_else(|| io::Error::other(start))?, ..TestResponse::default() };
     while let Some((name, value)) = line()?.split_once(": ") {
         head.fields.push((name.into(), value.into()));
     }

@@ -14,9 +14,9 @@ use std::{
 
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::client::{Answer, Client, PATIENCE};
+use crate::client::{Client, TIMEOUT, TestResponse};
 
-/// How an example runs.
+/// The transport and the mode of an example.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setup {
     pub(crate) tls: bool,
@@ -48,11 +48,11 @@ pub(crate) struct Example {
 }
 
 impl Example {
-    /// Starts it on a free port and waits until it is ready.
+    /// Starts an example on a free port and waits until it is ready.
     pub(crate) fn start(name: &str, setup: Setup, args: &[&str]) -> Self {
-        // Its admin listener must not take the port of another test.
-        let quiet: &[&str] = if name == "relay" { &["--admin", "off"] } else { &[] };
-        Self::run_in(Command::new(program(name)), setup, &[quiet, args].concat())
+        // Its admin listener must not use the port of another test.
+        let no_admin: &[&str] = if name == "relay" { &["--admin", "off"] } else { &[] };
+        Self::run_in(Command::new(program(name)), setup, &[no_admin, args].concat())
     }
 
     /// Like [`start`](Self::start), but with a command that has its environment already.
@@ -71,16 +71,16 @@ impl Example {
     pub(crate) fn run(mut command: Command, tls: Option<Arc<ClientConfig>>) -> Self {
         command.env("RUST_LOG", "warn").stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("started");
-        let (tell, lines) = channel();
+        let (sender, lines) = channel();
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
         std::thread::spawn(move || {
             for line in stdout.lines() {
-                if tell.send(line.expect("text")).is_err() {
+                if sender.send(line.expect("text")).is_err() {
                     return;
                 }
             }
         });
-        let ready = lines.recv_timeout(PATIENCE).expect("the line that reports readiness");
+        let ready = lines.recv_timeout(TIMEOUT).expect("the line that reports readiness");
         let url = ready.strip_prefix("listening on ").expect(&ready);
         let (scheme, addr) = url.split_once("://").expect(&ready);
         assert_eq!(scheme, if tls.is_some() { "https" } else { "http" });
@@ -95,10 +95,10 @@ impl Example {
 
     /// Sends one request without a body, on a new connection.
     #[track_caller]
-    pub(crate) fn ask(&self, line: &str, fields: &[&str]) -> Answer {
+    pub(crate) fn ask(&self, line: &str, fields: &[&str]) -> TestResponse {
         let mut client = self.client();
         client.request(line, fields);
-        if line.starts_with("HEAD ") { client.head() } else { client.answer() }
+        if line.starts_with("HEAD ") { client.head() } else { client.response() }
     }
 
     pub(crate) fn terminate(&self) {
@@ -106,11 +106,11 @@ impl Example {
         assert!(sent.expect("a shell").success());
     }
 
-    /// Waits for its end, which must be a success.
+    /// Waits for the end of the program, which must be a success.
     #[track_caller]
     pub(crate) fn ends(mut self) {
-        // Its output ends with it.
-        while self.lines.recv_timeout(PATIENCE).map_err(|e| assert_eq!(e.to_string(), CLOSED)).is_ok() {}
+        // The output ends with the program.
+        while self.lines.recv_timeout(TIMEOUT).map_err(|e| assert_eq!(e.to_string(), CLOSED)).is_ok() {}
         let status = self.child.wait().expect("the end of the child");
         assert!(status.success(), "{status}");
     }

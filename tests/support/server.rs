@@ -12,9 +12,9 @@ use uncork::{
     relay::{Rendezvous, RendezvousConfig, SessionConfig, SessionRelay},
 };
 
-use super::client::{Client, PATIENCE};
+use super::client::{Client, TIMEOUT};
 
-/// How the server of a test runs.
+/// The transport and the threads of a test server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Setup {
     pub(crate) tls: bool,
@@ -39,7 +39,7 @@ impl Counter {
     #[track_caller]
     fn reach(&self, n: usize) {
         let guard = self.0.0.lock().expect("no panic");
-        let (guard, timeout) = self.0.1.wait_timeout_while(guard, PATIENCE, |count| *count < n).expect("no panic");
+        let (guard, timeout) = self.0.1.wait_timeout_while(guard, TIMEOUT, |count| *count < n).expect("no panic");
         assert!(!timeout.timed_out(), "only {} of {n}", *guard);
     }
 }
@@ -77,22 +77,22 @@ pub(crate) trait Config {
 impl Config for SessionConfig {
     type Service = SessionRelay;
     fn service(self) -> SessionRelay {
-        SessionRelay::new(self).expect("a good configuration")
+        SessionRelay::new(self).expect("a valid configuration")
     }
 }
 
 impl Config for RendezvousConfig {
     type Service = Rendezvous;
     fn service(self) -> Rendezvous {
-        Rendezvous::new(self).expect("a good configuration")
+        Rendezvous::new(self).expect("a valid configuration")
     }
 }
 
 #[derive(Clone, Default)]
 struct Counters {
-    seen: Counter,
+    requests: Counter,
     /// Requests that did not end in order.
-    left: Counter,
+    disconnects: Counter,
 }
 
 /// The relay, mounted in a program that counts events.
@@ -105,13 +105,13 @@ struct Counting<S> {
 impl<S: Service> Handler for Counting<S> {
     fn request(&mut self, req: &mut Request<'_>) -> Action {
         let action = if self.relay.serves(req.path()) { self.relay.handle(req) } else { self.relay.request(req) };
-        let left = self.counters.left.clone();
+        let disconnects = self.counters.disconnects.clone();
         req.on_end(move |end| {
             if end.reason != EndReason::Complete {
-                left.add();
+                disconnects.add();
             }
         });
-        self.counters.seen.add();
+        self.counters.requests.add();
         action
     }
 
@@ -154,24 +154,38 @@ impl TestServer {
         Client::connect(self.addr, self.setup.tls.then(|| identity().client.clone()))
     }
 
-    /// Calls `act`, and waits until the server has counted one more request.
+    /// Calls `f`, and waits until the server has counted one more request.
     #[track_caller]
-    pub(crate) fn seen<T>(&self, f: impl FnOnce() -> T) -> T {
-        let before = self.counting.seen.get();
+    pub(crate) fn until_requested<T>(&self, f: impl FnOnce() -> T) -> T {
+        let before = self.counting.requests.get();
         let result = f();
-        self.counting.seen.reach(before + 1);
+        self.counting.requests.reach(before + 1);
         result
     }
 
-    /// Calls `act`, and waits until the server has counted one more client that left. Not for a client that received
-    /// its response: its end is counted a moment later, and would be mistaken for this one.
+    /// Calls `f`, and waits until the server has counted one more disconnected client. Not for a client that received its
+    /// response: its end is counted a moment later, and would be mistaken for this one.
     #[track_caller]
-    pub(crate) fn left<T>(&self, f: impl FnOnce() -> T) -> T {
-        let before = self.counting.left.get();
+    pub(crate) fn until_disconnected<T>(&self, f: impl FnOnce() -> T) -> T {
+        let before = self.counting.disconnects.get();
         let result = f();
-        self.counting.left.reach(before + 1);
+        self.counting.disconnects.reach(before + 1);
         result
     }
+
+    // Old names, which some tests still use.
+    #[allow(dead_code, reason = "each test uses a part of it")]
+    #[track_caller]
+    pub(crate) fn seen<T>(&self, f: impl FnOnce() -> T) -> T {
+        self.until_requested(f)
+    }
+
+    #[allow(dead_code, reason = "each test uses a part of it")]
+    #[track_caller]
+    pub(crate) fn left<T>(&self, f: impl FnOnce() -> T) -> T {
+        self.until_disconnected(f)
+    }
+    // End of old names.
 }
 
 impl Drop for TestServer {
@@ -189,13 +203,13 @@ struct Identity {
     client: Arc<ClientConfig>,
 }
 
-/// Returns a certificate for `localhost`, made once, which the server shows and the client trusts.
+/// Returns a certificate for `localhost`, made once, which the server presents and the client trusts.
 fn identity() -> &'static Identity {
     static IDENTITY: OnceLock<Identity> = OnceLock::new();
     IDENTITY.get_or_init(|| {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
         let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-        let server = Tls::pem_bytes(cert.as_bytes(), key.as_bytes()).expect("a good pair");
+        let server = Tls::pem_bytes(cert.as_bytes(), key.as_bytes()).expect("a valid pair");
         let mut roots = RootCertStore::empty();
         roots.add(made.cert.der().clone()).expect("a root");
         let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();

@@ -45,7 +45,7 @@ pub(crate) fn endless() -> Response {
     })
 }
 
-/// Returns a response that its own handler aborts behind two pieces of `part`.
+/// Returns a response that its own handler aborts after two pieces of `part`.
 pub(crate) fn aborted() -> Response {
     let mut calls = 0;
     Response::stream(move |out: &mut Tx<'_>| {

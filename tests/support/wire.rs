@@ -11,7 +11,7 @@ use std::{
 use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
 use socket2::{Domain, SockRef, Socket, Type};
 
-pub(crate) use self::message::{Answer, request};
+pub(crate) use self::message::{TestResponse, request};
 use self::records::Counted;
 
 #[path = "message.rs"]
@@ -21,7 +21,14 @@ mod message;
 mod records;
 
 /// The timeout of reads and writes: longer than any test step takes, so that a hang becomes a failure.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(8);
+
+// Old names, which some tests still use.
+#[allow(unused_imports, reason = "each test uses a part of it")]
+pub(crate) use self::message::TestResponse as Answer;
+#[allow(dead_code, reason = "each test uses a part of it")]
+pub(crate) const PATIENCE: Duration = TIMEOUT;
+// End of old names.
 
 /// Bytes of plaintext in the largest record.
 const RECORD: usize = 16 * 1024;
@@ -38,13 +45,13 @@ enum Stream {
     Tls(Box<StreamOwned<ClientConnection, Counted>>),
 }
 
-/// How the server ended its side.
+/// The way in which the server ended its side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Finish {
-    /// In order: FIN, and over TLS a close_notify before it.
+    /// Cleanly: FIN, and over TLS a close_notify before it.
     Clean,
     /// FIN without a close_notify. On a plain connection this is [`Clean`](Self::Clean).
-    Cut,
+    Truncated,
     /// A reset.
     Reset,
 }
@@ -66,8 +73,8 @@ impl Wire {
 
     /// Continues on a stream that may have carried data already; with TLS, if given.
     pub(crate) fn over(tcp: TcpStream, tls: Option<Arc<ClientConfig>>) -> io::Result<Self> {
-        tcp.set_read_timeout(Some(PATIENCE))?;
-        tcp.set_write_timeout(Some(PATIENCE))?;
+        tcp.set_read_timeout(Some(TIMEOUT))?;
+        tcp.set_write_timeout(Some(TIMEOUT))?;
         tcp.set_nodelay(true)?;
         let Some(config) = tls else { return Ok(Self { stream: Stream::Plain(tcp), rest: Vec::new() }) };
         let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
@@ -111,7 +118,7 @@ impl Wire {
             Stream::Plain(tcp) => tcp.write(bytes),
             Stream::Tls(stream) => {
                 let n = stream.conn.writer().write(&bytes[..bytes.len().min(RECORD)])?;
-                // rustls has taken the bytes; the next call reports an error of the socket.
+                // rustls has the bytes; the next call reports an error of the socket.
                 let _ = self.flush();
                 Ok(n)
             }
@@ -135,7 +142,7 @@ impl Wire {
             Stream::Tls(stream) => {
                 let mut records = Vec::new();
                 for piece in pieces {
-                    stream.conn.writer().write_all(piece).expect("taken");
+                    stream.conn.writer().write_all(piece).expect("room in rustls");
                     while stream.conn.wants_write() {
                         stream.conn.write_tls(&mut records).expect("a record");
                     }
@@ -146,14 +153,14 @@ impl Wire {
         self
     }
 
-    /// Sends bytes past TLS.
+    /// Sends bytes without TLS.
     #[track_caller]
     pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
         let mut tcp = self.tcp();
         tcp.write_all(bytes).expect("sent");
     }
 
-    /// Sends until the peer takes nothing for `time`. Returns the number of bytes (over TLS: approximately).
+    /// Sends until the peer accepts nothing for `time`. Returns the number of bytes (over TLS: approximately).
     pub(crate) fn push(&mut self, bytes: &[u8], time: Duration) -> usize {
         self.tcp().set_write_timeout(Some(time)).expect("set");
         let mut sent = 0;
@@ -165,7 +172,7 @@ impl Wire {
                 Err(error) => panic!("pushing: {error}"),
             }
         }
-        self.tcp().set_write_timeout(Some(PATIENCE)).expect("set");
+        self.tcp().set_write_timeout(Some(TIMEOUT)).expect("set");
         sent
     }
 
@@ -194,18 +201,18 @@ impl Wire {
         self
     }
 
-    /// Half-closes in order; the server's remaining output can still be received.
+    /// Half-closes cleanly. The server's remaining output can still be received.
     pub(crate) fn finish(&mut self) -> &mut Self {
         if let Stream::Tls(stream) = &mut self.stream {
             stream.conn.send_close_notify();
         }
         self.flush().expect("flushed");
-        self.cut()
+        self.end_tcp()
     }
 
     /// Sends a close_notify without a FIN. Returns `false` on a plain connection, which has no equivalent.
     #[allow(dead_code, reason = "tests/matrix does")]
-    pub(crate) fn say_goodbye(&mut self) -> bool {
+    pub(crate) fn send_close_notify(&mut self) -> bool {
         let Stream::Tls(stream) = &mut self.stream else { return false };
         stream.conn.send_close_notify();
         self.flush().expect("flushed");
@@ -213,7 +220,7 @@ impl Wire {
     }
 
     /// Sends a FIN only.
-    pub(crate) fn cut(&mut self) -> &mut Self {
+    pub(crate) fn end_tcp(&mut self) -> &mut Self {
         // The server may have closed first.
         let _ = self.tcp().shutdown(Shutdown::Write);
         self
@@ -260,7 +267,7 @@ impl Wire {
     /// Returns the bytes of one read.
     #[track_caller]
     pub(crate) fn once(&mut self) -> Vec<u8> {
-        assert!(self.rest.is_empty(), "something is left: {}", self.rest.escape_ascii());
+        assert!(self.rest.is_empty(), "unread bytes: {}", self.rest.escape_ascii());
         self.more().expect("something");
         std::mem::take(&mut self.rest)
     }
@@ -292,7 +299,7 @@ impl Wire {
                 Ok(0) => break Finish::Clean,
                 Ok(_) => {}
                 Err(error) => match error.kind() {
-                    ErrorKind::UnexpectedEof => break Finish::Cut,
+                    ErrorKind::UnexpectedEof => break Finish::Truncated,
                     ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => break Finish::Reset,
                     _ => panic!("neither data nor an end: {error}"),
                 },
@@ -312,7 +319,7 @@ impl Wire {
     pub(crate) fn is_silent(&mut self, time: Duration) -> bool {
         self.tcp().set_read_timeout(Some(time)).expect("set");
         let result = self.more();
-        self.tcp().set_read_timeout(Some(PATIENCE)).expect("set");
+        self.tcp().set_read_timeout(Some(TIMEOUT)).expect("set");
         let waited = result.is_err_and(|e| matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
         waited && self.rest.is_empty()
     }
@@ -328,11 +335,11 @@ impl Wire {
 
     /// Receives the next head, final or interim.
     #[track_caller]
-    pub(crate) fn head(&mut self) -> Answer {
+    pub(crate) fn head(&mut self) -> TestResponse {
         self.try_head().expect("a response")
     }
 
-    fn try_head(&mut self) -> io::Result<Answer> {
+    fn try_head(&mut self) -> io::Result<TestResponse> {
         message::read_head(|| self.line())
     }
 
@@ -350,25 +357,33 @@ impl Wire {
     }
 
     /// Receives the next complete response. Fails if it is truncated.
-    pub(crate) fn try_answer(&mut self) -> io::Result<Answer> {
-        let mut answer = self.try_head()?;
-        if answer.get("transfer-encoding") == Some("chunked") {
+    pub(crate) fn try_response(&mut self) -> io::Result<TestResponse> {
+        let mut response = self.try_head()?;
+        if response.get("transfer-encoding") == Some("chunked") {
             loop {
                 match self.try_chunk()? {
-                    chunk if chunk.is_empty() => return Ok(answer),
-                    chunk => answer.body.extend_from_slice(&chunk),
+                    chunk if chunk.is_empty() => return Ok(response),
+                    chunk => response.body.extend_from_slice(&chunk),
                 }
             }
         }
-        let length = answer.get("content-length").map_or(Ok(0), str::parse).map_err(io::Error::other)?;
-        answer.body = self.try_exactly(length)?;
-        Ok(answer)
+        let length = response.get("content-length").map_or(Ok(0), str::parse).map_err(io::Error::other)?;
+        response.body = self.try_exactly(length)?;
+        Ok(response)
     }
 
     #[track_caller]
-    pub(crate) fn answer(&mut self) -> Answer {
-        self.try_answer().expect("a response")
+    pub(crate) fn response(&mut self) -> TestResponse {
+        self.try_response().expect("a response")
     }
+
+    // Old names, which some tests still use.
+    #[allow(dead_code, reason = "each test uses a part of it")]
+    #[track_caller]
+    pub(crate) fn answer(&mut self) -> TestResponse {
+        self.response()
+    }
+    // End of old names.
 }
 
 /// A request for an upgrade to `test`.

@@ -30,8 +30,8 @@ fn deflating(deflate: Deflate, config: Config) -> (Host, Reports<ws::Closed>) {
 }
 
 fn offer(host: &Host, offer: &str) -> (Peer, Option<String>) {
-    let (peer, answer) = Peer::open_with(host, &[&format!("Sec-WebSocket-Extensions: {offer}")]);
-    (peer, answer.is(101).get("sec-websocket-extensions").map(str::to_owned))
+    let (peer, response) = Peer::open_with(host, &[&format!("Sec-WebSocket-Extensions: {offer}")]);
+    (peer, response.is(101).get("sec-websocket-extensions").map(str::to_owned))
 }
 
 #[test]
@@ -69,8 +69,8 @@ fn all_four_parameters_are_negotiated() {
     ];
     for (deflate, offered, agreed) in rows {
         let (host, _closed) = deflating(*deflate, Config::new());
-        let (mut peer, answer) = offer(&host, offered);
-        assert_eq!(answer, agreed.map(|params| format!("permessage-deflate{params}")), "{offered}");
+        let (mut peer, response) = offer(&host, offered);
+        assert_eq!(response, agreed.map(|params| format!("permessage-deflate{params}")), "{offered}");
         // Uncompressed messages are always accepted.
         peer.send(TEXT, "plain").expect(TEXT, "plain");
         peer.close();
@@ -120,8 +120,8 @@ fn messages_are_compressed_both_ways() {
         let deflate = Deflate::new().keep_own_context(keep).keep_peer_context(keep).own_window(bits).peer_window(bits);
         let (host, closed) = deflating(deflate, Config::new());
         let window = format!("server_max_window_bits={bits}; client_max_window_bits={bits}");
-        let (mut peer, answer) = offer(&host, &format!("permessage-deflate; {window}"));
-        assert!(answer.is_some_and(|answer| answer.contains("no_context") != keep));
+        let (mut peer, response) = offer(&host, &format!("permessage-deflate; {window}"));
+        assert!(response.is_some_and(|response| response.contains("no_context") != keep));
         let mut codec = Codec::new(bits, keep);
         let mut sizes = Vec::new();
         for n in [100, 100, 5000, 100, 300_000, 100] {
@@ -143,8 +143,8 @@ fn messages_are_compressed_both_ways() {
 #[test]
 fn a_window_without_zlib_support_is_accepted_and_not_used() {
     let (host, _closed) = deflating(Deflate::new(), Config::new());
-    let (mut peer, answer) = offer(&host, "permessage-deflate; server_max_window_bits=8");
-    assert!(answer.is_some_and(|answer| answer.ends_with("server_max_window_bits=8")));
+    let (mut peer, response) = offer(&host, "permessage-deflate; server_max_window_bits=8");
+    assert!(response.is_some_and(|response| response.ends_with("server_max_window_bits=8")));
     peer.send(TEXT, "x".repeat(1000)).expect(TEXT, "x".repeat(1000));
     peer.close();
 }

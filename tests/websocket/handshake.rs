@@ -21,14 +21,14 @@ fn fields<'a>(without: &str, with: &[&'a str]) -> Vec<&'a str> {
 #[test]
 fn the_response_is_that_of_the_rfc() {
     let (host, _closed) = echo(&PLAIN);
-    let (mut peer, answer) = Peer::open_with(&host, &["Sec-WebSocket-Protocol: a, b", "Origin: http://elsewhere"]);
-    answer.is(101);
-    let names: Vec<&str> = answer.fields.iter().map(|(name, _)| name.as_str()).collect();
+    let (mut peer, response) = Peer::open_with(&host, &["Sec-WebSocket-Protocol: a, b", "Origin: http://elsewhere"]);
+    response.is(101);
+    let names: Vec<&str> = response.fields.iter().map(|(name, _)| name.as_str()).collect();
     // No sub-protocol and no extension unless the application selects one.
     assert_eq!(names, ["Date", "Connection", "Upgrade", "Sec-WebSocket-Accept"]);
-    assert_eq!(answer.get("connection"), Some("upgrade"));
-    assert_eq!(answer.get("upgrade"), Some("websocket"));
-    assert_eq!(answer.get("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    assert_eq!(response.get("connection"), Some("upgrade"));
+    assert_eq!(response.get("upgrade"), Some("websocket"));
+    assert_eq!(response.get("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
     peer.send(TEXT, "x").expect(TEXT, "x");
     peer.close();
 }
@@ -91,18 +91,18 @@ fn every_check_has_its_rejection() {
             wire.head().is(*status);
             continue;
         }
-        let answer = wire.answer();
+        let response = wire.response();
         let rule = format!("{rule}\n");
-        assert_eq!((answer.status, answer.text()), (*status, rule.as_str()), "{line} {without} {with:?}");
-        let versions = (answer.get("sec-websocket-version"), answer.get("upgrade"));
+        assert_eq!((response.status, response.text()), (*status, rule.as_str()), "{line} {without} {with:?}");
+        let versions = (response.get("sec-websocket-version"), response.get("upgrade"));
         assert_eq!(versions, if *status == 426 { (Some("13"), Some("websocket")) } else { (None, None) });
         // The connection is still HTTP.
         wire.request("GET /", &HANDSHAKE).head().is(101);
     }
     let head = "GET / HTTP/1.0\r\nHost: x\r\nConnection: upgrade, keep-alive\r\n";
     let old = format!("{head}{}\r\n\r\n", fields("Connection", &[]).join("\r\n"));
-    let answer = host.connect().send(old).answer();
-    assert_eq!((answer.status, answer.text()), (400, "a WebSocket's handshake needs HTTP/1.1\n"));
+    let response = host.connect().send(old).response();
+    assert_eq!((response.status, response.text()), (400, "a WebSocket's handshake needs HTTP/1.1\n"));
     let _ = closed;
 }
 
@@ -130,8 +130,8 @@ fn origins_are_checked() {
         for (host, passes) in hosts.iter().zip([same_origin, same_name]) {
             let origin = if origin.is_empty() { String::new() } else { format!("Origin: {origin}\r\n") };
             let head = format!("GET / HTTP/1.1\r\nHost: {name}\r\n{origin}{}\r\n\r\n", HANDSHAKE.join("\r\n"));
-            let answer = host.connect().send(&head).head();
-            assert_eq!(answer.status, if *passes { 101 } else { 403 }, "{head}");
+            let response = host.connect().send(&head).head();
+            assert_eq!(response.status, if *passes { 101 } else { 403 }, "{head}");
         }
     }
 }
@@ -152,7 +152,7 @@ fn the_application_sees_origin_and_protocols_and_chooses_one() {
     let offer = ["Origin: https://here.example", "Sec-WebSocket-Protocol: chat, Soap", "sec-websocket-protocol: mqtt"];
     for (choice, selected) in [("Soap", Some("Soap")), ("mqtt", Some("mqtt")), ("soap", None), ("", None)] {
         let mut wire = host.connect();
-        let answer = wire.request(&format!("GET /{choice}"), &fields("", &offer)).head();
-        assert_eq!(answer.is(101).get("sec-websocket-protocol"), selected);
+        let response = wire.request(&format!("GET /{choice}"), &fields("", &offer)).head();
+        assert_eq!(response.is(101).get("sec-websocket-protocol"), selected);
     }
 }

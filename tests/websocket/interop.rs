@@ -16,13 +16,13 @@ use uncork::{
 
 use crate::{
     peer::{PLAIN, echo},
-    wire::PATIENCE,
+    wire::TIMEOUT,
     world::{Host, Mode, World, bytes, identity, report_channel},
 };
 
 fn connect(host: &Host) -> WebSocket<TcpStream> {
     let tcp = TcpStream::connect(host.addr()).expect("connected");
-    tcp.set_read_timeout(Some(PATIENCE)).expect("set");
+    tcp.set_read_timeout(Some(TIMEOUT)).expect("set");
     tungstenite::client("ws://localhost/", tcp).expect("a handshake").0
 }
 
@@ -42,12 +42,12 @@ fn their_client_with_our_server() {
     assert_eq!(socket.read().expect("read"), Theirs::Pong("ping".into()));
     let close = CloseFrame { code: CloseCode::Library(4000), reason: "bye".into() };
     socket.close(Some(close)).expect("sent");
-    let answer = socket.read().expect("read");
-    let Theirs::Close(Some(answer)) = answer else { panic!("{answer:?}") };
-    assert_eq!(u16::from(answer.code), 4000);
+    let response = socket.read().expect("read");
+    let Theirs::Close(Some(response)) = response else { panic!("{response:?}") };
+    assert_eq!(u16::from(response.code), 4000);
     assert!(matches!(socket.read(), Err(tungstenite::Error::ConnectionClosed)));
-    let why = closed.next();
-    assert_eq!((why.code, why.reason.as_str(), why.cause), (4000, "bye", CloseCause::PeerClosed));
+    let end = closed.next();
+    assert_eq!((end.code, end.reason.as_str(), end.cause), (4000, "bye", CloseCause::PeerClosed));
 }
 
 // Our client, as an application uses it: called by `client`, then used as a WebSocket.
@@ -99,17 +99,17 @@ fn client() -> Client {
 fn open(url: &str, offer: Offer) -> Result<Ours, HandshakeError> {
     let loops = Server::new().threads(1, |_: &mut Request<'_>| Response::new(404)).expect("running");
     let ((report, reports), (give, opened)) = (channel(), channel());
-    let call = client::Request::get(url).upgrade_with(&offer.headers()).timeout(PATIENCE);
-    client().send(&loops.loops()[0], call, move |answer| {
-        let answer = answer.expect("a response");
-        let opened = offer.accept(answer.status(), answer.headers(), Reporter(report));
+    let call = client::Request::get(url).upgrade_with(&offer.headers()).timeout(TIMEOUT);
+    client().send(&loops.loops()[0], call, move |response| {
+        let response = response.expect("a response");
+        let opened = offer.accept(response.status(), response.headers(), Reporter(report));
         let sender = opened.map(|(upgrade, sender)| {
-            answer.switch(upgrade);
+            response.switch(upgrade);
             sender
         });
         give.send(sender).expect("a receiver");
     });
-    match opened.recv_timeout(PATIENCE).expect("a response") {
+    match opened.recv_timeout(TIMEOUT).expect("a response") {
         Ok(sender) => Ok(Ours { sender, reports, loops: Some(loops) }),
         Err(error) => {
             loops.stop().expect("ended in order");
@@ -122,7 +122,7 @@ impl Ours {
     /// Returns the next report.
     #[track_caller]
     fn next(&self) -> Report {
-        self.reports.recv_timeout(PATIENCE).expect("a report")
+        self.reports.recv_timeout(TIMEOUT).expect("a report")
     }
 }
 
@@ -132,7 +132,7 @@ fn ours_and_theirs(offer: Offer) -> (Ours, WebSocket<TcpStream>) {
     let url = format!("http://{}/", listener.local_addr().expect("an address"));
     let theirs = std::thread::spawn(move || {
         let (tcp, _) = listener.accept().expect("accepted");
-        tcp.set_read_timeout(Some(PATIENCE)).expect("set");
+        tcp.set_read_timeout(Some(TIMEOUT)).expect("set");
         tungstenite::accept(tcp).expect("a handshake")
     });
     let ours = open(&url, offer).expect("a valid response");
@@ -238,12 +238,12 @@ fn a_response_that_opens_nothing() {
     let url = format!("http://{}/", host.addr());
     let loops = Server::new().threads(1, |_: &mut Request<'_>| Response::new(404)).expect("running");
     let accept_of = |offer: &Offer| {
-        let (give, answered) = channel();
-        client().send(&loops.loops()[0], client::Request::get(&url).upgrade_with(&offer.headers()), move |answer| {
-            let answer = answer.expect("a response");
-            give.send(answer.headers().clone()).expect("a receiver");
+        let (give, responded) = channel();
+        client().send(&loops.loops()[0], client::Request::get(&url).upgrade_with(&offer.headers()), move |response| {
+            let response = response.expect("a response");
+            give.send(response.headers().clone()).expect("a receiver");
         });
-        answered.recv_timeout(PATIENCE).expect("a response")
+        responded.recv_timeout(TIMEOUT).expect("a response")
     };
     let good = |change: &dyn Fn(&mut Headers)| {
         let offer = offer();

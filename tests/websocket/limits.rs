@@ -78,8 +78,8 @@ fn a_silent_peer_gets_a_ping_and_times_out_without_a_pong() {
     let (host, closed) = echo_within(&PLAIN, Limits::default(), config);
     let mut peer = Peer::open(&host);
     peer.expect(PING, "").wire.ends(Finish::Clean);
-    let why = closed.next();
-    assert_eq!((why.code, why.cause), (1006, CloseCause::PongTimeout));
+    let end = closed.next();
+    assert_eq!((end.code, end.cause), (1006, CloseCause::PongTimeout));
 }
 
 #[test]
@@ -196,8 +196,8 @@ fn messages_that_are_arriving_have_a_budget_together() {
             // It may be closed before everything is sent.
             let _ = peer.wire.try_send(frame(0x02, bytes(700_000)));
         }
-        let why = closed.next();
-        assert_eq!(why.cause, CloseCause::Rejected { code: 1013, rule });
+        let end = closed.next();
+        assert_eq!(end.cause, CloseCause::Rejected { code: 1013, rule });
         // The memory of the closed connections is free again.
         drop(large);
         (1..8).for_each(|_| drop(closed.next()));

@@ -10,7 +10,7 @@ use uncork::{
 pub(crate) use crate::frames::{HANDSHAKE, frame};
 use crate::{
     frames,
-    wire::{Answer, Finish, Wire},
+    wire::{Finish, TestResponse, Wire},
     world::{Host, Mode, Reports, World, report_channel},
 };
 
@@ -42,7 +42,7 @@ impl Peer {
         Self { wire }
     }
 
-    pub(crate) fn open_with(host: &Host, fields: &[&str]) -> (Self, Answer) {
+    pub(crate) fn open_with(host: &Host, fields: &[&str]) -> (Self, TestResponse) {
         let mut wire = host.connect();
         let head = wire.request("GET /", &[&HANDSHAKE[..], fields].concat()).head();
         (Self { wire }, head)

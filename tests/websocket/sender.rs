@@ -25,8 +25,8 @@ struct Ignore(std::sync::mpsc::Sender<Closed>);
 impl Handler for Ignore {
     fn message(&mut self, _: Message<'_>, _: Done) {}
 
-    fn closed(&mut self, why: &Closed) {
-        let _ = self.0.send(why.clone());
+    fn closed(&mut self, end: &Closed) {
+        let _ = self.0.send(end.clone());
     }
 }
 
@@ -64,7 +64,7 @@ fn a_full_queue_is_reported_and_so_is_its_new_room() {
     sender.on_room(move || report.send(weak.queued()).expect("a receiver"));
     assert!(reports.recv_timeout(MOMENT).is_err(), "the queue stays full without a reader");
     (0..taken).for_each(|_| _ = peer.expect(BINARY, bytes(10_000)));
-    assert!(reports.recv_timeout(crate::wire::PATIENCE).expect("room") <= 150_000);
+    assert!(reports.recv_timeout(crate::wire::TIMEOUT).expect("room") <= 150_000);
     assert_eq!(sender.send(&frame), Ok(()));
     peer.expect(BINARY, bytes(10_000));
     peer.close();
@@ -112,8 +112,8 @@ fn what_is_queued_goes_out_before_the_stream_ends() {
     sender.close_without_handshake();
     assert_eq!(sender.text("late"), Err(SendError::Closed));
     peer.expect(BINARY, bytes(3 << 20)).wire.ends(Finish::Clean);
-    let why = closed.next();
-    assert_eq!((why.code, why.cause, why.is_clean()), (1006, CloseCause::ClosedWithoutHandshake, false));
+    let end = closed.next();
+    assert_eq!((end.code, end.cause, end.is_clean()), (1006, CloseCause::ClosedWithoutHandshake, false));
     // Likewise with a Close.
     let mut peer = Peer::over(host.connect_narrow());
     let sender = senders.next();
@@ -121,7 +121,7 @@ fn what_is_queued_goes_out_before_the_stream_ends() {
     // More than the queue may hold: there is space when the loop has taken it.
     let (report, reports) = channel();
     sender.on_room(move || report.send(()).expect("a receiver"));
-    reports.recv_timeout(crate::wire::PATIENCE).expect("room");
+    reports.recv_timeout(crate::wire::TIMEOUT).expect("room");
     sender.ping(b"").expect("room");
     sender.close(1000, "done");
     sender.close(1001, "ignored");
@@ -143,7 +143,7 @@ fn an_abort_is_immediate() {
     let (report, reports) = channel();
     sender.on_room(move || report.send(()).expect("a receiver"));
     sender.abort();
-    assert!(reports.recv_timeout(crate::wire::PATIENCE).is_ok(), "a sender that waits for space is notified");
+    assert!(reports.recv_timeout(crate::wire::TIMEOUT).is_ok(), "a sender that waits for space is notified");
     assert_eq!(closed.next().cause, CloseCause::Aborted);
     assert_eq!((sender.send(&frame), sender.is_closed(), sender.queued()), (Err(SendError::Closed), true, 0));
     let (_, end) = peer.wire.until_end();
@@ -178,7 +178,7 @@ fn the_next_message_follows_when_the_last_one_is_done() {
     }
     peer.send(PING, "p");
     for (i, text) in ["a", "b", "c", "d"].into_iter().enumerate() {
-        let (message, done) = reports.recv_timeout(crate::wire::PATIENCE).expect("a report");
+        let (message, done) = reports.recv_timeout(crate::wire::TIMEOUT).expect("a report");
         assert_eq!(message, text);
         assert!(reports.recv_timeout(MOMENT).is_err(), "one at a time");
         // By a call, and by dropping it, both from another thread.
@@ -195,11 +195,11 @@ fn no_clock_runs_against_a_peer_that_is_not_read_from() {
     let (host, reports) = slow(Config::new().ping_interval(soon).pong_timeout(soon).idle_timeout(soon * 2));
     let mut peer = Peer::open(&host);
     peer.send(TEXT, "a");
-    let (_, done) = reports.recv_timeout(crate::wire::PATIENCE).expect("a report");
+    let (_, done) = reports.recv_timeout(crate::wire::TIMEOUT).expect("a report");
     std::thread::sleep(soon * 10);
     peer.send(TEXT, "b");
     done.next();
-    assert_eq!(reports.recv_timeout(crate::wire::PATIENCE).expect("a report").0, "b");
+    assert_eq!(reports.recv_timeout(crate::wire::TIMEOUT).expect("a report").0, "b");
 }
 
 /// Receives parts.
@@ -226,7 +226,7 @@ fn a_message_can_be_received_in_parts() {
     let (report, reports) = channel();
     let (host, _) = serve_handlers(&PLAIN, Config::new(), move || Streaming(report.clone()));
     let mut peer = Peer::open(&host);
-    let next = || reports.recv_timeout(crate::wire::PATIENCE).expect("a report");
+    let next = || reports.recv_timeout(crate::wire::TIMEOUT).expect("a report");
     let part = |text: &str, first, last| (text.to_owned(), first, last);
     peer.send(BEGIN_TEXT, "one");
     assert_eq!(next(), part("one", true, false));

@@ -124,7 +124,7 @@ impl TlsClientBuilder {
     /// Like [`roots`](Self::roots), but from memory.
     ///
     /// # Errors
-    /// As [`roots`](Self::roots).
+    /// Like those of [`roots`](Self::roots).
     pub fn roots_pem(self, pem: &[u8]) -> Result<Self, TlsError> {
         self.add(&Source::bytes("the given roots", pem))
     }
@@ -158,7 +158,7 @@ impl TlsClientBuilder {
     /// Like [`certificate`](Self::certificate), but from memory.
     ///
     /// # Errors
-    /// As [`certificate`](Self::certificate).
+    /// Like those of [`certificate`](Self::certificate).
     pub fn certificate_pem(self, cert: &[u8], key: &[u8]) -> Result<Self, TlsError> {
         let (cert, key) = (Source::bytes("the given certificate", cert), Source::bytes("the given private key", key));
         self.show(&cert, &key)

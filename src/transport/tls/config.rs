@@ -60,7 +60,7 @@ impl Tls {
     /// Like [`pem`](Self::pem), but from memory.
     ///
     /// # Errors
-    /// As [`pem`](Self::pem).
+    /// Like those of [`pem`](Self::pem).
     pub fn pem_bytes(cert: &[u8], key: &[u8]) -> Result<Self, TlsError> {
         Self::builder().pem_bytes(cert, key)?.build()
     }
@@ -84,7 +84,7 @@ impl Tls {
     /// If the files are invalid, nothing changes.
     ///
     /// # Errors
-    /// As [`pem`](Self::pem).
+    /// Like those of [`pem`](Self::pem).
     pub fn replace_pem(&self, cert_file: impl AsRef<Path>, key_file: impl AsRef<Path>) -> Result<(), TlsError> {
         let certified = load(&Source::file(cert_file.as_ref())?, &Source::file(key_file.as_ref())?)?;
         let certificates = Arc::new(Certificates(vec![Arc::new(certified)]));
@@ -158,7 +158,7 @@ impl TlsBuilder {
     /// Like [`pem`](Self::pem), but from memory.
     ///
     /// # Errors
-    /// As [`pem`](Self::pem).
+    /// Like those of [`pem`](Self::pem).
     pub fn pem_bytes(self, cert: &[u8], key: &[u8]) -> Result<Self, TlsError> {
         let (cert, key) = (Source::bytes("the given certificate", cert), Source::bytes("the given private key", key));
         self.add(&cert, &key)
@@ -176,7 +176,7 @@ impl TlsBuilder {
     /// Like [`client_certificates`](Self::client_certificates), but from memory.
     ///
     /// # Errors
-    /// As [`client_certificates`](Self::client_certificates).
+    /// Like those of [`client_certificates`](Self::client_certificates).
     pub fn client_certificates_bytes(self, ca: &[u8], required: bool) -> Result<Self, TlsError> {
         self.clients(&Source::bytes("the given client CA", ca), required)
     }

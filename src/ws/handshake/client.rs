@@ -43,7 +43,7 @@ impl Offer {
         Ok(Self { key: BASE64_STANDARD.encode(key), protocols: Vec::new(), config: Config::new(), deflate: None })
     }
 
-    /// Offers a sub-protocol, behind those offered before.
+    /// Offers a sub-protocol, after those offered before.
     ///
     /// # Errors
     /// If the name is not a token.
@@ -81,7 +81,7 @@ impl Offer {
         fields
     }
 
-    /// Checks the response by RFC 6455 §4.1. Returns the upgrade for its stream, from the first byte behind its head, and
+    /// Checks the response by RFC 6455 §4.1. Returns the upgrade for its stream, from the first byte after its head, and
     /// the sender.
     ///
     /// # Errors

@@ -41,7 +41,7 @@ pub fn check(req: &Request<'_>) -> Result<Accept, Response> {
 /// ```
 ///
 /// # Errors
-/// As [`check`]; or 403, if `origin` returns `false`.
+/// Like those of [`check`], and 403 if `origin` returns `false`.
 pub fn check_from(req: &Request<'_>, origin: impl FnOnce(&Request<'_>) -> bool) -> Result<Accept, Response> {
     let reject = |rule: &'static str| Err(rejection(400, rule));
     if req.method() != "GET" {
