@@ -15,7 +15,7 @@ mod client;
 #[path = "../examples/relay/page/mod.rs"]
 mod page;
 
-use client::{Answer, Client};
+use client::{Client, TestResponse};
 use page::{Page, PageConfig};
 
 const HTML: &str = "Accept: text/html,*/*;q=0.8";
@@ -41,15 +41,15 @@ impl Site {
     }
 
     #[track_caller]
-    fn request(&self, line: &str, fields: &[&str]) -> Answer {
+    fn request(&self, line: &str, fields: &[&str]) -> TestResponse {
         let mut client = self.client();
         client.request(line, fields);
-        if line.starts_with("HEAD ") { client.head() } else { client.answer() }
+        if line.starts_with("HEAD ") { client.head() } else { client.response() }
     }
 
     #[track_caller]
-    fn post(&self, path: &str, body: &str) -> Answer {
-        self.client().post(path, &[], body.as_bytes()).answer()
+    fn post(&self, path: &str, body: &str) -> TestResponse {
+        self.client().post(path, &[], body.as_bytes()).response()
     }
 
     /// Creates a stream. Returns its path.
@@ -62,11 +62,11 @@ impl Site {
 
     /// Transfers a body. Returns the responses to receiver and sender.
     #[track_caller]
-    fn transfer(&self, path: &str, body: &[u8]) -> (Answer, Answer) {
+    fn transfer(&self, path: &str, body: &[u8]) -> (TestResponse, TestResponse) {
         let (mut receiver, mut sender) = (self.client(), self.client());
         receiver.request(&format!("GET {path}"), &[]);
         sender.request(&format!("PUT {path}"), &[&format!("Content-Length: {}", body.len())]).send(body);
-        (receiver.answer(), sender.answer())
+        (receiver.response(), sender.response())
     }
 }
 
@@ -140,9 +140,9 @@ fn a_terminal_gets_lines_for_a_terminal() {
     }
     let mut client = site.client();
     client.send("GET / HTTP/1.1\r\nHost: relay.example:81\r\n\r\n");
-    assert!(client.answer().text().contains("curl -s -X POST http://relay.example:81/stream |"));
+    assert!(client.response().text().contains("curl -s -X POST http://relay.example:81/stream |"));
     client.send("GET / HTTP/1.1\r\nHost: $(reboot)\r\n\r\n");
-    assert!(!client.answer().text().contains("reboot"), "it is pasted into a shell");
+    assert!(!client.response().text().contains("reboot"), "it is pasted into a shell");
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn a_code_is_drawn_of_links_to_this_page_only() {
     let mut client = site.client();
     let host = format!("Host: {}", site.0.local_addr().expect("an address"));
     client.send(format!("POST /qr HTTP/1.1\r\n{host}\r\nContent-Length: {}\r\n\r\n{here}", here.len()));
-    let code = client.answer();
+    let code = client.response();
     assert!(code.assert(200).text().contains("<svg"));
     assert_eq!(code.get("content-type"), Some("image/svg+xml"));
     assert_eq!(code.get("content-security-policy"), Some("default-src 'none'; sandbox"));

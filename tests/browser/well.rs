@@ -205,9 +205,9 @@ pub(crate) fn what_is_dropped_is_sent(driver: &Driver) {
     sender.shows("atxt.exe");
     let link = link(&sender);
     let id = id(&link);
-    let mut answer = String::new();
+    let mut response = String::new();
     let mut receiver = site.request(&format!("GET /stream/{id}"), "", b"");
-    receiver.read_to_string(&mut answer).expect("received");
-    assert!(answer.ends_with("\r\n\r\ndropped") && answer.contains("; filename=\"atxt.exe\";"), "{answer}");
+    receiver.read_to_string(&mut response).expect("received");
+    assert!(response.ends_with("\r\n\r\ndropped") && response.contains("; filename=\"atxt.exe\";"), "{response}");
     sender.shows("Sent");
 }

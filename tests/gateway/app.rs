@@ -10,7 +10,7 @@ use std::{
 
 use uncork::{Action, Consumed, Handler, PipeOut, Request, Response, Running, Server, Ticket, Upload, h1::Headers};
 
-use crate::wire::PATIENCE;
+use crate::wire::TIMEOUT;
 
 /// A call that the application received.
 #[derive(Clone, PartialEq, Eq)]
@@ -157,7 +157,7 @@ impl App {
     pub(crate) fn wait_for_calls(&self, path: &str, count: usize) -> Vec<Call> {
         let of_path = |state: &State| state.calls.iter().filter(|call| call.path == path).count();
         let state = self.shared.state();
-        let waited = self.shared.changed.wait_timeout_while(state, PATIENCE, |state| of_path(state) < count);
+        let waited = self.shared.changed.wait_timeout_while(state, TIMEOUT, |state| of_path(state) < count);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         let calls: Vec<Call> = state.calls.iter().filter(|call| call.path == path).cloned().collect();
         assert!(calls.len() >= count, "{path}: only {} calls of {count}: {calls:?}", calls.len());
@@ -173,7 +173,7 @@ impl App {
     #[track_caller]
     pub(crate) fn release_with(&self, count: usize, reaction: impl Fn() -> Reaction) {
         let state = self.shared.state();
-        let waited = self.shared.changed.wait_timeout_while(state, PATIENCE, |state| state.hanging.len() < count);
+        let waited = self.shared.changed.wait_timeout_while(state, TIMEOUT, |state| state.hanging.len() < count);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         assert!(state.hanging.len() >= count, "only {} hang", state.hanging.len());
         for ticket in state.hanging.drain(..count) {
@@ -239,7 +239,7 @@ pub(crate) fn raw(response: &'static [u8]) -> String {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { continue };
             thread::spawn(move || {
-                let _ = stream.set_read_timeout(Some(PATIENCE));
+                let _ = stream.set_read_timeout(Some(TIMEOUT));
                 let (mut head, mut block) = (Vec::new(), [0; 4096]);
                 while !head.windows(4).any(|end| end == b"\r\n\r\n") {
                     match stream.read(&mut block) {

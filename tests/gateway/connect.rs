@@ -154,10 +154,10 @@ fn a_rejection_is_passed_on(world: &World) {
         },
     );
     for (n, status) in [201, 204, 302, 401, 404, 418, 500, 503].into_iter().enumerate() {
-        let answer = Socket::rejected(&gate.host, &format!("/connect?{status}"), &[]);
-        is(&answer, status, if status == 204 { "" } else { "because" });
-        assert_eq!(answer.get("content-type"), Some("x/y; z"));
-        assert_eq!((answer.get("x-more"), answer.get("set-cookie")), (None, None));
+        let response = Socket::rejected(&gate.host, &format!("/connect?{status}"), &[]);
+        is(&response, status, if status == 204 { "" } else { "because" });
+        assert_eq!(response.get("content-type"), Some("x/y; z"));
+        assert_eq!((response.get("x-more"), response.get("set-cookie")), (None, None));
         gate.stats("rejections", |stats| (stats.connect_errors, stats.connections) == (n as u64 + 1, 0));
     }
     // A failed authorization is not an error.
@@ -166,9 +166,9 @@ fn a_rejection_is_passed_on(world: &World) {
     assert_eq!((stats.total_connections, stats.total_messages), (9, 0));
 
     // 200 without a key.
-    let answer = Socket::rejected(&gate.host, "/connect?200", &[]);
-    is(&answer, 400, "Bad Request\n");
-    assert_eq!(answer.get("content-type"), Some("text/plain; charset=utf-8"));
+    let response = Socket::rejected(&gate.host, "/connect?200", &[]);
+    is(&response, 400, "Bad Request\n");
+    assert_eq!(response.get("content-type"), Some("text/plain; charset=utf-8"));
     gate.stats("no key", |stats| (stats.connect_errors, stats.connections) == (9, 0));
     assert!(gate.app.calls("/establish").is_empty() && gate.app.calls("/close").is_empty());
 }
@@ -187,9 +187,9 @@ fn who_cannot_be_asked_lets_nobody_in(world: &World) {
         (String::new(), 500, "Internal Server Error\n"),
     ] {
         let gate = start_with(world, |config, _| config.callback.connect = url.clone(), agrees);
-        let answer = Socket::rejected(&gate.host, "/connect?key=k", &[]);
-        is(&answer, status, body);
-        assert_eq!(answer.get("content-type"), Some("text/plain; charset=utf-8"));
+        let response = Socket::rejected(&gate.host, "/connect?key=k", &[]);
+        is(&response, status, body);
+        assert_eq!(response.get("content-type"), Some("text/plain; charset=utf-8"));
         let stats = gate.stats(&url, |stats| stats.connections == 0);
         assert_eq!((stats.total_connections, stats.connect_errors), (1, 1), "{url}");
         is(&gate.get("/ping"), 200, r#"{"result":"OK"}"#);
@@ -227,9 +227,9 @@ fn no_handshake_is_not_asked_about(world: &World) {
         let mut wire = gate.host.connect();
         let fields: Vec<&str> = fields.split('|').filter(|field| !field.is_empty()).collect();
         wire.request(&format!("{method} /connect?key=k"), &fields);
-        let answer = wire.answer();
-        is(&answer, 400, "Bad Request\n");
-        assert_eq!(answer.get("sec-websocket-version"), Some("13"));
+        let response = wire.response();
+        is(&response, 400, "Bad Request\n");
+        assert_eq!(response.get("sec-websocket-version"), Some("13"));
         gate.stats("no handshake", |stats| (stats.connect_errors, stats.connections) == (n as u64 + 1, 0));
     }
     assert!(gate.app.calls("/connect").is_empty());
@@ -251,7 +251,7 @@ fn a_body_is_passed_on(world: &World) {
     let mut wire = gate.host.connect();
     send_handshake(&mut wire, "/connect?key=k", &["Transfer-Encoding: chunked"]);
     wire.chunk(&[b'x'; 60_000]).chunk(&[b'x'; 60_000]);
-    wire.answer().is(413);
+    wire.response().is(413);
     assert_eq!(gate.app.calls("/connect").len(), 2);
     gate.stats("too large", |stats| (stats.connect_errors, stats.connections) == (1, 0));
 }
@@ -349,7 +349,11 @@ fn a_client_that_leaves_while_it_waits(world: &World) {
 
 /// Offers these sub-protocols to an application that selects that one. Returns the response, and the sub-protocols that
 /// the application got.
-fn offering(world: &World, offered: &[&str], chosen: &'static [&'static str]) -> (crate::wire::Answer, Option<String>) {
+fn offering(
+    world: &World,
+    offered: &[&str],
+    chosen: &'static [&'static str],
+) -> (crate::wire::TestResponse, Option<String>) {
     let gate = start_with(
         world,
         |_, _| {},
@@ -365,10 +369,10 @@ fn offering(world: &World, offered: &[&str], chosen: &'static [&'static str]) ->
     let offered: Vec<String> = offered.iter().map(|names| format!("Sec-WebSocket-Protocol: {names}")).collect();
     let mut wire = gate.host.connect();
     send_handshake(&mut wire, "/connect", &offered.iter().map(String::as_str).collect::<Vec<_>>());
-    let answer = wire.head();
-    let errors = u64::from(answer.status != 101);
+    let response = wire.head();
+    let errors = u64::from(response.status != 101);
     gate.stats("an error of the application's", |stats| stats.connect_errors == errors);
-    (answer, gate.app.wait_for_calls("/connect", 1)[0].get("sec-websocket-protocol"))
+    (response, gate.app.wait_for_calls("/connect", 1)[0].get("sec-websocket-protocol"))
 }
 
 fn sub_protocols_are_the_applications_choice(world: &World) {
@@ -381,8 +385,8 @@ fn sub_protocols_are_the_applications_choice(world: &World) {
         (&[], &[], None),
     ];
     for (offered, chosen, answered) in rows {
-        let (answer, passed) = offering(world, offered, chosen);
-        assert_eq!((answer.status, answer.get("sec-websocket-protocol")), (101, *answered), "{offered:?}");
+        let (response, passed) = offering(world, offered, chosen);
+        assert_eq!((response.status, response.get("sec-websocket-protocol")), (101, *answered), "{offered:?}");
         assert_eq!(passed, (!offered.is_empty()).then(|| offered.join("|")));
     }
     // A selection that the client would have to reject is the application's error.

@@ -19,9 +19,9 @@ fn statistics_as_json(world: &World) {
     for line in ["GET /stats", "GET /stats?format=json", "GET /stats?format=", "DELETE /stats", "POST /stats"] {
         let mut wire = gate.host.connect();
         wire.request(line, &[]);
-        let answer = wire.answer();
-        is(&answer, 200, NOTHING);
-        assert_eq!(answer.get("content-type"), Some("application/json"));
+        let response = wire.response();
+        is(&response, 200, NOTHING);
+        assert_eq!(response.get("content-type"), Some("application/json"));
     }
 }
 
@@ -42,10 +42,10 @@ fn statistics_as_text(world: &World) {
         let length = format!("Content-Length: {}", body.len());
         let fields = if form.is_empty() { vec![] } else { vec![form, &length] };
         wire.request(target, &fields).send(body);
-        let answer = wire.answer();
-        answer.is(200);
-        assert_eq!(answer.get("content-type"), Some("text/plain"), "{target}");
-        let lines: Vec<Vec<&str>> = answer.text().lines().map(|line| line.split('\t').collect()).collect();
+        let response = wire.response();
+        response.is(200);
+        assert_eq!(response.get("content-type"), Some("text/plain"), "{target}");
+        let lines: Vec<Vec<&str>> = response.text().lines().map(|line| line.split('\t').collect()).collect();
         let want = [
             ("kuiperbelt.conn.current", "1"),
             ("kuiperbelt.conn.total", "1"),
@@ -54,7 +54,7 @@ fn statistics_as_text(world: &World) {
             ("kuiperbelt.messages.total", "1"),
             ("kuiperbelt.messages.errors", "0"),
         ];
-        assert!(answer.text().ends_with('\n') && lines.len() == want.len());
+        assert!(response.text().ends_with('\n') && lines.len() == want.len());
         for (line, (name, value)) in lines.iter().zip(want) {
             assert_eq!(line[..2], [name, value]);
             let time: u64 = line[2].parse().expect("unix seconds");
@@ -68,13 +68,13 @@ fn is_anybody_there(world: &World) {
     for method in ["GET", "POST", "OPTIONS", "BREW"] {
         let mut wire = gate.host.connect();
         wire.request(&format!("{method} /ping"), &[]);
-        let answer = wire.answer();
-        is(&answer, 200, r#"{"result":"OK"}"#);
-        assert_eq!(answer.get("content-type"), Some("application/json; charset=utf-8"));
+        let response = wire.response();
+        is(&response, 200, r#"{"result":"OK"}"#);
+        assert_eq!(response.get("content-type"), Some("application/json; charset=utf-8"));
     }
-    let answer = gate.get("/pong");
-    is(&answer, 404, "404 page not found\n");
-    assert_eq!(answer.get("content-type"), Some("text/plain; charset=utf-8"));
+    let response = gate.get("/pong");
+    is(&response, 404, "404 page not found\n");
+    assert_eq!(response.get("content-type"), Some("text/plain; charset=utf-8"));
 }
 
 fn right_after_all_of_it(world: &World) {

@@ -13,7 +13,7 @@ use uncork::{
 use crate::{
     app::{App, Call, Reaction, agrees},
     socket::Socket,
-    wire::{Answer, PATIENCE, Wire},
+    wire::{TIMEOUT, TestResponse, Wire},
     world::{Host, World},
 };
 
@@ -64,10 +64,10 @@ impl Gate {
     }
 
     #[track_caller]
-    pub(crate) fn post(&self, path: &str, keys: &[&str], fields: &[&str], body: &[u8]) -> Answer {
+    pub(crate) fn post(&self, path: &str, keys: &[&str], fields: &[&str], body: &[u8]) -> TestResponse {
         let mut wire = self.host.connect();
         self.send_post(&mut wire, path, keys, fields, body);
-        wire.answer()
+        wire.response()
     }
 
     /// Like [`post`](Self::post), but does not wait for the response.
@@ -78,15 +78,15 @@ impl Gate {
     }
 
     #[track_caller]
-    pub(crate) fn send(&self, keys: &[&str], body: &str) -> Answer {
+    pub(crate) fn send(&self, keys: &[&str], body: &str) -> TestResponse {
         self.post("/send", keys, &["Content-Type: text/plain"], body.as_bytes())
     }
 
     #[track_caller]
-    pub(crate) fn get(&self, target: &str) -> Answer {
+    pub(crate) fn get(&self, target: &str) -> TestResponse {
         let mut wire = self.host.connect();
         wire.request(&format!("GET {target}"), &[]);
-        wire.answer()
+        wire.response()
     }
 
     /// Waits until the statistics satisfy the condition.
@@ -98,7 +98,7 @@ impl Gate {
             if are(&stats) {
                 return stats;
             }
-            assert!(start.elapsed() < PATIENCE, "{what}: {stats}");
+            assert!(start.elapsed() < TIMEOUT, "{what}: {stats}");
             pause(Duration::from_millis(2));
         }
     }
@@ -117,6 +117,6 @@ pub(crate) fn now() -> Instant {
 
 /// Asserts the body of a response, to the byte.
 #[track_caller]
-pub(crate) fn is(answer: &Answer, status: u16, body: &str) {
-    assert_eq!((answer.status, answer.text()), (status, body));
+pub(crate) fn is(response: &TestResponse, status: u16, body: &str) {
+    assert_eq!((response.status, response.text()), (status, body));
 }

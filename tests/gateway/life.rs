@@ -209,7 +209,7 @@ fn stopping(world: &World) {
     }
     drop(unresponsive);
     gate.app.release(1, 403);
-    connecting.answer().is(403);
+    connecting.response().is(403);
     let mut keys: Vec<String> = gate.app.wait_for_calls("/close", 40).iter().map(Call::key).collect();
     keys.sort();
     keys.dedup();

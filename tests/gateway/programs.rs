@@ -119,7 +119,7 @@ fn the_gateway_serves() {
         let mut client = client(&gateway, "/connect?key=k");
         let mut sender = wire(&gateway);
         sender.post("/send", &["X-Kuiperbelt-Session: k"], b"hello");
-        assert_eq!(sender.answer().is(200).text(), r#"{"result":"OK"}"#);
+        assert_eq!(sender.response().is(200).text(), r#"{"result":"OK"}"#);
         client.receives("hello");
         // The client closes in order, and the application learns of it.
         gateway.terminate();
@@ -143,9 +143,9 @@ fn the_gateway_listens_on_a_unix_socket_and_warns() {
     assert_eq!(line, format!("listening on http://unix:{sock}\n"));
     let mut stream = std::os::unix::net::UnixStream::connect(&sock).expect("connected");
     std::io::Write::write_all(&mut stream, b"GET /ping HTTP/1.0\r\n\r\n").expect("sent");
-    let mut answer = String::new();
-    std::io::Read::read_to_string(&mut stream, &mut answer).expect("a response");
-    assert!(answer.ends_with("\r\n\r\n{\"result\":\"OK\"}"), "{answer}");
+    let mut response = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut response).expect("a response");
+    assert!(response.ends_with("\r\n\r\n{\"result\":\"OK\"}"), "{response}");
 
     let _ = child.kill();
     let stderr = child.wait_with_output().expect("ended").stderr;
@@ -174,7 +174,7 @@ fn the_sample_is_for_this_machine_and_its_own_pages() {
     assert!(gateway.addr.ip().is_loopback());
     let (mut own, mut evil) = (wire(&gateway), wire(&gateway));
     send_handshake(&mut evil, "/connect?key=evil", &["Origin: https://evil.example"]);
-    evil.answer().is(403);
+    evil.response().is(403);
     send_handshake(&mut own, "/connect?key=k", &["Origin: https://localhost"]);
     own.head().is(101);
     let mut own = Socket { wire: own };
@@ -195,7 +195,7 @@ fn two_people_chat() {
         let rejected = |name: &str, origin: &str| {
             let mut wire = wire(&chat);
             send_handshake(&mut wire, &format!("/connect?{name}"), &[origin]);
-            wire.answer()
+            wire.response()
         };
 
         let mut ann = enter("Ann");
@@ -220,10 +220,10 @@ fn two_people_chat() {
         // The application's own requests to the gateway are not public.
         let mut public = wire(&chat);
         public.post("/send", &["X-Kuiperbelt-Session: Ann"], b"spam");
-        public.answer().is(404);
+        public.response().is(404);
         let mut page = wire(&chat);
         page.request("GET /", &[]);
-        assert!(page.answer().is(200).text().contains("<title>Chat</title>"));
+        assert!(page.response().is(200).text().contains("<title>Chat</title>"));
 
         bob.close();
         ann.receives("* Gr\u{fc}n has left");

@@ -42,9 +42,9 @@ fn stalled(gate: &Gate, key: &str) -> Socket {
 /// Sends until a message finds the queue full. Returns how many are in it.
 fn fill(gate: &Gate, key: &str, body: &str) -> usize {
     for n in 0..1000 {
-        let answer = gate.send(&[key], body);
-        if answer.text() != OK {
-            assert!(answer.text().contains("context deadline exceeded"), "{}", answer.text());
+        let response = gate.send(&[key], body);
+        if response.text() != OK {
+            assert!(response.text().contains("context deadline exceeded"), "{}", response.text());
             return n;
         }
     }
@@ -54,9 +54,9 @@ fn fill(gate: &Gate, key: &str, body: &str) -> usize {
 fn everybody_named_gets_it(world: &World) {
     let gate = start(world);
     let (mut a, mut b, mut c) = (gate.client("a"), gate.client("b"), gate.client("c"));
-    let answer = gate.send(&["a", "c"], "hello");
-    is(&answer, 200, OK);
-    assert_eq!(answer.get("content-type"), Some("application/json; charset=utf-8"));
+    let response = gate.send(&["a", "c"], "hello");
+    is(&response, 200, OK);
+    assert_eq!(response.get("content-type"), Some("application/json; charset=utf-8"));
     a.receives("hello");
     c.receives("hello");
     assert!(b.is_silent(MOMENT));
@@ -74,14 +74,14 @@ fn requests_that_are_none(world: &World) {
         for method in ["GET", "PUT", "DELETE", "post"] {
             let mut wire = gate.host.connect();
             wire.request(&format!("{method} {path}"), &["X-Kuiperbelt-Session: a"]);
-            let answer = wire.answer();
-            is(&answer, 405, r#"{"errors":[{"error":"required POST method"}],"result":"NG"}"#);
-            assert_eq!(answer.get("content-type"), Some("application/json; charset=utf-8"));
-            assert_eq!(answer.get("allow"), Some("POST"));
+            let response = wire.response();
+            is(&response, 405, r#"{"errors":[{"error":"required POST method"}],"result":"NG"}"#);
+            assert_eq!(response.get("content-type"), Some("application/json; charset=utf-8"));
+            assert_eq!(response.get("allow"), Some("POST"));
         }
-        let answer = gate.post(path, &[], &[], b"x");
-        is(&answer, 400, r#"{"errors":[{"error":"session header is missing"}],"result":"NG"}"#);
-        assert_eq!(answer.get("content-type"), Some("application/json; charset=utf-8"));
+        let response = gate.post(path, &[], &[], b"x");
+        is(&response, 400, r#"{"errors":[{"error":"session header is missing"}],"result":"NG"}"#);
+        assert_eq!(response.get("content-type"), Some("application/json; charset=utf-8"));
     }
     assert_eq!(gate.gateway.stats().total_messages, 0);
 }
@@ -89,9 +89,9 @@ fn requests_that_are_none(world: &World) {
 fn who_is_not_there_does_not_matter(world: &World) {
     let gate = start(world);
     let mut a = gate.client("a");
-    let answer = gate.send(&["bob", "a", "carl"], "hello");
-    is(&answer, 200, &not_found(&["bob", "carl"], "OK"));
-    assert_eq!(answer.get("content-type"), Some("application/json; charset=utf-8"));
+    let response = gate.send(&["bob", "a", "carl"], "hello");
+    is(&response, 200, &not_found(&["bob", "carl"], "OK"));
+    assert_eq!(response.get("content-type"), Some("application/json; charset=utf-8"));
     a.receives("hello");
     is(&gate.send(&["bob"], "hello"), 200, &not_found(&["bob"], "OK"));
     // A list is one unusual key; an empty one is a key as well.
@@ -106,9 +106,9 @@ fn unless_it_is_strict(world: &World) {
     let gate = start_with(world, |config, _| config.strict_broadcast = true, agrees);
     let mut a = gate.client("a");
     for path in ["/send", "/close"] {
-        let answer = gate.post(path, &["a", "bob"], &[], b"hello");
-        is(&answer, 400, &not_found(&["bob"], "NG"));
-        assert_eq!(answer.get("content-type"), Some("application/json; charset=utf-8"));
+        let response = gate.post(path, &["a", "bob"], &[], b"hello");
+        is(&response, 400, &not_found(&["bob"], "NG"));
+        assert_eq!(response.get("content-type"), Some("application/json; charset=utf-8"));
     }
     assert!(a.is_silent(MOMENT));
     assert_eq!(gate.gateway.stats().total_messages, 0);
@@ -135,8 +135,8 @@ fn kinds_of_messages(world: &World) {
         assert_eq!(a.next(), (op, body.to_vec()), "{fields:?}");
     }
     // Invalid text would cost the client its connection.
-    let answer = gate.post("/send", &["a"], &[], b"\xff");
-    is(&answer, 400, r#"{"errors":[{"error":"message is not valid UTF-8"}],"result":"NG"}"#);
+    let response = gate.post("/send", &["a"], &[], b"\xff");
+    is(&response, 400, r#"{"errors":[{"error":"message is not valid UTF-8"}],"result":"NG"}"#);
     is(&gate.send(&["a"], "still there"), 200, OK);
     a.receives("still there");
 }
@@ -169,7 +169,7 @@ fn bodies_have_a_limit(world: &World) {
         let mut wire = gate.host.connect();
         wire.request("POST /send", &["X-Kuiperbelt-Session: a", "Transfer-Encoding: chunked"]);
         wire.chunk(&vec![b'x'; 500]).chunk(&vec![b'x'; size - 500]).chunk(b"");
-        wire.answer().is(status);
+        wire.response().is(status);
     }
     a.receives(&"x".repeat(1000)).receives(&"x".repeat(1000));
     assert!(a.is_silent(MOMENT));
@@ -181,8 +181,8 @@ fn a_body_that_does_not_come_whole(world: &World) {
     let mut wire = gate.host.connect();
     wire.request("POST /send", &["X-Kuiperbelt-Session: a", "Transfer-Encoding: chunked"]);
     wire.chunk(b"hello").send("no chunk\r\n");
-    let answer = wire.answer();
-    is(&answer, 500, r#"{"result":"NG"}"#);
+    let response = wire.response();
+    is(&response, 500, r#"{"result":"NG"}"#);
     let mut wire = gate.host.connect();
     wire.request("POST /send", &["X-Kuiperbelt-Session: a", "Content-Length: 10"]).send("hello");
     drop(wire);
@@ -242,7 +242,7 @@ fn who_does_not_read_is_waited_for(world: &World) {
         assert!(message.starts_with(format!("{n} x").as_bytes()), "{n}: {}", message[..10].escape_ascii());
     }
     for wire in &mut waiting {
-        is(&wire.answer(), 200, OK);
+        is(&wire.response(), 200, OK);
     }
 }
 
@@ -258,9 +258,9 @@ fn so_long_and_no_longer(world: &World) {
         );
         let (mut slow, mut quick) = (stalled(&gate, "slow"), gate.client("quick"));
         let queued = fill(&gate, "slow", &long());
-        let answer = gate.send(&["slow", "quick", "slow"], "hello");
-        is(&answer, status, &errors("context deadline exceeded", &["slow", "slow"], result));
-        assert_eq!(answer.get("content-type"), Some("application/json; charset=utf-8"));
+        let response = gate.send(&["slow", "quick", "slow"], "hello");
+        is(&response, status, &errors("context deadline exceeded", &["slow", "slow"], result));
+        assert_eq!(response.get("content-type"), Some("application/json; charset=utf-8"));
         quick.receives("hello");
         // Queued messages arrive, abandoned ones do not.
         for _ in 0..queued {
@@ -282,9 +282,9 @@ fn the_others_get_it_at_once(world: &World) {
     let keys = ["slow0", "slow1", "slow2", "slow3", "quick"];
     let start = loop {
         let start = now();
-        let answer = gate.send(&keys, &long());
+        let response = gate.send(&keys, &long());
         assert_eq!(quick.next().1.len(), long().len());
-        if answer.text() != OK {
+        if response.text() != OK {
             break start;
         }
     };
@@ -320,7 +320,7 @@ fn nobody_waits_behind_the_end(world: &World) {
         }
     };
     drop(slow);
-    is(&waiting.answer(), 200, &errors("kuiperbelt: session is closed", &["slow"], "OK"));
+    is(&waiting.response(), 200, &errors("kuiperbelt: session is closed", &["slow"], "OK"));
     assert_eq!(gate.app.wait_for_calls("/close", 1)[0].key(), "slow");
     // One message was being written when the connection broke.
     let stats =
@@ -331,8 +331,8 @@ fn nobody_waits_behind_the_end(world: &World) {
 fn the_last_word(world: &World) {
     let gate = start(world);
     let (mut a, mut b, mut c) = (gate.client("a"), gate.client("b"), gate.client("c"));
-    let answer = gate.post("/close", &["a", "unknown", "b"], &["Content-Type: text/plain"], b"bye");
-    is(&answer, 200, &not_found(&["unknown"], "OK"));
+    let response = gate.post("/close", &["a", "unknown", "b"], &["Content-Type: text/plain"], b"bye");
+    is(&response, 200, &not_found(&["unknown"], "OK"));
     a.receives("bye").is_closed(1000);
     b.receives("bye").is_closed(1000);
     assert!(c.is_silent(MOMENT));
@@ -355,7 +355,7 @@ fn the_last_word_may_be_empty(world: &World) {
     let mut b = gate.client("b");
     let mut wire = gate.host.connect();
     wire.request("POST /close", &["X-Kuiperbelt-Session: b"]);
-    is(&wire.answer(), 200, OK);
+    is(&wire.response(), 200, OK);
     b.receives("").is_closed(1000);
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 pub(crate) use crate::frames::frame;
 use crate::{
     frames::{self, HANDSHAKE},
-    wire::{Answer, Finish, Wire},
+    wire::{Finish, TestResponse, Wire},
     world::Host,
 };
 
@@ -35,21 +35,21 @@ impl Socket {
     #[track_caller]
     pub(crate) fn over(mut wire: Wire, target: &str, fields: &[&str]) -> Self {
         send_handshake(&mut wire, target, fields);
-        let answer = wire.head();
-        answer.is(101);
-        assert_eq!(answer.get("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
-        assert_eq!((answer.get("sec-websocket-protocol"), answer.get("sec-websocket-extensions")), (None, None));
+        let response = wire.head();
+        response.is(101);
+        assert_eq!(response.get("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+        assert_eq!((response.get("sec-websocket-protocol"), response.get("sec-websocket-extensions")), (None, None));
         Self { wire }
     }
 
     /// Sends the request, and receives a complete response other than 101.
     #[track_caller]
-    pub(crate) fn rejected(host: &Host, target: &str, fields: &[&str]) -> Answer {
+    pub(crate) fn rejected(host: &Host, target: &str, fields: &[&str]) -> TestResponse {
         let mut wire = host.connect();
         send_handshake(&mut wire, target, fields);
-        let answer = wire.answer();
-        assert_ne!(answer.status, 101);
-        answer
+        let response = wire.response();
+        assert_ne!(response.status, 101);
+        response
     }
 
     #[track_caller]

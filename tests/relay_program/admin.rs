@@ -65,7 +65,7 @@ fn head_is_answered_wherever_get_is() {
         ["/", "/metrics", "/health", "/ready", "/log-level", "/sessions", "/stream", "/tunnels", "/stats", "/ping"];
     let all = public.map(|path| (relay.addr(), path)).into_iter().chain(admin.map(|path| (relay.admin, path)));
     for (addr, path) in all {
-        let get = Client::connect(addr, None).request(&format!("GET {path}"), &[]).answer();
+        let get = Client::connect(addr, None).request(&format!("GET {path}"), &[]).response();
         let mut client = Client::connect(addr, None);
         let head = client.request(&format!("HEAD {path}"), &["Connection: close"]).head();
         assert_eq!(head.status, get.status, "HEAD {path}");
@@ -84,12 +84,12 @@ fn head_is_answered_wherever_get_is() {
 fn a_part_is_not_put() {
     let relay = Relay::start(&["--log-level", "error"]);
     let fields = ["Content-Range: bytes 0-4/9", "Content-Length: 5"];
-    let put = Client::connect(relay.admin, None).request("PUT /log-level", &fields).send("debug").answer();
+    let put = Client::connect(relay.admin, None).request("PUT /log-level", &fields).send("debug").response();
     put.assert(400);
     assert_eq!(relay.request_admin("GET /log-level", &[]).assert(200).text(), "error\n");
     let stream = stream(&relay);
-    relay.client().request(&format!("PUT {stream}"), &fields).send("hello").answer().assert(400);
-    relay.client().request("PUT /cama/session", &fields).send("hello").answer().assert(400);
+    relay.client().request(&format!("PUT {stream}"), &fields).send("hello").response().assert(400);
+    relay.client().request("PUT /cama/session", &fields).send("hello").response().assert(400);
     relay.stop();
 }
 
@@ -105,7 +105,7 @@ fn no_crowd_takes_all_sessions_and_streams() {
     ]);
     let mut proxy = relay.client();
     let mut request = |line: &str, from: &str| {
-        proxy.request(line, &["Content-Length: 0", &format!("X-Forwarded-For: {from}")]).answer()
+        proxy.request(line, &["Content-Length: 0", &format!("X-Forwarded-For: {from}")]).response()
     };
     let session = request("PUT /cama/session?timeout=86400", "198.51.100.1");
     let cookie = format!("Cookie: {}", session.assert(201).get("set-cookie").expect("a cookie"));
@@ -142,10 +142,10 @@ fn no_crowd_takes_all_sessions_and_streams() {
         assert!(relay.metric(&format!("uncork_unused_{what}")) >= 499.0);
     }
     // Streams that were in use all the time continue.
-    relay.client().post(&session, &[cookie.split(';').next().expect("a token")], b"hello").answer().assert(200);
-    assert_eq!(receiver.answer().assert(200).text(), "hello");
-    relay.client().request(&format!("PUT {stream}"), &["Content-Length: 5"]).send("hello").answer().assert(200);
-    assert_eq!(destination.answer().assert(200).text(), "hello");
+    relay.client().post(&session, &[cookie.split(';').next().expect("a token")], b"hello").response().assert(200);
+    assert_eq!(receiver.response().assert(200).text(), "hello");
+    relay.client().request(&format!("PUT {stream}"), &["Content-Length: 5"]).send("hello").response().assert(200);
+    assert_eq!(destination.response().assert(200).text(), "hello");
     relay.stop();
 }
 
@@ -153,11 +153,11 @@ fn no_crowd_takes_all_sessions_and_streams() {
 fn it_counts() {
     let relay = Relay::start(&[]);
     let (mut one, mut two) = (relay.client(), relay.client());
-    one.request("GET /ping", &[]).answer().assert(200);
-    two.request("GET /nothing", &[]).answer().assert(404);
+    one.request("GET /ping", &[]).response().assert(200);
+    two.request("GET /nothing", &[]).response().assert(404);
     drop(two);
     let stream = stream(&relay);
-    one.request(&format!("GET {stream}/status"), &[]).answer().assert(200);
+    one.request(&format!("GET {stream}/status"), &[]).response().assert(200);
     until("only one connection is open", || relay.metric("uncork_open_connections") == 1.0);
     assert_eq!(relay.metric("uncork_connections_total"), 3.0);
     // A request counts when it has ended, which is a little after its response was received.
@@ -176,7 +176,7 @@ fn the_log_level_can_be_asked_for_and_set() {
     assert_eq!(relay.request_admin("GET /log-level", &[]).assert(200).text(), "error\n");
     let put = |level: &str| {
         let length = format!("Content-Length: {}", level.len());
-        Client::connect(relay.admin, None).request("PUT /log-level", &[&length]).send(level).answer()
+        Client::connect(relay.admin, None).request("PUT /log-level", &[&length]).send(level).response()
     };
     put("warn,uncork::relay=error").assert(200);
     assert_eq!(relay.request_admin("GET /log-level", &[]).text(), "warn,uncork::relay=error\n");
@@ -190,7 +190,7 @@ fn a_web_page_cannot_have_it_asked_by_a_name_of_its_own() {
     let relay = Relay::start(&[]);
     let status = |host: &str| {
         let mut client = Client::connect(relay.admin, None);
-        client.send(format!("GET /sessions HTTP/1.1\r\nHost: {host}\r\n\r\n")).answer().status
+        client.send(format!("GET /sessions HTTP/1.1\r\nHost: {host}\r\n\r\n")).response().status
     };
     assert_eq!(["localhost:9090", "127.0.0.1", "[::1]:9090", "evil.example"].map(status), [200, 200, 200, 403]);
     relay.stop();

@@ -136,7 +136,7 @@ fn a_certificate_out_of_its_time_is_told_of_and_served() {
     assert!(relay.reload());
     assert_eq!(relay.metric(&metric), 64_060_588_800.0);
     assert_eq!(dir.read("stderr").matches("certificate expired").count(), 2);
-    crate::client::Client::connect(relay.addr(), Some(client)).request("GET /ping", &[]).answer().assert(200);
+    crate::client::Client::connect(relay.addr(), Some(client)).request("GET /ping", &[]).response().assert(200);
     relay.stop();
 }
 
@@ -150,8 +150,8 @@ fn an_origin_is_compared_as_browsers_write_it() {
         ("http://a.example", false),
         ("http://b.example", false),
     ] {
-        let answer = relay.request("GET /ping", &[&format!("Origin: {origin}")]);
-        let allowed = answer.assert(200).get("access-control-allow-origin");
+        let response = relay.request("GET /ping", &[&format!("Origin: {origin}")]);
+        let allowed = response.assert(200).get("access-control-allow-origin");
         assert_eq!(allowed, is_allowed.then_some(origin), "{origin}");
     }
     relay.stop();

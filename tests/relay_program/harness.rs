@@ -20,7 +20,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::{
-    client::{Answer, Client, PATIENCE},
+    client::{Client, TIMEOUT, TestResponse},
     program::program,
 };
 
@@ -112,7 +112,7 @@ impl Relay {
     }
 
     pub(crate) fn run(mut command: Command, args: &[&str], notifications: UnixDatagram, dir: Dir) -> Self {
-        notifications.set_read_timeout(Some(PATIENCE)).expect("set");
+        notifications.set_read_timeout(Some(TIMEOUT)).expect("set");
         command.args(["--admin", "127.0.0.1:0"]).args(args).env_remove("RUST_LOG");
         let mut child = command.stdout(Stdio::piped()).spawn().expect("started");
         let (sender, lines) = channel();
@@ -120,7 +120,7 @@ impl Relay {
         std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         let mut urls = Vec::new();
         let admin = loop {
-            let line = lines.recv_timeout(PATIENCE).expect("a line for each listener");
+            let line = lines.recv_timeout(TIMEOUT).expect("a line for each listener");
             match line.strip_prefix("listening on ") {
                 Some(url) => urls.push(url.to_owned()),
                 None => break line.strip_prefix("admin on http://").expect(&line).parse().expect(&line),
@@ -150,14 +150,14 @@ impl Relay {
 
     /// Sends one request without a body, on a new connection.
     #[track_caller]
-    pub(crate) fn request(&self, line: &str, fields: &[&str]) -> Answer {
-        self.client().request(line, fields).answer()
+    pub(crate) fn request(&self, line: &str, fields: &[&str]) -> TestResponse {
+        self.client().request(line, fields).response()
     }
 
     /// Sends one request to the admin listener.
     #[track_caller]
-    pub(crate) fn request_admin(&self, line: &str, fields: &[&str]) -> Answer {
-        Client::connect(self.admin, None).request(line, fields).answer()
+    pub(crate) fn request_admin(&self, line: &str, fields: &[&str]) -> TestResponse {
+        Client::connect(self.admin, None).request(line, fields).response()
     }
 
     /// Returns the value of a metric.
@@ -187,7 +187,7 @@ impl Relay {
     #[track_caller]
     pub(crate) fn ends(mut self) {
         // Its output ends with it.
-        while self.lines.recv_timeout(PATIENCE).map_err(|e| assert!(e.to_string().contains("closed"), "{e}")).is_ok() {}
+        while self.lines.recv_timeout(TIMEOUT).map_err(|e| assert!(e.to_string().contains("closed"), "{e}")).is_ok() {}
         let status = self.child.wait().expect("the end of the child");
         assert!(status.success(), "{status}");
     }
@@ -209,8 +209,8 @@ impl Drop for Relay {
 /// Creates a stream of the rendezvous. Returns its path.
 #[track_caller]
 pub(crate) fn stream(relay: &Relay) -> String {
-    let answer = relay.client().post("/stream", &[], b"").answer();
-    let id = answer.assert(201).text().split('"').nth(3).expect("an id").to_owned();
+    let response = relay.client().post("/stream", &[], b"").response();
+    let id = response.assert(201).text().split('"').nth(3).expect("an id").to_owned();
     format!("/stream/{id}")
 }
 
@@ -218,7 +218,7 @@ pub(crate) fn stream(relay: &Relay) -> String {
 #[track_caller]
 #[expect(clippy::disallowed_methods, reason = "a bound that only a hang reaches")]
 pub(crate) fn until(what: &str, condition: impl Fn() -> bool) {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIMEOUT;
     while !condition() {
         assert!(Instant::now() < until, "{what}");
         std::thread::park_timeout(Duration::from_millis(2));

@@ -23,15 +23,15 @@ fn a_new_certificate_is_taken_while_connections_go_on() {
         let (cert, key) = (dir.path("cert.pem"), dir.path("key.pem"));
         let relay = Relay::start(&["--tls-cert", &cert, "--tls-key", &key, "--mode", mode]);
         let mut before = Client::connect(relay.addr(), Some(old));
-        before.request("GET /ping", &[]).answer().assert(200);
+        before.request("GET /ping", &[]).response().assert(200);
         let new = dir.identity();
         assert!(relay.reload());
         let mut after = Client::connect(relay.addr(), Some(new.clone()));
-        after.request("GET /ping", &[]).answer().assert(200);
-        before.request("GET /ping", &[]).answer().assert(200);
+        after.request("GET /ping", &[]).response().assert(200);
+        before.request("GET /ping", &[]).response().assert(200);
         dir.write("key.pem", "nonsense");
         assert!(!relay.reload(), "a key that is none");
-        Client::connect(relay.addr(), Some(new)).request("GET /ping", &[]).answer().assert(200);
+        Client::connect(relay.addr(), Some(new)).request("GET /ping", &[]).response().assert(200);
         relay.stop();
     }
 }
@@ -57,7 +57,7 @@ fn what_is_under_way_is_finished_and_nothing_new_begun() {
     until("it has stopped listening", || TcpStream::connect(relay.addr()).is_err());
     source.chunk(b"");
     assert_eq!(receiver.next_chunk().expect("the end"), None);
-    source.answer().assert(200);
+    source.response().assert(200);
     relay.ends();
 }
 
@@ -153,7 +153,7 @@ fn a_full_disk_under_the_access_log_costs_its_lines_only() {
     let relay = Relay::logging_to(&dir.path("stderr"), &args);
     let mut client = relay.client();
     for _ in 0..5 {
-        client.request("GET /ping", &[]).answer().assert(200);
+        client.request("GET /ping", &[]).response().assert(200);
     }
     until("they are counted", || relay.metric("uncork_access_log_lost_lines_total") == 5.0);
     relay.stop();
@@ -233,10 +233,10 @@ fn what_a_peer_says_stays_in_its_place_in_the_access_log() {
         let mut client = relay.client();
         // On one connection, whose lines are in order.
         client.send(b"GET /ping?a=%22%0d%0a'\\\" HTTP/1.1\r\nHost: x\r\n\r\n");
-        client.answer().assert(200);
+        client.response().assert(200);
         client
             .send(b"GET /ping?%22%0d%0a' HTTP/1.1\r\nHost: x\r\nUser-Agent: a\"}\\\xff\xc3( \xe2\x80\xa8\t\"\r\n\r\n");
-        client.answer().assert(200);
+        client.response().assert(200);
         relay.stop();
         let log = dir.read("access.log");
         assert!(log.lines().count() == 2 && log.chars().all(|c| c == '\n' || !c.is_control()), "{log}");
@@ -283,7 +283,7 @@ fn limits_change_and_nothing_under_way_is_broken_off() {
     assert!(page.assert(200).text().contains("data-stream=\"/here/stream\" data-ttl=\"5\""));
     source.send("world");
     assert_eq!(receiver.body(&head).expect("whole"), b"helloworld");
-    source.answer().assert(200);
+    source.response().assert(200);
 
     dir.write("relay.toml", &settings("3", ""));
     assert!(relay.reload());

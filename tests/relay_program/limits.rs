@@ -10,7 +10,7 @@ use std::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
-    client::PATIENCE,
+    client::TIMEOUT,
     harness::{Dir, Relay, stream, until},
     program::program,
 };
@@ -38,19 +38,19 @@ fn a_few_addresses_cannot_take_all_connections() {
         let relay = Relay::start(&["--connections=40", "--threads=2"]);
         let mut held: Vec<TcpStream> = (0..40)
             .flat_map(|_| (0..sources).map(|n| connect_from([127, 0, 1, 1 + n], relay.addr())))
-            .filter_map(|mut wire| is_served(&mut wire, PATIENCE).then_some(wire))
+            .filter_map(|mut wire| is_served(&mut wire, TIMEOUT).then_some(wire))
             .collect();
         assert_eq!(held.len(), if sources == 1 { 20 } else { 29 }, "half of them, or a shrinking share each");
         for other in 0..4 {
             let mut wire = connect_from([127, 0, 2, 1 + other], relay.addr());
-            assert!(is_served(&mut wire, PATIENCE), "another address is served");
-            assert!(held.iter_mut().all(|wire| is_served(wire, PATIENCE)), "existing connections stay open");
+            assert!(is_served(&mut wire, TIMEOUT), "another address is served");
+            assert!(held.iter_mut().all(|wire| is_served(wire, TIMEOUT)), "existing connections stay open");
         }
         relay.stop();
     }
     let relay = Relay::start(&["--connections=10", "--connections-per-address=0"]);
     let held: Vec<_> = (0..10).map(|_| connect_from([127, 0, 1, 1], relay.addr())).collect();
-    assert!(held.into_iter().all(|mut wire| is_served(&mut wire, PATIENCE)), "one address may have all");
+    assert!(held.into_iter().all(|mut wire| is_served(&mut wire, TIMEOUT)), "one address may have all");
     relay.stop();
 }
 
@@ -87,7 +87,7 @@ fn without_descriptors_operators_get_an_answer_and_the_log_stays_short() {
     let dir = Dir::new();
     let relay = Relay::logging_to(&dir.path("stderr"), &["--threads=3", "--connections=100"]);
     let mut early = relay.client();
-    early.request("GET /ping", &[]).answer().assert(200);
+    early.request("GET /ping", &[]).response().assert(200);
     // Its hard limit is the test's.
     let maximum = getrlimit(Resource::Nofile).maximum;
     let limit = |current| prlimit(Some(relay.pid()), Resource::Nofile, Rlimit { current, maximum }).expect("set");
@@ -99,11 +99,11 @@ fn without_descriptors_operators_get_an_answer_and_the_log_stays_short() {
     for _ in 0..20 {
         relay.request_admin("GET /health", &[]).assert(200);
     }
-    early.request("GET /ping", &[]).answer().assert(200);
+    early.request("GET /ping", &[]).response().assert(200);
     let text = dir.read("stderr");
     assert!(text.contains("cannot accept connections for now") && text.lines().count() == 1, "{text}");
     limit(maximum);
-    late.set_read_timeout(Some(PATIENCE)).expect("set");
+    late.set_read_timeout(Some(TIMEOUT)).expect("set");
     let mut block = [0; 1024];
     assert!(late.read(&mut block).is_ok_and(|n| block[..n].starts_with(b"HTTP/1.1 200 ")), "it only had to wait");
     drop(fill);
@@ -117,20 +117,20 @@ fn a_rejection_names_its_limit_and_when_to_come_back() {
     // The response of the requested service, in its own format, however much too large: the engine's own would be
     // different.
     for length in ["Content-Length: 1001", "Content-Length: 18446744073709551615"] {
-        let answer = relay.request(&format!("PUT {path}"), &[length]);
+        let response = relay.request(&format!("PUT {path}"), &[length]);
         let error = r#"{"name":"BodyTooLargeError","message":"The stream is too large: at most 1000 bytes"}"#;
-        assert_eq!((answer.assert(413).text(), answer.get("content-type")), (error, Some("application/json")));
+        assert_eq!((response.assert(413).text(), response.get("content-type")), (error, Some("application/json")));
     }
     let session = relay.request("PUT /cama/session", &["Content-Length: 0"]);
     let session = session.assert(201).get("location").expect("a path").to_owned();
-    let answer = relay.request(&format!("POST {session}"), &["Content-Length: 1001"]);
-    assert_eq!(answer.assert(413).text(), "the message is too large: at most 1000 bytes");
+    let response = relay.request(&format!("POST {session}"), &["Content-Length: 1001"]);
+    assert_eq!(response.assert(413).text(), "the message is too large: at most 1000 bytes");
 
     let rejection = |line: &str| {
-        let answer = relay.request(line, &["Content-Length: 0"]);
-        let after: u64 = answer.assert(429).get("retry-after").expect("when").parse().expect("seconds");
+        let response = relay.request(line, &["Content-Length: 0"]);
+        let after: u64 = response.assert(429).get("retry-after").expect("when").parse().expect("seconds");
         assert!(after > 0);
-        answer.text().to_owned()
+        response.text().to_owned()
     };
     assert!(rejection("PUT /cama/session").contains("sessions for this address: at most 1"));
     stream(&relay);

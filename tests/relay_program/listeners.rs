@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    client::{Client, PATIENCE},
+    client::{Client, TIMEOUT},
     harness::{Dir, Relay},
     program::program,
 };
@@ -27,14 +27,14 @@ fn plain_and_https_and_unix_beside_each_other() {
         let [https, http, socket] = &relay.urls[..] else { panic!("{:?}", relay.urls) };
         assert_eq!(*socket, format!("http://unix:{path}"));
         let addr = |url: &str, scheme| url.strip_prefix(scheme).expect(scheme).parse().expect("an address");
-        Client::connect(addr(https, "https://"), Some(client.clone())).request("GET /ping", &[]).answer().assert(200);
-        Client::connect(addr(http, "http://"), None).request("GET /ping", &[]).answer().assert(200);
+        Client::connect(addr(https, "https://"), Some(client.clone())).request("GET /ping", &[]).response().assert(200);
+        Client::connect(addr(http, "http://"), None).request("GET /ping", &[]).response().assert(200);
         let mut unix = UnixStream::connect(&path).expect("connected");
-        unix.set_read_timeout(Some(PATIENCE)).expect("set");
+        unix.set_read_timeout(Some(TIMEOUT)).expect("set");
         unix.write_all(b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("sent");
-        let mut answer = String::new();
-        unix.read_to_string(&mut answer).expect("a response");
-        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("pong"), "{answer}");
+        let mut response = String::new();
+        unix.read_to_string(&mut response).expect("a response");
+        assert!(response.starts_with("HTTP/1.1 200 ") && response.ends_with("pong"), "{response}");
         relay.stop();
     }
 }
@@ -93,7 +93,7 @@ fn inherited_sockets_speak_https_if_told_so_and_can_be_unix() {
     let listen = format!("systemd,tls-cert={},tls-key={}", dir.path("cert.pem"), dir.path("key.pem"));
     let relay = Relay::start_with(handing_over(listener, ""), &["--listen", &listen]);
     assert_eq!(relay.urls, [format!("https://{addr}")]);
-    Client::connect(addr, Some(client)).request("GET /ping", &[]).answer().assert(200);
+    Client::connect(addr, Some(client)).request("GET /ping", &[]).response().assert(200);
     relay.stop();
 
     let path = dir.path("given.sock");

@@ -121,14 +121,14 @@ fn nothing_is_held_back_and_nobody_cut_off() {
 
     // The relay's limits apply to the client.
     let ping =
-        nginx.client().request("GET /ping", &["X-Forwarded-For: 192.0.2.1", "Forwarded: for=203.0.113.66"]).answer();
+        nginx.client().request("GET /ping", &["X-Forwarded-For: 192.0.2.1", "Forwarded: for=203.0.113.66"]).response();
     assert_eq!(ping.assert(200).text(), "pong");
     assert!(line_of(&dir.0.join("access.log")).contains("\"client\":\"192.0.2.1\""));
 
     // So does the scheme: that between client and nginx, not that between nginx and relay, and not the client's
     // claim.
     let session =
-        nginx.client().request("PUT /cama/session", &["Content-Length: 0", "X-Forwarded-Proto: http"]).answer();
+        nginx.client().request("PUT /cama/session", &["Content-Length: 0", "X-Forwarded-Proto: http"]).response();
     assert!(session.assert(201).get("set-cookie").expect("a cookie").contains("; Secure"));
 
     // A receiver waits for a sender; each piece arrives before the next is sent.
@@ -145,7 +145,7 @@ fn nothing_is_held_back_and_nobody_cut_off() {
     assert_eq!(receiver.next_chunk().expect("a chunk"), Some(b"third.".to_vec()));
     source.chunk(b"");
     assert_eq!(receiver.next_chunk().expect("the end"), None);
-    source.answer().assert(200);
+    source.response().assert(200);
 
     // A receiver that does not read stops the sender, instead of filling a disk.
     let path = stream(&relay);
@@ -178,10 +178,10 @@ fn websocket_goes_through() {
         "Sec-WebSocket-Version: 13",
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
     ];
-    let answer = client.request("GET /connect", &fields).head();
-    assert_eq!(answer.assert(101).get("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    let response = client.request("GET /connect", &fields).head();
+    assert_eq!(response.assert(101).get("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
     let mut send = Client::connect(relay.admin, None);
-    send.post("/send", &["X-Kuiperbelt-Session: me", "Content-Type: text/plain"], b"hello").answer().assert(200);
+    send.post("/send", &["X-Kuiperbelt-Session: me", "Content-Type: text/plain"], b"hello").response().assert(200);
     assert_eq!(client.exactly(7).expect("a frame"), b"\x81\x05hello");
     drop(client);
     relay.stop();
@@ -216,7 +216,7 @@ fn the_proxy_protocol_comes_from_nginx() {
     let config = STREAM.replace("127.0.0.1:8443", &relay.addr().to_string());
     let load = |config: &str| format!("load_module {};\nevents {{}}\n{config}", module.display());
     let nginx = Nginx::start(&program, Dir::new(), client, &config, load);
-    nginx.client().request("GET /ping", &[]).answer().assert(200);
+    nginx.client().request("GET /ping", &[]).response().assert(200);
     assert!(line_of(&dir.0.join("access.log")).contains("\"client\":\"127.0.0.1\""));
     relay.stop();
 }

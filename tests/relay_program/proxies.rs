@@ -85,12 +85,12 @@ fn the_proxy_protocol_tells_who_asks() {
             ],
         );
         for (header, client) in [(V1.as_bytes(), "192.0.2.7"), (V2, "192.0.2.8")] {
-            relay.client().send(header).request("GET /ping", &[]).answer().assert(200);
+            relay.client().send(header).request("GET /ping", &[]).response().assert(200);
             assert_eq!(logged(&dir), client);
         }
         // A client's own field is a claim of the client; the proxy's claim is that of the connection.
         let mut client = relay.client();
-        client.send(V1).request("GET /ping", &["X-Forwarded-For: 203.0.113.66"]).answer().assert(200);
+        client.send(V1).request("GET /ping", &["X-Forwarded-For: 203.0.113.66"]).response().assert(200);
         assert_eq!(logged(&dir), "192.0.2.7");
         assert!(relay.client().request("GET /ping", &[]).try_head().is_err(), "without the header");
         relay.stop();
@@ -107,7 +107,7 @@ fn the_proxy_protocol_is_for_trusted_proxies() {
     let sent = untrusted.try_send(V1).and_then(|()| untrusted.try_send("GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"));
     assert!(sent.is_err() || untrusted.try_head().is_err());
     let other = relay.urls[1].strip_prefix("http://").expect("a URL").parse().expect("an address");
-    Client::connect(other, None).request("GET /ping", &[]).answer().assert(200);
+    Client::connect(other, None).request("GET /ping", &[]).response().assert(200);
     relay.stop();
 }
 

@@ -90,23 +90,23 @@ fn a_server_behind_nat_is_reached_through_the_relay() {
 
     let mut wrong = Client::connect(relay.addr(), Some(tls.clone()));
     wrong.send(handshake("guess"));
-    wrong.answer().assert(401);
+    wrong.response().assert(401);
     let mut clear = Client::connect(plain, None);
     clear.send(handshake("test"));
-    clear.answer().assert(403);
+    clear.response().assert(403);
 
     let request = |client: &mut Client, fields: &str| {
         client.send(format!("GET /ping HTTP/1.1\r\nHost: app.example\r\n{fields}\r\n"));
     };
     let mut client = Client::connect(plain, None);
     request(&mut client, "");
-    client.answer().assert(502);
+    client.response().assert(502);
     let mut origin = Origin::connect(&relay, &tls);
     until("the origin is connected", || relay.metric("uncork_tunnel_origin_servers") == 1.0);
     request(&mut client, "X-Forwarded-For: 192.0.2.7\r\n");
     origin.respond("hello");
-    assert_eq!(client.answer().assert(200).text(), "hello", "not the rendezvous' pong");
-    assert_eq!(client.request("GET /ping", &[]).answer().assert(200).text(), "pong", "of its own name");
+    assert_eq!(client.response().assert(200).text(), "hello", "not the rendezvous' pong");
+    assert_eq!(client.request("GET /ping", &[]).response().assert(200).text(), "pong", "of its own name");
 
     let tunnels = relay.request_admin("GET /tunnels", &[]);
     let text = tunnels.assert(200).text();
@@ -131,7 +131,7 @@ fn an_origin_may_come_by_alpn() {
     let mut client = Client::connect(relay.addr(), Some(tls));
     client.send("GET / HTTP/1.1\r\nHost: app.example\r\n\r\n");
     origin.respond("hello");
-    assert_eq!(client.answer().assert(200).text(), "hello");
+    assert_eq!(client.response().assert(200).text(), "hello");
     relay.stop();
 }
 
@@ -166,7 +166,7 @@ fn without_tokens_there_is_no_tunnel() {
     let relay = Relay::start(&[]);
     let mut client = relay.client();
     client.send(handshake("test"));
-    client.answer().assert(404);
+    client.response().assert(404);
     relay.request_admin("GET /tunnels", &[]).assert(404);
     relay.stop();
 }

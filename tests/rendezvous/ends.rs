@@ -8,16 +8,16 @@ pub(crate) fn a_waiting_side_drops(setup: Setup) {
         let stream = Stream::new(&server);
         let mut source = stream.put(framing);
         source.send(body);
-        server.left(|| source.leave());
-        not_found(&stream.get().answer());
+        server.until_disconnected(|| source.leave());
+        not_found(&stream.get().response());
         let status = stream.is("SRC_DISCONNECTED");
         let error = "\"error\":{\"name\":\"StreamSourceError\",\"message\":\"Stream source closed unexpectedly\"},";
         assert!(status.contains(error), "{status}");
     }
     let stream = Stream::new(&server);
     let receiver = stream.get();
-    server.left(|| receiver.leave());
-    not_found(&stream.put("Content-Length: 5").answer());
+    server.until_disconnected(|| receiver.leave());
+    not_found(&stream.put("Content-Length: 5").response());
     assert!(stream.is("DST_DISCONNECTED").contains("Stream destination closed unexpectedly"));
 }
 
@@ -66,7 +66,7 @@ pub(crate) fn a_source_is_lost_and_the_receiver_speaks_http_1_0(setup: Setup) {
     for strict in [true, false] {
         let stream = Stream::new(&server);
         let mut receiver = server.client();
-        server.seen(|| {
+        server.until_requested(|| {
             receiver.send(format!("GET {}?strict={} HTTP/1.0\r\n\r\n", stream.path, u8::from(strict)));
         });
         let mut source = stream.put("Transfer-Encoding: chunked");
@@ -85,9 +85,9 @@ pub(crate) fn a_source_is_lost_before_its_first_byte(setup: Setup) {
     let source = stream.put("Content-Length: 10");
     let mut receiver = stream.get();
     source.leave();
-    let answer = receiver.answer();
-    is_fault(&answer, SOURCE_CLOSED);
-    assert_eq!(answer.get("connection"), Some("close"));
+    let response = receiver.response();
+    is_fault(&response, SOURCE_CLOSED);
+    assert_eq!(response.get("connection"), Some("close"));
     stream.is("SRC_DISCONNECTED");
 }
 
@@ -112,9 +112,9 @@ pub(crate) fn a_destination_is_lost(setup: Setup) {
             };
             receiver.head().assert(200);
             let kept = disconnect(receiver, half_closes);
-            let answer = source.answer();
-            is_fault(&answer, DESTINATION_CLOSED);
-            assert_eq!(answer.get("connection"), Some("close"));
+            let response = source.response();
+            is_fault(&response, DESTINATION_CLOSED);
+            assert_eq!(response.get("connection"), Some("close"));
             assert!(source.is_closed());
             stream.is("DST_DISCONNECTED");
             drop(kept);
@@ -124,7 +124,7 @@ pub(crate) fn a_destination_is_lost(setup: Setup) {
     let stream = Stream::new(&server);
     let mut source = stream.put("Content-Length: 100");
     stream.get().leave();
-    is_fault(&source.answer(), DESTINATION_CLOSED);
+    is_fault(&source.response(), DESTINATION_CLOSED);
 }
 
 /// In a pause of a long body, which plain connections splice past the process, and past the receiver's loop.
@@ -162,7 +162,7 @@ pub(crate) fn a_destination_is_lost_in_a_long_stream(setup: Setup) {
             sent.expect("sent");
         }
         receiver.leave();
-        is_fault(&source.answer(), DESTINATION_CLOSED);
+        is_fault(&source.response(), DESTINATION_CLOSED);
         let bytes = format!("\"bytes_transferred\":{}}}", 3 * PIECE);
         assert!(stream.is("DST_DISCONNECTED").ends_with(&bytes));
     }
@@ -174,7 +174,7 @@ pub(crate) fn time_is_over(setup: Setup) {
     // The handshakes come first: they take their time on a busy machine.
     let mut clients: Vec<Client> = (0..4).map(|_| server.client()).collect();
     for client in &mut clients {
-        client.request("GET /ping", &[]).answer().assert(200);
+        client.request("GET /ping", &[]).response().assert(200);
     }
     let streams = [Stream::new(&server), Stream::new(&server), Stream::with(&server, "?n=2", ""), Stream::new(&server)];
     let [a, b, c, d] = &mut clients[..] else { panic!("four") };
@@ -182,17 +182,17 @@ pub(crate) fn time_is_over(setup: Setup) {
     b.request(&format!("GET {}", streams[1].path), &[]);
     c.request(&format!("GET {}", streams[2].path), &[]);
     for client in [a, b, c] {
-        let answer = client.answer();
-        is_error(&answer, 504, "SessionTimeoutError", MESSAGE);
+        let response = client.response();
+        is_error(&response, 504, "SessionTimeoutError", MESSAGE);
         // The connection continues.
-        client.request("GET /ping", &[]).answer().assert(200);
+        client.request("GET /ping", &[]).response().assert(200);
     }
     let states = ["TIMEOUT_NO_DST", "TIMEOUT_NO_SRC", "TIMEOUT_NO_SRC_NO_DST", "TIMEOUT_NO_SRC_NO_DST"];
     for (stream, state) in streams.iter().zip(states) {
         let status = stream.becomes(state);
         assert!(!status.contains("\"error\""), "{status}");
     }
-    not_found(&d.request(&format!("GET {}", streams[3].path), &[]).answer());
+    not_found(&d.request(&format!("GET {}", streams[3].path), &[]).response());
     is_error(&streams[3].error(""), 409, "StreamStartedError", "The specified session has already started streaming");
 }
 
@@ -207,12 +207,12 @@ pub(crate) fn stopping(setup: Setup) {
     let mut waiting = [one.get(), other.put("Content-Length: 5")];
     server.stopper.shutdown(Duration::from_secs(10));
     for client in &mut waiting {
-        let answer = client.answer();
-        is_error(&answer, 503, "ServerStoppingError", "The server is stopping");
-        assert!(answer.get("retry-after").is_some());
+        let response = client.response();
+        is_error(&response, 503, "ServerStoppingError", "The server is stopping");
+        assert!(response.get("retry-after").is_some());
     }
     // Data in flight arrives.
     source.send("world");
     assert_eq!(receiver.body(&head).expect("whole"), b"helloworld");
-    source.answer().assert(200);
+    source.response().assert(200);
 }

@@ -8,9 +8,9 @@ pub(crate) fn second_ones_are_rejected_and_the_first_go_on(setup: Setup) {
     let destination_taken = "A client has already connected to the destination side of this stream";
     for receiver_first in [false, true] {
         let stream = Stream::new(&server);
-        let second_get = || is_error(&stream.get().answer(), 429, "AlreadyConnectedError", destination_taken);
+        let second_get = || is_error(&stream.get().response(), 429, "AlreadyConnectedError", destination_taken);
         let second_put =
-            || is_error(&stream.put("Content-Length: 0").answer(), 429, "AlreadyConnectedError", source_taken);
+            || is_error(&stream.put("Content-Length: 0").response(), 429, "AlreadyConnectedError", source_taken);
         let (mut source, mut receiver);
         if receiver_first {
             receiver = stream.get();
@@ -30,7 +30,7 @@ pub(crate) fn second_ones_are_rejected_and_the_first_go_on(setup: Setup) {
         second_put();
         source.send("world");
         assert_eq!(receiver.body(&head).expect("whole"), b"helloworld");
-        source.answer().assert(200);
+        source.response().assert(200);
         stream.is("FINISHED");
     }
 }
@@ -45,14 +45,14 @@ pub(crate) fn posted_to_one_who_waits(setup: Setup) {
         for source in [false, true] {
             let stream = Stream::new(&server);
             let mut waiting = if source { stream.put("Content-Length: 5") } else { stream.get() };
-            let answer = stream.error(json);
-            assert_eq!(answer.assert(200).text(), "");
-            is_error(&waiting.answer(), status, name, message);
+            let response = stream.error(json);
+            assert_eq!(response.assert(200).text(), "");
+            is_error(&waiting.response(), status, name, message);
             let status = stream.is("CLIENT_ERROR");
             assert!(!status.contains("\"error\""), "{status}");
             // It was delivered.
-            not_found(&stream.get().answer());
-            not_found(&stream.put("Content-Length: 5").answer());
+            not_found(&stream.get().response());
+            not_found(&stream.put("Content-Length: 5").response());
         }
     }
 }
@@ -62,11 +62,11 @@ pub(crate) fn posted_before_anybody_came(setup: Setup) {
     let stream = Stream::new(&server);
     stream.error("{\"http_status\":503,\"name\":\"Busy\",\"message\":\"Later\"}").assert(200);
     stream.is("CLIENT_ERROR");
-    is_error(&stream.get().answer(), 503, "Busy", "Later");
+    is_error(&stream.get().response(), 503, "Busy", "Later");
     let mut source = server.client();
-    let answer =
-        source.request(&format!("PUT {}", stream.path), &["Content-Length: 5", "Expect: 100-continue"]).answer();
-    is_error(&answer, 503, "Busy", "Later");
+    let response =
+        source.request(&format!("PUT {}", stream.path), &["Content-Length: 5", "Expect: 100-continue"]).response();
+    is_error(&response, 503, "Busy", "Later");
 }
 
 pub(crate) fn posted_too_late(setup: Setup) {
@@ -84,9 +84,9 @@ pub(crate) fn posted_too_late(setup: Setup) {
     late();
     source.send("world");
     assert_eq!(receiver.body(&head).expect("whole"), b"helloworld");
-    source.answer().assert(200);
+    source.response().assert(200);
     late();
-    not_found(&server.client().post("/stream/x/error", &[], b"{}").answer());
+    not_found(&server.client().post("/stream/x/error", &[], b"{}").response());
 }
 
 pub(crate) fn posted_badly(setup: Setup) {
@@ -95,12 +95,15 @@ pub(crate) fn posted_badly(setup: Setup) {
     let mut receiver = stream.get();
     for json in ["{", "{\"http_status\":\"teapot\"}", "{\"http_status\":200}", "{\"http_status\":1e9}", "{\"name\":1}"]
     {
-        let answer = stream.error(json);
-        assert!(answer.assert(400).text().starts_with("{\"name\":\"InvalidBodyError\",\"message\":\""), "{answer:?}");
+        let response = stream.error(json);
+        assert!(
+            response.assert(400).text().starts_with("{\"name\":\"InvalidBodyError\",\"message\":\""),
+            "{response:?}"
+        );
     }
     // No side got a response.
     assert!(receiver.is_silent(MOMENT));
     let mut source = stream.put_all(b"hello");
-    assert_eq!(receiver.answer().text(), "hello");
-    source.answer().assert(200);
+    assert_eq!(receiver.response().text(), "hello");
+    source.response().assert(200);
 }

@@ -9,11 +9,11 @@ fn streams_have_a_rate() {
     let server = start_with(PLAIN_1, |c| (c.creations_per_minute, c.creation_burst) = (1, 3));
     let mut client = server.client();
     for _ in 0..3 {
-        client.post("/stream", &[], b"").answer().assert(201);
+        client.post("/stream", &[], b"").response().assert(201);
     }
-    let answer = client.post("/stream", &[], b"").answer();
-    is_error(&answer, 429, "RateLimitError", "Streams are created too fast: at most 1 a minute");
-    let after: u64 = answer.get("retry-after").expect("when").parse().expect("seconds");
+    let response = client.post("/stream", &[], b"").response();
+    is_error(&response, 429, "RateLimitError", "Streams are created too fast: at most 1 a minute");
+    let after: u64 = response.get("retry-after").expect("when").parse().expect("seconds");
     assert!((1..=60).contains(&after));
 }
 
@@ -21,19 +21,19 @@ fn streams_have_a_rate() {
 fn streams_have_a_limit_for_each_address_and_in_all() {
     let server = start_with(PLAIN_1, |c| c.streams_per_address = 2);
     let (_one, _two) = (Stream::new(&server), Stream::new(&server));
-    let answer = server.client().post("/stream", &[], b"").answer();
-    is_error(&answer, 429, "TooManyStreamsError", "There are too many streams for this address: at most 2");
-    assert!(answer.get("retry-after").is_some());
+    let response = server.client().post("/stream", &[], b"").response();
+    is_error(&response, 429, "TooManyStreamsError", "There are too many streams for this address: at most 2");
+    assert!(response.get("retry-after").is_some());
 
     let server = start_with(PLAIN_1, |c| c.streams = 1);
     let stream = Stream::new(&server);
-    let answer = server.client().post("/stream", &[], b"").answer();
-    is_error(&answer, 503, "TooManyStreamsError", "There are too many streams: at most 1");
-    assert!(answer.get("retry-after").is_some());
+    let response = server.client().post("/stream", &[], b"").response();
+    is_error(&response, 503, "TooManyStreamsError", "There are too many streams: at most 1");
+    assert!(response.get("retry-after").is_some());
     // A record needs space.
     stream.error("").assert(200);
     Stream::new(&server);
-    not_found(&server.client().request(&format!("GET {}/status", stream.path), &[]).answer());
+    not_found(&server.client().request(&format!("GET {}/status", stream.path), &[]).response());
 }
 
 #[test]
@@ -46,11 +46,11 @@ fn json_has_a_limit() {
             ("Transfer-Encoding: chunked", format!("33\r\n{}\r\n32\r\n{}\r\n", " ".repeat(51), " ".repeat(50))),
         ] {
             let mut client = server.client();
-            let answer = client.request(&format!("POST {path}"), &[framing]).send(body).answer();
-            is_error(&answer, 413, "BodyTooLargeError", "The JSON is too large: at most 100 bytes");
+            let response = client.request(&format!("POST {path}"), &[framing]).send(body).response();
+            is_error(&response, 413, "BodyTooLargeError", "The JSON is too large: at most 100 bytes");
         }
     }
-    server.client().post("/stream", &[], &[b" ".repeat(98), b"{}".to_vec()].concat()).answer().assert(201);
+    server.client().post("/stream", &[], &[b" ".repeat(98), b"{}".to_vec()].concat()).response().assert(201);
 }
 
 #[test]
@@ -58,8 +58,8 @@ fn a_stream_has_a_limit() {
     for tls in [false, true] {
         let server = start_with(Setup { tls, threads: 2 }, |c| c.body = 1000);
         let stream = Stream::new(&server);
-        let answer = stream.put("Content-Length: 1001").answer();
-        is_error(&answer, 413, "BodyTooLargeError", "The stream is too large: at most 1000 bytes");
+        let response = stream.put("Content-Length: 1001").response();
+        is_error(&response, 413, "BodyTooLargeError", "The stream is too large: at most 1000 bytes");
         // The slot is still free; a chunked body shows its size only while it is sent.
         let mut receiver = stream.get();
         let mut source = stream.put("Transfer-Encoding: chunked");
@@ -70,7 +70,7 @@ fn a_stream_has_a_limit() {
             got += receiver.next_chunk().expect("a chunk").expect("data").len();
         }
         source.chunk(b"yz");
-        is_error(&source.answer(), 413, "BodyTooLargeError", "The stream is too large: at most 1000 bytes");
+        is_error(&source.response(), 413, "BodyTooLargeError", "The stream is too large: at most 1000 bytes");
         assert!(receiver.next_chunk().is_ok_and(|rest| rest.as_deref() == Some(b"y")), "what is allowed");
         assert!(receiver.body(&head).is_err(), "and a part is not taken for the whole");
         stream.becomes("SRC_ERROR");
@@ -79,8 +79,8 @@ fn a_stream_has_a_limit() {
         let mut receiver = stream.get();
         let mut source = stream.put("Transfer-Encoding: chunked");
         source.chunk(&[b'x'; 1000]).chunk(b"");
-        assert_eq!(receiver.answer().assert(200).body.len(), 1000);
-        source.answer().assert(200);
+        assert_eq!(receiver.response().assert(200).body.len(), 1000);
+        source.response().assert(200);
     }
 }
 
@@ -99,9 +99,9 @@ fn a_source_may_pause_for_longer_than_bodies_do_elsewhere() {
         }
         source.chunk(b"");
         for receiver in &mut to {
-            assert_eq!(receiver.answer().assert(200).body, b"onetwothree");
+            assert_eq!(receiver.response().assert(200).body, b"onetwothree");
         }
-        source.answer().assert(200);
+        source.response().assert(200);
     }
     let server = TestServer::start_with(
         PLAIN_1,
@@ -112,7 +112,7 @@ fn a_source_may_pause_for_longer_than_bodies_do_elsewhere() {
     let mut receiver = stream.get();
     let mut source = stream.put("Content-Length: 10");
     source.send("some");
-    source.answer().assert(408);
+    source.response().assert(408);
     let head = receiver.head();
     assert!(receiver.body(&head).is_err(), "a part is not the whole");
     stream.becomes("SRC_ERROR");
@@ -122,12 +122,12 @@ fn a_source_may_pause_for_longer_than_bodies_do_elsewhere() {
 fn cors_is_off_until_it_is_asked_for() {
     let server = start_with(PLAIN_1, |c| c.allowed_origins = vec!["https://example.org".into()]);
     let preflight = ["Origin: https://example.org", "Access-Control-Request-Method: PUT"];
-    let answer = server.client().request("OPTIONS /stream/x", &preflight).answer();
-    assert_eq!(answer.assert(204).get("access-control-allow-methods"), Some("GET, PUT"));
-    let answer = server.client().request("GET /stream/x", &["Origin: https://example.org"]).answer();
-    assert_eq!(answer.assert(404).get("access-control-allow-origin"), Some("https://example.org"));
-    let answer = server.client().request("GET /stream/x", &["Origin: https://example.com"]).answer();
-    assert_eq!(answer.assert(404).get("access-control-allow-origin"), None);
+    let response = server.client().request("OPTIONS /stream/x", &preflight).response();
+    assert_eq!(response.assert(204).get("access-control-allow-methods"), Some("GET, PUT"));
+    let response = server.client().request("GET /stream/x", &["Origin: https://example.org"]).response();
+    assert_eq!(response.assert(404).get("access-control-allow-origin"), Some("https://example.org"));
+    let response = server.client().request("GET /stream/x", &["Origin: https://example.com"]).response();
+    assert_eq!(response.assert(404).get("access-control-allow-origin"), None);
 }
 
 #[test]
@@ -135,21 +135,21 @@ fn a_browser_does_not_run_what_it_receives() {
     let server = start(PLAIN_1);
     let stream = Stream::with(&server, "", "{\"download_headers\":{\"Content-Type\":\"text/html\"}}");
     let mut client = server.client();
-    client.request(&format!("GET {}", stream.path), &["Service-Worker: script"]).answer().assert(400);
+    client.request(&format!("GET {}", stream.path), &["Service-Worker: script"]).response().assert(400);
     let mut receiver = stream.get();
-    stream.put_all(b"<script>").answer().assert(200);
-    let answer = receiver.answer();
-    assert_eq!(answer.get("content-security-policy"), Some("sandbox"));
-    assert_eq!(answer.get("x-content-type-options"), Some("nosniff"));
+    stream.put_all(b"<script>").response().assert(200);
+    let response = receiver.response();
+    assert_eq!(response.get("content-security-policy"), Some("sandbox"));
+    assert_eq!(response.get("x-content-type-options"), Some("nosniff"));
 }
 
 #[test]
 fn another_base_path() {
     let server = start_with(PLAIN_1, |c| c.base_path = "/a/b/".into());
-    let answer = server.client().post("/a/b/stream", &[], b"").answer();
-    assert!(answer.assert(201).get("location").is_some_and(|path| path.starts_with("/a/b/stream/")));
-    server.client().post("/stream", &[], b"").answer().assert(404);
-    server.client().request("GET /a/b/ping", &[]).answer().assert(200);
+    let response = server.client().post("/a/b/stream", &[], b"").response();
+    assert!(response.assert(201).get("location").is_some_and(|path| path.starts_with("/a/b/stream/")));
+    server.client().post("/stream", &[], b"").response().assert(404);
+    server.client().request("GET /a/b/ping", &[]).response().assert(200);
 }
 
 #[test]
@@ -158,8 +158,9 @@ fn a_thread_for_each_connection() {
         let server = start(Setup { tls, threads: 0 });
         let stream = Stream::with(&server, "?n=2", "");
         let body = pattern(0, 3 << 20);
-        let receivers = [stream.get(), stream.get()].map(|mut receiver| std::thread::spawn(move || receiver.answer()));
-        stream.put_all(&body).answer().assert(200);
+        let receivers =
+            [stream.get(), stream.get()].map(|mut receiver| std::thread::spawn(move || receiver.response()));
+        stream.put_all(&body).response().assert(200);
         for receiver in receivers {
             assert!(receiver.join().expect("no panic").assert(200).body == body);
         }

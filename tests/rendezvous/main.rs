@@ -23,7 +23,7 @@ mod support;
 
 use disconnect::disconnect;
 use support::{
-    Answer, Client, Setup, TestServer,
+    Client, Setup, TestResponse, TestServer,
     bodies::{pattern, push_until_stuck, receive},
 };
 
@@ -68,8 +68,8 @@ impl<'a> Stream<'a> {
     }
 
     fn with(server: &'a TestServer, query: &str, json: &str) -> Self {
-        let answer = server.client().post(&format!("/stream{query}"), &[], json.as_bytes()).answer();
-        let id = answer.assert(201).text().strip_prefix("{\"stream\":\"").and_then(|rest| rest.strip_suffix("\"}"));
+        let response = server.client().post(&format!("/stream{query}"), &[], json.as_bytes()).response();
+        let id = response.assert(201).text().strip_prefix("{\"stream\":\"").and_then(|rest| rest.strip_suffix("\"}"));
         Self { server, path: format!("/stream/{}", id.expect("an id")) }
     }
 
@@ -80,7 +80,7 @@ impl<'a> Stream<'a> {
 
     fn get_with(&self, query: &str) -> Client {
         let mut client = self.server.client();
-        self.server.seen(|| {
+        self.server.until_requested(|| {
             client.request(&format!("GET {}{query}", self.path), &[]);
         });
         client
@@ -89,7 +89,7 @@ impl<'a> Stream<'a> {
     /// Returns a source whose head the server has received.
     fn put(&self, framing: &str) -> Client {
         let mut client = self.server.client();
-        self.server.seen(|| {
+        self.server.until_requested(|| {
             client.request(&format!("PUT {}", self.path), &[framing]);
         });
         client
@@ -102,7 +102,7 @@ impl<'a> Stream<'a> {
     }
 
     fn status(&self) -> String {
-        self.server.client().request(&format!("GET {}/status", self.path), &[]).answer().assert(200).text().to_owned()
+        self.server.client().request(&format!("GET {}/status", self.path), &[]).response().assert(200).text().to_owned()
     }
 
     #[track_caller]
@@ -127,29 +127,29 @@ impl<'a> Stream<'a> {
         self.is(state)
     }
 
-    fn error(&self, json: &str) -> Answer {
-        self.server.client().post(&format!("{}/error", self.path), &[], json.as_bytes()).answer()
+    fn error(&self, json: &str) -> TestResponse {
+        self.server.client().post(&format!("{}/error", self.path), &[], json.as_bytes()).response()
     }
 }
 
 /// Asserts the response of an error.
 #[track_caller]
-fn is_error(answer: &Answer, status: u16, name: &str, message: &str) {
-    answer.assert(status);
-    assert_eq!(answer.get("content-type"), Some("application/json"));
-    assert_eq!(answer.get("x-content-type-options"), Some("nosniff"));
-    assert_eq!(answer.text(), format!("{{\"name\":\"{name}\",\"message\":\"{message}\"}}"));
+fn is_error(response: &TestResponse, status: u16, name: &str, message: &str) {
+    response.assert(status);
+    assert_eq!(response.get("content-type"), Some("application/json"));
+    assert_eq!(response.get("x-content-type-options"), Some("nosniff"));
+    assert_eq!(response.text(), format!("{{\"name\":\"{name}\",\"message\":\"{message}\"}}"));
 }
 
 #[track_caller]
-fn not_found(answer: &Answer) {
-    is_error(answer, 404, "SessionNotFoundError", "The specified session id does not exist");
+fn not_found(response: &TestResponse) {
+    is_error(response, 404, "SessionNotFoundError", "The specified session id does not exist");
 }
 
 const SOURCE_CLOSED: (u16, &str, &str) = (502, "StreamSourceError", "Stream source closed unexpectedly");
 const DESTINATION_CLOSED: (u16, &str, &str) = (502, "StreamDestinationError", "Stream destination closed unexpectedly");
 
 #[track_caller]
-fn is_fault(answer: &Answer, (status, name, message): (u16, &str, &str)) {
-    is_error(answer, status, name, message);
+fn is_fault(response: &TestResponse, (status, name, message): (u16, &str, &str)) {
+    is_error(response, status, name, message);
 }

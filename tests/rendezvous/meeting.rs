@@ -12,25 +12,25 @@ pub(crate) fn creation(setup: Setup) {
         ("/stream?n=1", "{\"x\":1}"),
         ("/stream", "{\"download_headers\":{},\"upload_headers\":{}}"),
     ] {
-        let answer = client.post(path, &["Content-Type: application/json"], body.as_bytes()).answer();
-        assert_eq!(answer.assert(201).get("content-type"), Some("application/json"));
-        assert_eq!(answer.text().len(), "{\"stream\":\"00000000-0000-4000-8000-000000000000\"}".len());
-        let location = answer.get("location").and_then(|path| path.strip_prefix("/stream/")).expect("its path");
-        assert_eq!(answer.text(), format!("{{\"stream\":\"{location}\"}}"));
+        let response = client.post(path, &["Content-Type: application/json"], body.as_bytes()).response();
+        assert_eq!(response.assert(201).get("content-type"), Some("application/json"));
+        assert_eq!(response.text().len(), "{\"stream\":\"00000000-0000-4000-8000-000000000000\"}".len());
+        let location = response.get("location").and_then(|path| path.strip_prefix("/stream/")).expect("its path");
+        assert_eq!(response.text(), format!("{{\"stream\":\"{location}\"}}"));
     }
     // Without a body, and with a chunked one.
-    client.request("POST /stream", &[]).answer().assert(201);
-    client.request("POST /stream", &["Transfer-Encoding: chunked"]).chunk(b"{}").chunk(b"").answer().assert(201);
-    let answer = client.post("/stream", &[], b"{\"upload_headers\":{\"@{}[].<>\":\"x\"}}").answer();
-    is_error(&answer, 400, "InvalidBodyError", "Not a valid HTTP header name: @{}[].<>");
-    let answer = client.post("/stream", &[], b"{\"download_headers\":{\"A\":\"\\b\"}}").answer();
-    is_error(&answer, 400, "InvalidBodyError", "Not a valid HTTP header value: \\\"\\b\\\"");
-    let answer = client.post("/stream", &[], b"{\"download_headers\":{\"Transfer-Encoding\":\"gzip\"}}").answer();
-    is_error(&answer, 400, "InvalidBodyError", "Not a valid HTTP header name: Transfer-Encoding");
-    let answer = client.post("/stream", &[], b"{").answer();
-    assert!(answer.assert(400).text().starts_with("{\"name\":\"InvalidBodyError\",\"message\":\"Invalid JSON: EOF"));
+    client.request("POST /stream", &[]).response().assert(201);
+    client.request("POST /stream", &["Transfer-Encoding: chunked"]).chunk(b"{}").chunk(b"").response().assert(201);
+    let response = client.post("/stream", &[], b"{\"upload_headers\":{\"@{}[].<>\":\"x\"}}").response();
+    is_error(&response, 400, "InvalidBodyError", "Not a valid HTTP header name: @{}[].<>");
+    let response = client.post("/stream", &[], b"{\"download_headers\":{\"A\":\"\\b\"}}").response();
+    is_error(&response, 400, "InvalidBodyError", "Not a valid HTTP header value: \\\"\\b\\\"");
+    let response = client.post("/stream", &[], b"{\"download_headers\":{\"Transfer-Encoding\":\"gzip\"}}").response();
+    is_error(&response, 400, "InvalidBodyError", "Not a valid HTTP header name: Transfer-Encoding");
+    let response = client.post("/stream", &[], b"{").response();
+    assert!(response.assert(400).text().starts_with("{\"name\":\"InvalidBodyError\",\"message\":\"Invalid JSON: EOF"));
     for n in ["0", "17", "x", "", "-1"] {
-        client.post(&format!("/stream?n={n}"), &[], b"").answer().assert(400);
+        client.post(&format!("/stream?n={n}"), &[], b"").response().assert(400);
     }
 }
 
@@ -38,8 +38,8 @@ pub(crate) fn routes(setup: Setup) {
     let server = start(setup);
     let mut client = server.client();
     for path in ["/ping", "/ping/", "/ping?x=y"] {
-        let answer = client.request(&format!("GET {path}"), &[]).answer();
-        assert_eq!((answer.assert(200).text(), answer.get("content-type")), ("pong", None));
+        let response = client.request(&format!("GET {path}"), &[]).response();
+        assert_eq!((response.assert(200).text(), response.get("content-type")), ("pong", None));
     }
     let stream = Stream::new(&server);
     let path = &stream.path;
@@ -63,8 +63,8 @@ pub(crate) fn routes(setup: Setup) {
         "OPTIONS /stream",
         "get /ping",
     ] {
-        let answer = client.request(line, &[]).answer();
-        is_error(&answer, 404, "BadRouteError", "No endpoint exists for the specified method and/or route");
+        let response = client.request(line, &[]).response();
+        is_error(&response, 404, "BadRouteError", "No endpoint exists for the specified method and/or route");
     }
     // HEAD is supported where GET is, except for the stream itself: it would take the stream from a receiver.
     for (path, status) in
@@ -75,7 +75,7 @@ pub(crate) fn routes(setup: Setup) {
         head.assert(status);
         assert!(client.is_closed(), "no content");
         let get = if path == stream.path { "GET /nothing" } else { &format!("GET {path}") };
-        let get = server.client().request(get, &[]).answer();
+        let get = server.client().request(get, &[]).response();
         for name in ["content-type", "content-length"] {
             assert_eq!(get.assert(status).get(name), head.get(name), "{path}");
         }
@@ -84,17 +84,17 @@ pub(crate) fn routes(setup: Setup) {
     for id in ["x", "00000000-0000-4000-8000-000000000000", &path.to_uppercase()["/STREAM/".len()..], "a_b-C"] {
         for line in ["GET /stream/@", "PUT /stream/@", "POST /stream/@/error", "GET /stream/@/status", "GET /stream/@/"]
         {
-            not_found(&client.request(&line.replace('@', id), &["Content-Length: 0"]).answer());
+            not_found(&client.request(&line.replace('@', id), &["Content-Length: 0"]).response());
         }
     }
     // An additional slash is an error.
-    stream.server.client().request(&format!("GET {path}/status/"), &[]).answer().assert(200);
-    stream.server.client().request(&format!("POST {path}/error/?x"), &[]).answer().assert(200);
+    stream.server.client().request(&format!("GET {path}/status/"), &[]).response().assert(200);
+    stream.server.client().request(&format!("POST {path}/error/?x"), &[]).response().assert(200);
 
     let server = start_with(setup, |c| c.list = true);
     let streams = [Stream::new(&server), Stream::new(&server)];
     for path in ["/stream", "/stream/", "/stream?x"] {
-        let list = server.client().request(&format!("GET {path}"), &[]).answer();
+        let list = server.client().request(&format!("GET {path}"), &[]).response();
         assert!(list.assert(200).text().starts_with("[{\"id\":") && list.text().ends_with("}]"), "{list:?}");
         assert_eq!(list.get("content-type"), Some("application/json"));
         assert!(streams.iter().all(|stream| list.text().contains(&stream.status())));
@@ -120,23 +120,26 @@ pub(crate) fn put_meets_get(setup: Setup) {
         let sent = body.clone();
         let sending = std::thread::spawn(move || {
             source.send(sent);
-            let answer = source.answer();
-            (answer, source.is_closed())
+            let response = source.response();
+            (response, source.is_closed())
         });
         let mut receiver = early.unwrap_or_else(|| stream.get());
-        let answer = receiver.answer();
-        assert_eq!(answer.assert(200).get("content-length"), Some("3145728"), "passed on");
-        assert_eq!(answer.get("connection"), Some("close"));
-        assert!(answer.body == body);
+        let response = receiver.response();
+        assert_eq!(response.assert(200).get("content-length"), Some("3145728"), "passed on");
+        assert_eq!(response.get("connection"), Some("close"));
+        assert!(response.body == body);
         assert!(receiver.is_closed());
-        let (answer, closed) = sending.join().expect("no panic");
-        assert_eq!((answer.assert(200).get("content-length"), answer.get("connection")), (Some("0"), Some("close")));
+        let (response, closed) = sending.join().expect("no panic");
+        assert_eq!(
+            (response.assert(200).get("content-length"), response.get("connection")),
+            (Some("0"), Some("close"))
+        );
         assert!(closed);
         let status = stream.is("FINISHED");
         assert!(status.ends_with("\"bytes_transferred\":3145728}") && !status.contains("error"), "{status}");
         // The stream is over.
-        not_found(&stream.get().answer());
-        not_found(&stream.put("Content-Length: 0").answer());
+        not_found(&stream.get().response());
+        not_found(&stream.put("Content-Length: 0").response());
     }
 }
 
@@ -151,12 +154,12 @@ pub(crate) fn fields_are_passed_on(setup: Setup) {
     let mut source = server.client();
     source.request(&format!("PUT {}", stream.path), &["Content-Type: image/x", "Content-Length: 5", "X-Own: no"]);
     source.send("hello");
-    let answer = receiver.answer();
-    assert_eq!((answer.assert(200).text(), answer.get("content-type")), ("hello", Some("text/x")));
-    let passed: Vec<_> = answer.fields.iter().filter(|(n, _)| ["Z", "A", "X-Own"].contains(&&**n)).collect();
+    let response = receiver.response();
+    assert_eq!((response.assert(200).text(), response.get("content-type")), ("hello", Some("text/x")));
+    let passed: Vec<_> = response.fields.iter().filter(|(n, _)| ["Z", "A", "X-Own"].contains(&&**n)).collect();
     assert_eq!(format!("{passed:?}"), "[(\"Z\", \"1\"), (\"Z\", \"2\"), (\"A\", \"3\")]");
-    assert_eq!(answer.get("x-content-type-options"), Some("nosniff"));
-    assert_eq!(source.answer().assert(200).get("y"), Some("z"));
+    assert_eq!(response.get("x-content-type-options"), Some("nosniff"));
+    assert_eq!(source.response().assert(200).get("y"), Some("z"));
     let status = stream.is("FINISHED");
     let fields =
         "\"download_headers\":{\"Content-Type\":\"text/x\",\"Z\":[\"1\",2],\"A\":3},\"upload_headers\":{\"Y\":\"z\"},";
@@ -166,9 +169,9 @@ pub(crate) fn fields_are_passed_on(setup: Setup) {
     let stream = Stream::with(&server, "", "{\"upload_headers\":{\"Connection\":\"keep-alive\"}}");
     let mut receiver = stream.get();
     let mut source = stream.put_all(b"hello");
-    assert_eq!(receiver.answer().text(), "hello");
-    source.answer().assert(200);
-    source.request("GET /ping", &[]).answer().assert(200);
+    assert_eq!(receiver.response().text(), "hello");
+    source.response().assert(200);
+    source.request("GET /ping", &[]).response().assert(200);
     assert!(!stream.is("FINISHED").contains("download_headers"), "a body was given without them");
 }
 
@@ -181,14 +184,14 @@ pub(crate) fn a_part_is_rejected(setup: Setup) {
         let mut source = server.client();
         source.request(&format!("PUT {}", stream.path), &["Content-Length: 5", range]).send("hello");
         let message = "A stream needs the complete body: Content-Range is not supported";
-        is_error(&source.answer(), 400, "BadRequestError", message);
+        is_error(&source.response(), 400, "BadRequestError", message);
     }
     // The slot is still free, and the receiver waits.
     stream.is("DST_CONNECTED");
-    stream.put_all(b"whole").answer().assert(200);
-    assert_eq!(receiver.answer().text(), "whole");
+    stream.put_all(b"whole").response().assert(200);
+    assert_eq!(receiver.response().text(), "whole");
     // With POST the field has no meaning.
-    server.client().post("/stream", &["Content-Range: bytes 0-1/2"], b"{}").answer().assert(201);
+    server.client().post("/stream", &["Content-Range: bytes 0-1/2"], b"{}").response().assert(201);
 }
 
 pub(crate) fn an_empty_upload(setup: Setup) {
@@ -198,9 +201,13 @@ pub(crate) fn an_empty_upload(setup: Setup) {
         let mut receiver = stream.get();
         let mut source = stream.put(framing);
         source.send(body);
-        let answer = receiver.answer();
-        assert_eq!((answer.assert(200).get("content-length"), answer.is_chunked()), (Some("0"), false), "{framing}");
-        source.answer().assert(200);
+        let response = receiver.response();
+        assert_eq!(
+            (response.assert(200).get("content-length"), response.is_chunked()),
+            (Some("0"), false),
+            "{framing}"
+        );
+        source.response().assert(200);
         stream.is("FINISHED");
     }
 }
@@ -227,7 +234,7 @@ pub(crate) fn chunked_is_progressive(setup: Setup) {
     assert!((0..2000).any(counted), "{}", stream.status());
     source.chunk(b"");
     assert_eq!(receiver.next_chunk().expect("the last"), None);
-    source.answer().assert(200);
+    source.response().assert(200);
     stream.is("FINISHED");
 }
 
@@ -239,13 +246,13 @@ pub(crate) fn a_receiver_of_http_1_0(setup: Setup) {
     ] {
         let stream = Stream::new(&server);
         let mut receiver = server.client();
-        server.seen(|| receiver.send(format!("GET {} HTTP/1.0\r\n\r\n", stream.path)).sent());
+        server.until_requested(|| receiver.send(format!("GET {} HTTP/1.0\r\n\r\n", stream.path)).sent());
         let mut source = stream.put(framing);
         source.send(body);
         let head = receiver.head();
         assert!(!head.assert(200).is_chunked());
         assert_eq!(receiver.read_to_end().expect("in order"), b"hello world");
-        source.answer().assert(200);
+        source.response().assert(200);
     }
 }
 
@@ -262,7 +269,7 @@ pub(crate) fn the_body_is_asked_for_at_once_and_not_read(setup: Setup) {
     assert!(stream.is("SRC_CONNECTED").ends_with("\"bytes_transferred\":0}"));
     let mut receiver = stream.get();
     receiver.head().assert(200);
-    let rest = std::thread::spawn(move || source.send(pattern(sent, TOTAL - sent)).answer());
+    let rest = std::thread::spawn(move || source.send(pattern(sent, TOTAL - sent)).response());
     receive(&mut receiver, TOTAL);
     rest.join().expect("no panic").assert(200);
 }
@@ -277,7 +284,7 @@ pub(crate) fn a_stalled_receiver_stops_its_source(setup: Setup) {
     let sent = push_until_stuck(&mut source, TOTAL);
     assert!(sent < TOTAL, "the receiver takes nothing, and yet everything was read");
     receiver.head().assert(200);
-    let rest = std::thread::spawn(move || source.send(pattern(sent, TOTAL - sent)).answer());
+    let rest = std::thread::spawn(move || source.send(pattern(sent, TOTAL - sent)).response());
     receive(&mut receiver, TOTAL);
     rest.join().expect("no panic").assert(200);
 }
@@ -310,20 +317,20 @@ pub(crate) fn a_declared_length_is_kept_or_broken(setup: Setup) {
         let mut receiver = stream.get();
         let mut source = stream.put(&framing);
         let _ = source.try_send(body);
-        let answer = receiver.try_head().and_then(|head| Ok((receiver.body(&head)?, head)));
+        let response = receiver.try_head().and_then(|head| Ok((receiver.body(&head)?, head)));
         if fits {
-            let (body, head) = answer.expect(&what);
+            let (body, head) = response.expect(&what);
             assert_eq!(
                 (head.status, body.len(), head.get("content-length")),
                 (200, declared, Some(&*declared.to_string()))
             );
-            source.answer().assert(200);
+            source.response().assert(200);
             stream.is("FINISHED");
         } else {
             // Not a byte too many, and never all of them.
-            assert!(answer.is_err(), "{what}: {answer:?}");
+            assert!(response.is_err(), "{what}: {response:?}");
             let message = "Stream source raised an error";
-            is_error(&source.answer(), 502, "StreamSourceError", message);
+            is_error(&source.response(), 502, "StreamSourceError", message);
             let status = stream.is("SRC_ERROR");
             let error = format!("\"error\":{{\"name\":\"StreamSourceError\",\"message\":\"{message}\"}}");
             assert!(status.contains(&error), "{status}");

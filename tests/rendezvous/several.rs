@@ -14,7 +14,7 @@ pub(crate) fn three_and_one_is_slow(setup: Setup) {
     receivers.push(stream.get());
     stream.is("STREAMING");
     let taken = "A client has already connected to the destination side of this stream";
-    is_error(&stream.get().answer(), 429, "AlreadyConnectedError", taken);
+    is_error(&stream.get().response(), 429, "AlreadyConnectedError", taken);
     let slow = receivers.pop();
     // The others read at once; yet the one that does not read stops the source.
     let others: Vec<_> = receivers
@@ -28,7 +28,7 @@ pub(crate) fn three_and_one_is_slow(setup: Setup) {
         .collect();
     let sent = push_until_stuck(&mut source, TOTAL);
     assert!(sent < TOTAL, "it did not wait for the slowest");
-    let rest = std::thread::spawn(move || source.send(pattern(sent, TOTAL - sent)).answer());
+    let rest = std::thread::spawn(move || source.send(pattern(sent, TOTAL - sent)).response());
     let mut slow = slow.expect("the third");
     slow.head().assert(200);
     receive(&mut slow, TOTAL);
@@ -43,10 +43,10 @@ pub(crate) fn one_of_three_is_lost(setup: Setup) {
     let mut receivers: Vec<Client> = (0..3).map(|_| stream.get()).collect();
     let mut source = stream.put("Transfer-Encoding: chunked");
     source.chunk(b"part");
-    let heads: Vec<Answer> = receivers.iter_mut().map(Client::head).collect();
+    let heads: Vec<TestResponse> = receivers.iter_mut().map(Client::head).collect();
     let lost = receivers.pop().expect("three");
     // Its end is noticed although the source pauses; the others get everything.
-    server.left(|| lost.leave());
+    server.until_disconnected(|| lost.leave());
     assert!(source.is_silent(MOMENT));
     for _ in 0..20 {
         source.chunk(b"more");
@@ -55,7 +55,7 @@ pub(crate) fn one_of_three_is_lost(setup: Setup) {
     for (receiver, head) in receivers.iter_mut().zip(&heads) {
         assert_eq!(receiver.body(head).expect("whole"), [&b"part"[..], &b"more".repeat(20)].concat());
     }
-    is_fault(&source.answer(), DESTINATION_CLOSED);
+    is_fault(&source.response(), DESTINATION_CLOSED);
     stream.is("DST_DISCONNECTED");
 }
 
@@ -71,11 +71,11 @@ pub(crate) fn all_of_three_are_lost(setup: Setup) {
     }
     let last = receivers.pop().expect("three");
     for receiver in receivers {
-        server.left(|| receiver.leave());
+        server.until_disconnected(|| receiver.leave());
     }
     assert!(source.is_silent(MOMENT));
     last.leave();
-    is_fault(&source.answer(), DESTINATION_CLOSED);
+    is_fault(&source.response(), DESTINATION_CLOSED);
     stream.is("DST_DISCONNECTED");
 }
 
@@ -84,14 +84,14 @@ pub(crate) fn one_that_left_makes_room(setup: Setup) {
     let stream = Stream::with(&server, "?n=2", "");
     let lost = stream.get();
     let mut first = stream.get();
-    server.left(|| lost.leave());
+    server.until_disconnected(|| lost.leave());
     stream.is("DST_CONNECTED");
     let mut source = stream.put_all(b"hello");
     assert!(first.is_silent(MOMENT));
     let mut second = stream.get();
-    assert_eq!(first.answer().text(), "hello");
-    assert_eq!(second.answer().text(), "hello");
-    source.answer().assert(200);
+    assert_eq!(first.response().text(), "hello");
+    assert_eq!(second.response().text(), "hello");
+    source.response().assert(200);
 }
 
 pub(crate) fn a_source_that_left_is_told_of(setup: Setup) {
@@ -99,15 +99,15 @@ pub(crate) fn a_source_that_left_is_told_of(setup: Setup) {
     let stream = Stream::with(&server, "?n=2", "");
     let mut first = stream.get();
     let source = stream.put("Content-Length: 5");
-    server.left(|| source.leave());
-    is_fault(&first.answer(), SOURCE_CLOSED);
-    not_found(&stream.get().answer());
+    server.until_disconnected(|| source.leave());
+    is_fault(&first.response(), SOURCE_CLOSED);
+    not_found(&stream.get().response());
     stream.is("SRC_DISCONNECTED");
     // All waiting clients get the error.
     let stream = Stream::with(&server, "?n=2", "");
     let mut waiting = [stream.get(), stream.put("Content-Length: 5")];
     stream.error("{\"http_status\":410}").assert(200);
     waiting.iter_mut().for_each(|client| {
-        client.answer().assert(410);
+        client.response().assert(410);
     });
 }

@@ -9,7 +9,7 @@ pub(crate) fn messages_have_a_limit(setup: Setup) {
     let session = Session::new(&server);
     let mut sender = server.client();
     let expect = ["Expect: 100-continue", "Content-Length: 1001"];
-    sender.request(&format!("POST {}", session.path), &expect).answer().assert(413);
+    sender.request(&format!("POST {}", session.path), &expect).response().assert(413);
     // A chunked message shows its size only while it is sent.
     let mut receiver = session.host_waits(&server);
     let mut sender = server.client();
@@ -21,7 +21,7 @@ pub(crate) fn messages_have_a_limit(setup: Setup) {
         got += receiver.next_chunk().expect("a chunk").expect("data").len();
     }
     sender.chunk(b"yz");
-    sender.answer().assert(413);
+    sender.response().assert(413);
     assert!(receiver.body(&head).is_ok_and(|rest| rest.len() <= 1));
     // Exactly the limit.
     for fields in [["Transfer-Encoding: chunked"], ["Content-Length: 1000"]] {
@@ -32,8 +32,8 @@ pub(crate) fn messages_have_a_limit(setup: Setup) {
             "Content-Length: 1000" => sender.send([b'x'; 1000]),
             _ => sender.chunk(&[b'x'; 1000]).chunk(b""),
         };
-        assert_eq!(receiver.answer().assert(200).body.len(), 1000);
-        assert_eq!(sender.answer().assert(200).get("x-bytes-delivered"), Some("1000"));
+        assert_eq!(receiver.response().assert(200).body.len(), 1000);
+        assert_eq!(sender.response().assert(200).get("x-bytes-delivered"), Some("1000"));
     }
 }
 
@@ -48,13 +48,13 @@ pub(crate) fn stopping(setup: Setup) {
     let head = receiver.head();
     server.stopper.shutdown(Duration::from_secs(10));
     for client in &mut waiting {
-        let answer = client.answer();
-        assert!(answer.assert(503).get("retry-after").is_some());
+        let response = client.response();
+        assert!(response.assert(503).get("retry-after").is_some());
     }
     // Data in flight arrives.
     sender.send("world");
     assert_eq!(receiver.body(&head).expect("whole"), b"helloworld");
-    assert_eq!(sender.answer().assert(200).get("x-bytes-delivered"), Some("10"));
+    assert_eq!(sender.response().assert(200).get("x-bytes-delivered"), Some("10"));
 }
 
 #[test]
@@ -62,11 +62,11 @@ fn allocations_have_a_rate() {
     let server = start_with(PLAIN_1, |c| (c.allocations_per_minute, c.allocation_burst) = (1, 3));
     let mut client = server.client();
     for _ in 0..3 {
-        client.request("PUT /cama/session", &[]).answer().assert(201);
+        client.request("PUT /cama/session", &[]).response().assert(201);
     }
-    let answer = client.request("PUT /cama/session", &[]).answer();
-    let after: u64 = answer.assert(429).get("retry-after").expect("when").parse().expect("seconds");
-    assert!((1..=60).contains(&after) && !answer.text().is_empty());
+    let response = client.request("PUT /cama/session", &[]).response();
+    let after: u64 = response.assert(429).get("retry-after").expect("when").parse().expect("seconds");
+    assert!((1..=60).contains(&after) && !response.text().is_empty());
 }
 
 #[test]
@@ -75,16 +75,16 @@ fn sessions_have_a_limit_for_each_address_and_in_all() {
     let first = Session::new(&server);
     Session::new(&server);
     let mut client = server.client();
-    assert!(client.request("PUT /cama/session", &[]).answer().assert(429).get("retry-after").is_some());
-    client.request(&format!("DELETE {}", first.path), &[&first.cookie]).answer().assert(200);
-    client.request("PUT /cama/session", &[]).answer().assert(201);
+    assert!(client.request("PUT /cama/session", &[]).response().assert(429).get("retry-after").is_some());
+    client.request(&format!("DELETE {}", first.path), &[&first.cookie]).response().assert(200);
+    client.request("PUT /cama/session", &[]).response().assert(201);
 
     let server = start_with(PLAIN_1, |c| c.sessions = 1);
     let first = Session::new(&server);
     let mut client = server.client();
-    assert!(client.request("PUT /cama/session", &[]).answer().assert(503).get("retry-after").is_some());
-    client.request(&format!("DELETE {}", first.path), &[&first.cookie]).answer().assert(200);
-    client.request("PUT /cama/session", &[]).answer().assert(201);
+    assert!(client.request("PUT /cama/session", &[]).response().assert(503).get("retry-after").is_some());
+    client.request(&format!("DELETE {}", first.path), &[&first.cookie]).response().assert(200);
+    client.request("PUT /cama/session", &[]).response().assert(201);
 }
 
 /// One address opens many waiting requests, and sends as much as is taken with and behind each: other clients are
@@ -98,7 +98,7 @@ fn those_who_wait_do_not_keep_the_buffers() {
         for _ in 0..12 {
             let session = Session::new(&server);
             let mut receiver = server.client();
-            server.seen(|| {
+            server.until_requested(|| {
                 // The first gets its response at once, and more is read before the second is processed.
                 let head = |more: &str| format!("{} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n", session.get());
                 let both = format!("{}{}", head("X-Timeout: 0\r\n"), head(""));
@@ -112,40 +112,40 @@ fn those_who_wait_do_not_keep_the_buffers() {
             }
             waiting.push(receiver);
         }
-        server.client().request("PUT /cama/session", &[]).answer().assert(201);
+        server.client().request("PUT /cama/session", &[]).response().assert(201);
     }
 }
 
 #[test]
 fn cors_is_off_until_it_is_asked_for() {
     let server = start(PLAIN_1);
-    let answer = server.client().request("PUT /cama/session", &["Origin: https://example.org"]).answer();
-    assert!(answer.assert(201).fields.iter().all(|(name, _)| !name.to_lowercase().starts_with("access-control")));
+    let response = server.client().request("PUT /cama/session", &["Origin: https://example.org"]).response();
+    assert!(response.assert(201).fields.iter().all(|(name, _)| !name.to_lowercase().starts_with("access-control")));
 
     let server = start_with(PLAIN_1, |c| c.allowed_origins = vec!["https://example.org".into()]);
     let mut client = server.client();
     let preflight = ["Origin: https://example.org", "Access-Control-Request-Method: PUT"];
-    let answer = client.request("OPTIONS /cama/session", &preflight).answer();
-    assert_eq!(answer.assert(204).get("access-control-allow-origin"), Some("https://example.org"));
-    assert_eq!(answer.get("access-control-allow-methods"), Some("PUT"));
-    assert_eq!(answer.get("access-control-allow-credentials"), Some("true"));
+    let response = client.request("OPTIONS /cama/session", &preflight).response();
+    assert_eq!(response.assert(204).get("access-control-allow-origin"), Some("https://example.org"));
+    assert_eq!(response.get("access-control-allow-methods"), Some("PUT"));
+    assert_eq!(response.get("access-control-allow-credentials"), Some("true"));
     let session = Session::new(&server);
     // Later responses have it too.
-    let answer = client.request(&session.get(), &["Origin: https://example.org", "X-Timeout: 0"]).answer();
-    assert_eq!(answer.assert(504).get("access-control-allow-origin"), Some("https://example.org"));
-    assert_eq!(answer.get("vary"), Some("Origin"));
+    let response = client.request(&session.get(), &["Origin: https://example.org", "X-Timeout: 0"]).response();
+    assert_eq!(response.assert(504).get("access-control-allow-origin"), Some("https://example.org"));
+    assert_eq!(response.get("vary"), Some("Origin"));
     // Another origin gets nothing, and caches must not keep a response for it.
     for other in ["Origin: https://example.com", "Origin: null", "X-A: b"] {
-        let answer = client.request(&session.get(), &[other, "X-Timeout: 0"]).answer();
-        assert_eq!((answer.get("access-control-allow-origin"), answer.get("vary")), (None, Some("Origin")));
+        let response = client.request(&session.get(), &[other, "X-Timeout: 0"]).response();
+        assert_eq!((response.get("access-control-allow-origin"), response.get("vary")), (None, Some("Origin")));
         let preflight = [other, "Access-Control-Request-Method: PUT"];
-        client.request("OPTIONS /cama/session", &preflight).answer().assert(405);
+        client.request("OPTIONS /cama/session", &preflight).response().assert(405);
     }
 
     let server = start_with(PLAIN_1, |c| c.allowed_origins = vec!["*".into()]);
-    let answer = server.client().request("PUT /cama/session", &["Origin: https://example.com"]).answer();
-    assert_eq!(answer.assert(201).get("access-control-allow-origin"), Some("*"));
-    assert_eq!(answer.get("access-control-allow-credentials"), None);
+    let response = server.client().request("PUT /cama/session", &["Origin: https://example.com"]).response();
+    assert_eq!(response.assert(201).get("access-control-allow-origin"), Some("*"));
+    assert_eq!(response.get("access-control-allow-credentials"), None);
 }
 
 #[test]
@@ -153,22 +153,22 @@ fn a_browser_does_not_run_what_it_receives() {
     let server = start(PLAIN_1);
     let session = Session::new(&server);
     let mut receiver = session.host_waits(&server);
-    server.client().post(&session.path, &["Content-Type: text/html"], b"<script>").answer().assert(200);
-    let answer = receiver.answer();
-    assert_eq!(answer.get("content-type"), Some("text/html"), "the contract");
-    assert_eq!(answer.get("content-security-policy"), Some("sandbox"));
-    assert_eq!(answer.get("cache-control"), Some("no-store"));
-    receiver.request(&session.get(), &["Service-Worker: script"]).answer().assert(400);
+    server.client().post(&session.path, &["Content-Type: text/html"], b"<script>").response().assert(200);
+    let response = receiver.response();
+    assert_eq!(response.get("content-type"), Some("text/html"), "the contract");
+    assert_eq!(response.get("content-security-policy"), Some("sandbox"));
+    assert_eq!(response.get("cache-control"), Some("no-store"));
+    receiver.request(&session.get(), &["Service-Worker: script"]).response().assert(400);
 }
 
 #[test]
 fn another_base_path_and_another_name() {
     let server = start_with(PLAIN_1, |c| (c.base_path, c.server) = ("/a/b/".into(), String::new()));
     let mut client = server.client();
-    let answer = client.request("PUT /a/b/session", &[]).answer();
-    assert!(answer.assert(201).get("location").is_some_and(|path| path.starts_with("/a/b/session/")));
-    assert_eq!(answer.get("server"), None);
-    client.request("PUT /cama/session", &[]).answer().assert(404);
+    let response = client.request("PUT /a/b/session", &[]).response();
+    assert!(response.assert(201).get("location").is_some_and(|path| path.starts_with("/a/b/session/")));
+    assert_eq!(response.get("server"), None);
+    client.request("PUT /cama/session", &[]).response().assert(404);
 }
 
 #[test]
@@ -181,12 +181,12 @@ fn a_thread_for_each_connection() {
         let body = pattern(0, 3 << 20);
         let sending = std::thread::spawn({
             let (path, body) = (session.path.clone(), body.clone());
-            move || sender.post(&path, &[], &body).answer()
+            move || sender.post(&path, &[], &body).response()
         });
-        assert!(receiver.answer().assert(200).body == body);
+        assert!(receiver.response().assert(200).body == body);
         let report = sending.join().expect("no panic");
         assert_eq!(report.assert(200).get("x-bytes-delivered"), Some(body.len().to_string().as_str()));
-        receiver.request(&session.get(), &["X-Timeout: 0"]).answer().assert(504);
+        receiver.request(&session.get(), &["X-Timeout: 0"]).response().assert(504);
     }
 }
 
@@ -220,16 +220,16 @@ fn both_ends_leave_and_come_back_without_end() {
         let other = if side == "X-A: b" { session.cookie.as_str() } else { "X-A: b" };
         // The slots of disconnected clients become free when their ends are noticed: at once, but without a report.
         let report = loop {
-            let answer = server.client().post(&session.path, &[side, "X-Timeout: 0"], b"").answer();
-            if answer.status == 504 {
-                break answer;
+            let response = server.client().post(&session.path, &[side, "X-Timeout: 0"], b"").response();
+            if response.status == 504 {
+                break response;
             }
-            assert!([409, 200].contains(&answer.status), "{answer:?}");
+            assert!([409, 200].contains(&response.status), "{response:?}");
         };
         assert_eq!(report.text(), "request timed out");
         let (mut sender, mut receiver) = (server.client(), session.waits(&server, &[other]));
         sender.post(&session.path, &[side], b"still here");
-        assert_eq!(receiver.answer().assert(200).text(), "still here");
-        assert_eq!(sender.answer().assert(200).get("x-bytes-delivered"), Some("10"));
+        assert_eq!(receiver.response().assert(200).text(), "still here");
+        assert_eq!(sender.response().assert(200).get("x-bytes-delivered"), Some("10"));
     }
 }

@@ -23,7 +23,7 @@ mod waiting;
 
 use disconnect::disconnect;
 use support::{
-    Answer, Client, Setup, TestServer,
+    Client, Setup, TestResponse, TestServer,
     bodies::{pattern, push_until_stuck, receive},
 };
 
@@ -69,10 +69,10 @@ impl Session {
     }
 
     fn with(server: &TestServer, query: &str, fields: &[&str]) -> Self {
-        let answer = server.client().request(&format!("PUT /cama/session{query}"), fields).answer();
-        answer.assert(201);
-        let path = answer.get("location").expect("a location").to_owned();
-        let token = token(&answer).to_owned();
+        let response = server.client().request(&format!("PUT /cama/session{query}"), fields).response();
+        response.assert(201);
+        let path = response.get("location").expect("a location").to_owned();
+        let token = token(&response).to_owned();
         let cookie = format!("Cookie: token={token}");
         Self { path, token, cookie }
     }
@@ -93,15 +93,15 @@ impl Session {
 
     fn waits(&self, server: &TestServer, fields: &[&str]) -> Client {
         let mut client = server.client();
-        server.seen(|| {
+        server.until_requested(|| {
             client.request(&self.get(), fields);
         });
         client
     }
 }
 
-fn token(answer: &Answer) -> &str {
-    let cookie = answer.get("set-cookie").expect("a cookie");
+fn token(response: &TestResponse) -> &str {
+    let cookie = response.get("set-cookie").expect("a cookie");
     cookie.strip_prefix("token=").and_then(|rest| rest.split(';').next()).expect("a token")
 }
 

@@ -13,15 +13,15 @@ pub(crate) fn nothing_at_all_is_a_message_too(setup: Setup) {
         let mut receiver = session.host_waits(&server);
         let mut sender = server.client();
         sender.request(&format!("POST {}", session.path), fields).send(body);
-        let answer = receiver.answer();
-        assert_eq!((answer.assert(200).text(), answer.get("content-type")), ("", Some("a/b")));
-        assert_eq!((answer.get("content-length"), answer.is_chunked()), (length, length.is_none()));
-        assert_eq!(sender.answer().assert(200).get("x-bytes-delivered"), Some("0"));
+        let response = receiver.response();
+        assert_eq!((response.assert(200).text(), response.get("content-type")), ("", Some("a/b")));
+        assert_eq!((response.get("content-length"), response.is_chunked()), (length, length.is_none()));
+        assert_eq!(sender.response().assert(200).get("x-bytes-delivered"), Some("0"));
     }
     // A message without a type is passed on without one.
     let mut receiver = session.host_waits(&server);
-    server.client().post(&session.path, &[], b"x").answer().assert(200);
-    assert_eq!(receiver.answer().assert(200).get("content-type"), None);
+    server.client().post(&session.path, &[], b"x").response().assert(200);
+    assert_eq!(receiver.response().assert(200).get("content-type"), None);
 }
 
 pub(crate) fn chunked_is_progressive(setup: Setup) {
@@ -44,7 +44,7 @@ pub(crate) fn chunked_is_progressive(setup: Setup) {
     assert!(sender.is_silent(MOMENT));
     sender.chunk(b"");
     assert_eq!(receiver.next_chunk().expect("the last"), None);
-    let report = sender.answer();
+    let report = sender.response();
     assert_eq!(report.assert(200).get("x-bytes-delivered"), Some("43"));
     assert_eq!((report.get("x-bytes-relayed"), report.get("content-length")), (Some("43"), Some("0")));
 }
@@ -60,7 +60,7 @@ pub(crate) fn trailers_pass_through(setup: Setup) {
     assert_eq!(receiver.next_chunk().expect("a chunk").expect("data"), b"hello");
     let error = receiver.next_chunk().expect_err("a trailer is not a chunk");
     assert!(error.to_string().contains("X-Checksum: 42"), "{error}");
-    sender.answer().assert(200);
+    sender.response().assert(200);
 }
 
 pub(crate) fn the_body_is_asked_for_only_when_somebody_is_there(setup: Setup) {
@@ -68,15 +68,15 @@ pub(crate) fn the_body_is_asked_for_only_when_somebody_is_there(setup: Setup) {
     let session = Session::new(&server);
     let mut sender = server.client();
     let fields = ["Expect: 100-continue", "Content-Length: 5"];
-    server.seen(|| {
+    server.until_requested(|| {
         sender.request(&format!("POST {}", session.path), &fields);
     });
     assert!(sender.is_silent(MOMENT));
     let mut receiver = session.host_waits(&server);
     sender.head().assert(100);
     sender.send("hello");
-    assert_eq!(receiver.answer().assert(200).text(), "hello");
-    assert_eq!(sender.answer().assert(200).get("x-bytes-delivered"), Some("5"));
+    assert_eq!(receiver.response().assert(200).text(), "hello");
+    assert_eq!(sender.response().assert(200).get("x-bytes-delivered"), Some("5"));
     // No receiver: no 100, but the final response.
     sender.request(&format!("POST {}", session.path), &["Expect: 100-continue", "Content-Length: 5", "X-Timeout: 0"]);
     sender.head().assert(504);
@@ -88,7 +88,7 @@ pub(crate) fn nothing_is_read_until_somebody_is_there(setup: Setup) {
     let server = start(setup);
     let session = Session::new(&server);
     let mut sender = server.client();
-    server.seen(|| {
+    server.until_requested(|| {
         sender.request(&format!("POST {}", session.path), &[&format!("Content-Length: {TOTAL}")]);
     });
     let sent = push_until_stuck(&mut sender, TOTAL);
@@ -118,7 +118,7 @@ pub(crate) fn a_stalled_receiver_pushes_back(setup: Setup) {
 fn exchange(mut sender: Client, mut receiver: Client, sent: usize, total: usize) {
     let report = std::thread::spawn(move || {
         sender.send(pattern(sent, total - sent));
-        sender.answer()
+        sender.response()
     });
     receive(&mut receiver, total);
     let report = report.join().expect("no panic");
@@ -129,17 +129,17 @@ pub(crate) fn a_receiver_that_left_loses_nothing(setup: Setup) {
     let server = start(setup);
     let session = Session::new(&server);
     let early = session.host_waits(&server);
-    server.left(|| early.leave());
+    server.until_disconnected(|| early.leave());
     let mut sender = server.client();
-    server.seen(|| sender.post(&session.path, &[], b"for the next receiver").sent());
+    server.until_requested(|| sender.post(&session.path, &[], b"for the next receiver").sent());
     assert!(sender.is_silent(MOMENT));
-    assert_eq!(session.host_waits(&server).answer().assert(200).text(), "for the next receiver");
-    assert_eq!(sender.answer().assert(200).get("x-bytes-delivered"), Some("21"));
+    assert_eq!(session.host_waits(&server).response().assert(200).text(), "for the next receiver");
+    assert_eq!(sender.response().assert(200).get("x-bytes-delivered"), Some("21"));
     // A receiver does not wait for a sender that has disconnected.
     let mut early = server.client();
-    server.seen(|| early.post(&session.path, &[], b"too late").sent());
-    server.left(|| early.leave());
-    server.client().request(&session.get(), &[&session.cookie, "X-Timeout: 0"]).answer().assert(504);
+    server.until_requested(|| early.post(&session.path, &[], b"too late").sent());
+    server.until_disconnected(|| early.leave());
+    server.client().request(&session.get(), &[&session.cookie, "X-Timeout: 0"]).response().assert(504);
 }
 
 pub(crate) fn a_receiver_is_lost_in_mid_transfer(setup: Setup) {
@@ -161,7 +161,7 @@ pub(crate) fn a_receiver_is_lost_in_mid_transfer(setup: Setup) {
         }
         // The sender pauses, and gets its response at once.
         let kept = disconnect(receiver, half_closes);
-        let report = sender.answer();
+        let report = sender.response();
         drop(kept);
         let delivered: u64 = report.assert(200).get("x-bytes-delivered").expect("a count").parse().expect("a number");
         // A minimum: with chunks and TLS it is rounded down.
@@ -173,8 +173,8 @@ pub(crate) fn a_receiver_is_lost_in_mid_transfer(setup: Setup) {
         assert!(sender.is_closed(), "there is no receiver for the rest");
         // The session continues.
         let mut receiver = session.host_waits(&server);
-        server.client().post(&session.path, &[], b"again").answer().assert(200);
-        assert_eq!(receiver.answer().text(), "again");
+        server.client().post(&session.path, &[], b"again").response().assert(200);
+        assert_eq!(receiver.response().text(), "again");
     }
 }
 
@@ -194,7 +194,7 @@ pub(crate) fn a_receiver_is_lost_in_a_long_message(setup: Setup) {
         });
     }
     receiver.leave();
-    let report = sender.answer();
+    let report = sender.response();
     let delivered: usize = report.assert(200).get("x-bytes-delivered").expect("a count").parse().expect("a number");
     // Over TLS it is rounded down to whole records.
     assert!(delivered <= 3 * PIECE && delivered > 3 * PIECE - (64 << 10), "{delivered}");
@@ -212,14 +212,14 @@ pub(crate) fn a_sender_is_lost_in_mid_transfer(setup: Setup) {
     sender.request(&format!("POST {}", session.path), &["Transfer-Encoding: chunked"]).chunk(b"a part");
     let head = receiver.head();
     assert_eq!(receiver.next_chunk().expect("a chunk").expect("data"), b"a part");
-    server.left(|| sender.leave());
+    server.until_disconnected(|| sender.leave());
     assert_eq!(receiver.body(&head).expect("the terminating chunk"), b"");
     // The connection can carry another message, and the sender's slot is free.
-    server.seen(|| {
+    server.until_requested(|| {
         receiver.request(&session.get(), &[&session.cookie]);
     });
-    server.client().post(&session.path, &[], b"again").answer().assert(200);
-    assert_eq!(receiver.answer().text(), "again");
+    server.client().post(&session.path, &[], b"again").response().assert(200);
+    assert_eq!(receiver.response().text(), "again");
     // A declared length cannot be revoked: the connection is closed.
     let mut receiver = session.host_waits(&server);
     let mut sender = server.client();
@@ -260,13 +260,13 @@ pub(crate) fn many_messages_in_a_row(setup: Setup) {
                 });
                 sender.chunk(b"");
             }
-            let report = sender.answer();
+            let report = sender.response();
             assert_eq!(report.assert(200).get("x-bytes-delivered"), Some(body.len().to_string().as_str()), "{i}");
         }
     });
     for i in 0..200usize {
-        let answer = receiver.request(&session.get(), &[&session.cookie]).answer();
-        assert!(answer.assert(200).body == pattern(i, i * 37 % 5000), "{i}");
+        let response = receiver.request(&session.get(), &[&session.cookie]).response();
+        assert!(response.assert(200).body == pattern(i, i * 37 % 5000), "{i}");
     }
     sending.join().expect("no panic");
 }

@@ -4,30 +4,31 @@ use super::*;
 
 pub(crate) fn allocation(setup: Setup) {
     let server = start(setup);
-    let answer = server.client().request("PUT /cama/session", &[]).answer();
-    answer.assert(201);
-    assert_eq!(answer.get("server"), Some("cama/1"));
-    assert_eq!(answer.get("x-type"), Some("basic"));
-    assert_eq!(answer.get("content-length"), Some("0"));
-    let path = answer.get("location").expect("a location");
+    let response = server.client().request("PUT /cama/session", &[]).response();
+    response.assert(201);
+    assert_eq!(response.get("server"), Some("cama/1"));
+    assert_eq!(response.get("x-type"), Some("basic"));
+    assert_eq!(response.get("content-length"), Some("0"));
+    let path = response.get("location").expect("a location");
     let id = path.strip_prefix("/cama/session/").expect("the path only, no host");
     assert!(id.len() >= 22 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'), "{id}");
 
-    let cookie = answer.get("set-cookie").expect("a cookie");
+    let cookie = response.get("set-cookie").expect("a cookie");
     let parts: Vec<&str> = cookie.split("; ").collect();
     let [token, expires, cookie_path, age, http_only, rest @ ..] = &parts[..] else { panic!("{cookie}") };
     assert!(token.strip_prefix("token=").expect("a token").len() >= 22, "{token}");
     assert_eq!((*cookie_path, *age, *http_only), (format!("Path={path}").as_str(), "Max-Age=3600", "HttpOnly"));
     assert_eq!(rest, if setup.tls { &["Secure"][..] } else { &[] });
     let expires = expires.strip_prefix("Expires=").expect("a date");
-    let (date, expires) = (answer.get("date").expect("a date"), httpdate::parse_http_date(expires).expect("IMF, GMT"));
+    let (date, expires) =
+        (response.get("date").expect("a date"), httpdate::parse_http_date(expires).expect("IMF, GMT"));
     let lasts = expires.duration_since(httpdate::parse_http_date(date).expect("a date")).expect("the future");
     assert!((3598..=3602).contains(&lasts.as_secs()), "{lasts:?}");
 
     // The next one is different; and a body is ignored.
     let mut client = server.client();
     let length = ["Content-Length: 5"];
-    let other = client.request("PUT /cama/session/", &length).send("hello").answer();
+    let other = client.request("PUT /cama/session/", &length).send("hello").response();
     assert_ne!(other.assert(201).get("location"), Some(path));
     assert_ne!(token, &other.get("set-cookie").expect("a cookie").split(';').next().expect("one"));
 }
@@ -50,9 +51,9 @@ pub(crate) fn allocation_chooses_type_and_time(setup: Setup) {
         ("?timeout=99999999999999999999999", "X-A: b", "basic", 7200),
         ("?mytimeout=5", "X-A: b", "basic", 3600),
     ] {
-        let answer = client.request(&format!("PUT /cama/session{query}"), &[field]).answer();
-        assert_eq!(answer.assert(201).get("x-type"), Some(kind), "{query} {field}");
-        assert_eq!(seconds(answer.get("set-cookie").expect("a cookie")), age, "{query}");
+        let response = client.request(&format!("PUT /cama/session{query}"), &[field]).response();
+        assert_eq!(response.assert(201).get("x-type"), Some(kind), "{query} {field}");
+        assert_eq!(seconds(response.get("set-cookie").expect("a cookie")), age, "{query}");
     }
 }
 
@@ -62,12 +63,12 @@ pub(crate) fn a_part_is_rejected(setup: Setup) {
     let session = Session::new(&server);
     let mut client = server.client();
     let range = "Content-Range: bytes 0-4/10";
-    client.request("PUT /cama/session", &[range, "Content-Length: 0"]).answer().assert(400);
+    client.request("PUT /cama/session", &[range, "Content-Length: 0"]).response().assert(400);
     let put = format!("PUT {}", session.path);
-    client.request(&put, &[&session.cookie, range, "X-Peer-Address: 192.0.2.1"]).answer().assert(400);
+    client.request(&put, &[&session.cookie, range, "X-Peer-Address: 192.0.2.1"]).response().assert(400);
     let mut receiver = session.host_waits(&server);
-    client.post(&session.path, &[range], b"hello").answer().assert(200);
-    assert_eq!(receiver.answer().assert(200).text(), "hello");
+    client.post(&session.path, &[range], b"hello").response().assert(200);
+    assert_eq!(receiver.response().assert(200).text(), "hello");
 }
 
 pub(crate) fn what_is_not_there(setup: Setup) {
@@ -75,8 +76,8 @@ pub(crate) fn what_is_not_there(setup: Setup) {
     let mut client = server.client();
     for path in ["/", "/cama", "/cama/", "/cama/x", "/camax", "/cama/sessions", "/cama/session/a/b", "/session"] {
         for method in ["GET", "PUT", "DELETE"] {
-            let answer = client.request(&format!("{method} {path}"), &[]).answer();
-            assert_eq!((answer.status, answer.text()), (404, ""), "{method} {path}");
+            let response = client.request(&format!("{method} {path}"), &[]).response();
+            assert_eq!((response.status, response.text()), (404, ""), "{method} {path}");
         }
     }
 }
@@ -87,14 +88,14 @@ pub(crate) fn other_methods(setup: Setup) {
     let mut client = server.client();
     for path in ["/cama/session", "/cama/session/"] {
         for method in ["GET", "POST", "DELETE", "PATCH", "OPTIONS", "put", "HEAD"] {
-            let answer = client.request(&format!("{method} {path}"), &[]).head();
-            assert_eq!(answer.assert(405).get("allow"), Some("PUT"), "{method}");
-            assert_eq!(answer.get("content-length"), Some("0"), "{method}");
+            let response = client.request(&format!("{method} {path}"), &[]).head();
+            assert_eq!(response.assert(405).get("allow"), Some("PUT"), "{method}");
+            assert_eq!(response.get("content-length"), Some("0"), "{method}");
         }
     }
     for method in ["PATCH", "HEAD", "OPTIONS", "get"] {
-        let answer = client.request(&format!("{method} {}", session.path), &[]).head();
-        assert_eq!(answer.assert(405).get("allow"), Some("GET, POST, PUT, DELETE"), "{method}");
-        assert_eq!(answer.get("content-length"), Some("0"), "{method}");
+        let response = client.request(&format!("{method} {}", session.path), &[]).head();
+        assert_eq!(response.assert(405).get("allow"), Some("GET, POST, PUT, DELETE"), "{method}");
+        assert_eq!(response.get("content-length"), Some("0"), "{method}");
     }
 }

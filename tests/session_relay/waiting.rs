@@ -6,15 +6,15 @@ pub(crate) fn an_unknown_session(setup: Setup) {
     let server = start(setup);
     let mut client = server.client();
     for (method, id) in [("GET", "nosuch"), ("POST", "AAAAAAAAAAAAAAAAAAAAAA"), ("DELETE", "x"), ("PUT", "x=")] {
-        let answer = client.request(&format!("{method} /cama/session/{id}"), &[]).answer();
-        assert_eq!(answer.assert(404).text(), "");
-        let cookie = answer.get("set-cookie").expect("a deletion");
+        let response = client.request(&format!("{method} /cama/session/{id}"), &[]).response();
+        assert_eq!(response.assert(404).text(), "");
+        let cookie = response.get("set-cookie").expect("a deletion");
         assert!(cookie.starts_with("token=; Expires="), "{cookie}");
         assert!(cookie.contains(&format!("; Path=/cama/session/{id}; Max-Age=0")), "{cookie}");
     }
     // A value that would become an attribute of the cookie is left out.
-    let answer = client.request("GET /cama/session/x;Domain=example.org", &[]).answer();
-    assert_eq!(answer.assert(404).get("set-cookie"), None);
+    let response = client.request("GET /cama/session/x;Domain=example.org", &[]).response();
+    assert_eq!(response.assert(404).get("set-cookie"), None);
 }
 
 pub(crate) fn a_message_each_way(setup: Setup) {
@@ -25,24 +25,24 @@ pub(crate) fn a_message_each_way(setup: Setup) {
         for receiver_first in [false, true] {
             let (mut sender, mut receiver) = (server.client(), server.client());
             if receiver_first {
-                server.seen(|| {
+                server.until_requested(|| {
                     receiver.request(&session.get(), &[theirs]);
                 });
             }
             let body = pattern(0, 100_000);
-            server.seen(|| sender.post(&session.path, &["Content-Type: image/x-test", mine], &body).sent());
+            server.until_requested(|| sender.post(&session.path, &["Content-Type: image/x-test", mine], &body).sent());
             if !receiver_first {
                 receiver.request(&session.get(), &[theirs]);
             }
-            let answer = receiver.answer();
-            answer.assert(200);
-            assert_eq!(answer.get("content-type"), Some("image/x-test"));
-            assert_eq!(answer.get("content-length"), Some("100000"));
-            assert_eq!(answer.get("x-content-type-options"), Some("nosniff"));
-            assert!(answer.body == body);
+            let response = receiver.response();
+            response.assert(200);
+            assert_eq!(response.get("content-type"), Some("image/x-test"));
+            assert_eq!(response.get("content-length"), Some("100000"));
+            assert_eq!(response.get("x-content-type-options"), Some("nosniff"));
+            assert!(response.body == body);
             // Responses to the host renew the cookie.
-            assert_eq!(answer.get("set-cookie").is_some(), !from_host);
-            let report = sender.answer();
+            assert_eq!(response.get("set-cookie").is_some(), !from_host);
+            let report = sender.response();
             assert_eq!(report.assert(200).get("x-bytes-delivered"), Some("100000"));
             assert_eq!((report.get("content-length"), report.get("x-bytes-relayed")), (Some("0"), None));
             assert_eq!(report.get("set-cookie").is_some(), from_host);
@@ -66,8 +66,8 @@ pub(crate) fn the_token_makes_the_host(setup: Setup) {
         let mut receiver = session.waits(&server, &[&host]);
         let mut sender = server.client();
         sender.post(&session.path, &[], b"to the host");
-        assert_eq!(receiver.answer().assert(200).text(), "to the host", "{host}");
-        sender.answer().assert(200);
+        assert_eq!(receiver.response().assert(200).text(), "to the host", "{host}");
+        sender.response().assert(200);
     }
     for guest in [
         "X-A: b".to_owned(),
@@ -82,8 +82,8 @@ pub(crate) fn the_token_makes_the_host(setup: Setup) {
         let mut receiver = session.waits(&server, &[&guest]);
         let mut sender = server.client();
         sender.post(&session.path, &[&session.cookie], b"to the guest");
-        assert_eq!(receiver.answer().assert(200).text(), "to the guest", "{guest}");
-        sender.answer().assert(200);
+        assert_eq!(receiver.response().assert(200).text(), "to the guest", "{guest}");
+        sender.response().assert(200);
     }
 }
 
@@ -93,37 +93,37 @@ pub(crate) fn one_receiver_a_side(setup: Setup) {
     let mut host = session.host_waits(&server);
     let guest = session.guest_waits(&server); // both may wait at once
     for fields in [&[session.cookie.as_str()][..], &[]] {
-        let answer = server.client().request(&session.get(), fields).answer();
-        assert_eq!(answer.assert(409).text(), "there can be only one receiver at a time");
-        assert_eq!(answer.get("content-type"), Some("text/plain"));
+        let response = server.client().request(&session.get(), fields).response();
+        assert_eq!(response.assert(409).text(), "there can be only one receiver at a time");
+        assert_eq!(response.get("content-type"), Some("text/plain"));
     }
     // A receiver that disconnects frees its slot.
-    server.left(|| guest.leave());
+    server.until_disconnected(|| guest.leave());
     let _guest = session.guest_waits(&server);
     // So does one that was served, at once.
     let mut sender = server.client();
     sender.post(&session.path, &[], b"one");
-    assert_eq!(host.answer().assert(200).text(), "one");
-    host.request(&session.get(), &[&session.cookie, "X-Timeout: 0"]).answer().assert(504);
+    assert_eq!(host.response().assert(200).text(), "one");
+    host.request(&session.get(), &[&session.cookie, "X-Timeout: 0"]).response().assert(504);
 }
 
 pub(crate) fn one_sender_a_side(setup: Setup) {
     let server = start(setup);
     let session = Session::new(&server);
     let (mut host, mut guest) = (server.client(), server.client());
-    server.seen(|| host.post(&session.path, &[&session.cookie], b"from the host").sent());
-    server.seen(|| guest.post(&session.path, &[], b"from the guest").sent());
+    server.until_requested(|| host.post(&session.path, &[&session.cookie], b"from the host").sent());
+    server.until_requested(|| guest.post(&session.path, &[], b"from the guest").sent());
     for fields in [&[session.cookie.as_str()][..], &[]] {
-        let answer = server.client().post(&session.path, fields, b"me too").answer();
-        assert_eq!(answer.assert(409).text(), "there can be only one sender at a time");
-        assert_eq!(answer.get("content-type"), Some("text/plain"));
+        let response = server.client().post(&session.path, fields, b"me too").response();
+        assert_eq!(response.assert(409).text(), "there can be only one sender at a time");
+        assert_eq!(response.get("content-type"), Some("text/plain"));
     }
-    assert_eq!(server.client().request(&session.get(), &[]).answer().text(), "from the host");
-    assert_eq!(host.answer().assert(200).get("x-bytes-delivered"), Some("13"));
+    assert_eq!(server.client().request(&session.get(), &[]).response().text(), "from the host");
+    assert_eq!(host.response().assert(200).get("x-bytes-delivered"), Some("13"));
     // The slot is free as soon as the sender has its response.
-    server.client().post(&session.path, &[&session.cookie, "X-Timeout: 0"], b"more").answer().assert(504);
-    assert_eq!(server.client().request(&session.get(), &[&session.cookie]).answer().text(), "from the guest");
-    assert_eq!(guest.answer().assert(200).get("x-bytes-delivered"), Some("14"));
+    server.client().post(&session.path, &[&session.cookie, "X-Timeout: 0"], b"more").response().assert(504);
+    assert_eq!(server.client().request(&session.get(), &[&session.cookie]).response().text(), "from the guest");
+    assert_eq!(guest.response().assert(200).get("x-bytes-delivered"), Some("14"));
 }
 
 pub(crate) fn timeouts(setup: Setup) {
@@ -144,10 +144,10 @@ pub(crate) fn timeouts(setup: Setup) {
         for side in ["X-A: b", host] {
             for method in ["GET", "POST"] {
                 let fields: Vec<&str> = fields.iter().copied().chain([side]).collect();
-                let answer = client.request(&format!("{method} {}{query}", session.path), &fields).answer();
-                assert_eq!(answer.assert(504).text(), "request timed out");
-                assert_eq!(answer.get("content-type"), Some("text/plain"));
-                match answer.get("set-cookie") {
+                let response = client.request(&format!("{method} {}{query}", session.path), &fields).response();
+                assert_eq!(response.assert(504).text(), "request timed out");
+                assert_eq!(response.get("content-type"), Some("text/plain"));
+                match response.get("set-cookie") {
                     Some(cookie) => {
                         assert!(side == host && cookie.starts_with(&format!("token={}; ", session.token)), "{cookie}");
                         assert!(cookie.contains(&format!("; Path={}; Max-Age=3600", session.path)), "{cookie}");
@@ -163,17 +163,17 @@ pub(crate) fn a_connection_goes_on(setup: Setup) {
     let server = start(setup);
     let session = Session::new(&server);
     let mut client = server.client();
-    client.request(&session.get(), &["X-Timeout: 0"]).answer().assert(504);
-    client.request(&session.get(), &["X-Timeout: 0"]).answer().assert(504);
+    client.request(&session.get(), &["X-Timeout: 0"]).response().assert(504);
+    client.request(&session.get(), &["X-Timeout: 0"]).response().assert(504);
     let mut sender = server.client();
     for text in ["one", "two", "three"] {
-        server.seen(|| {
+        server.until_requested(|| {
             client.request(&session.get(), &[]);
         });
         sender.post(&session.path, &[&session.cookie], text.as_bytes());
-        assert_eq!(client.answer().assert(200).text(), text);
-        let report = sender.answer();
+        assert_eq!(client.response().assert(200).text(), text);
+        let report = sender.response();
         assert_eq!(report.assert(200).get("x-bytes-delivered"), Some(text.len().to_string().as_str()));
     }
-    client.request("PUT /cama/session", &[]).answer().assert(201);
+    client.request("PUT /cama/session", &[]).response().assert(201);
 }

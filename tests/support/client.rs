@@ -20,13 +20,6 @@ mod message;
 /// The timeout of reads and writes: longer than any test step takes.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
-// Old names, which some tests still use.
-#[allow(unused_imports, reason = "each test uses a part of it")]
-pub(crate) use self::message::TestResponse as Answer;
-#[allow(dead_code, reason = "each test uses a part of it")]
-pub(crate) const PATIENCE: Duration = TIMEOUT;
-// End of old names.
-
 enum Stream {
     Plain(TcpStream),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
@@ -238,14 +231,6 @@ impl Client {
         head.body = self.body(&head).expect("the body");
         head
     }
-
-    // Old names, which some tests still use.
-    #[allow(dead_code, reason = "each test uses a part of it")]
-    #[track_caller]
-    pub(crate) fn answer(&mut self) -> TestResponse {
-        self.response()
-    }
-    // End of old names.
 
     /// Returns `true` if nothing is received within `time`.
     pub(crate) fn is_silent(&mut self, time: Duration) -> bool {

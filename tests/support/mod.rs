@@ -5,5 +5,5 @@ pub(crate) mod bodies;
 pub(crate) mod client;
 pub(crate) mod server;
 
-pub(crate) use client::{Answer, Client};
+pub(crate) use client::{Client, TestResponse};
 pub(crate) use server::{Setup, TestServer};

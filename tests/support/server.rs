@@ -172,20 +172,6 @@ impl TestServer {
         self.counting.disconnects.reach(before + 1);
         result
     }
-
-    // Old names, which some tests still use.
-    #[allow(dead_code, reason = "each test uses a part of it")]
-    #[track_caller]
-    pub(crate) fn seen<T>(&self, f: impl FnOnce() -> T) -> T {
-        self.until_requested(f)
-    }
-
-    #[allow(dead_code, reason = "each test uses a part of it")]
-    #[track_caller]
-    pub(crate) fn left<T>(&self, f: impl FnOnce() -> T) -> T {
-        self.until_disconnected(f)
-    }
-    // End of old names.
 }
 
 impl Drop for TestServer {

@@ -23,13 +23,6 @@ mod records;
 /// The timeout of reads and writes: longer than any test step takes, so that a hang becomes a failure.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(8);
 
-// Old names, which some tests still use.
-#[allow(unused_imports, reason = "each test uses a part of it")]
-pub(crate) use self::message::TestResponse as Answer;
-#[allow(dead_code, reason = "each test uses a part of it")]
-pub(crate) const PATIENCE: Duration = TIMEOUT;
-// End of old names.
-
 /// Bytes of plaintext in the largest record.
 const RECORD: usize = 16 * 1024;
 
@@ -376,14 +369,6 @@ impl Wire {
     pub(crate) fn response(&mut self) -> TestResponse {
         self.try_response().expect("a response")
     }
-
-    // Old names, which some tests still use.
-    #[allow(dead_code, reason = "each test uses a part of it")]
-    #[track_caller]
-    pub(crate) fn answer(&mut self) -> TestResponse {
-        self.response()
-    }
-    // End of old names.
 }
 
 /// A request for an upgrade to `test`.

@@ -23,7 +23,7 @@ fn an_origin_server_identifies_itself_and_then_serves() {
         get(&mut client, "/");
         let stream = origin.request();
         origin.head(stream, 200, &[("content-length", "5")], false).data(stream, "hello", true);
-        assert_eq!(client.answer().text(), "hello");
+        assert_eq!(client.response().text(), "hello");
     }
     assert_eq!(world.proxy.connections()[0].hosts, [HOST]);
     origin.leave();
@@ -79,7 +79,7 @@ fn connections_that_do_not_identify_themselves_are_closed() {
         get(&mut client, "/");
         let stream = origin.request();
         origin.head(stream, 200, &[], true);
-        client.answer().assert(200);
+        client.response().assert(200);
         origin.leave();
         world.wait_until("the connection has ended", |counts| counts.connections == 0);
     }

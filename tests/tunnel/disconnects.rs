@@ -25,7 +25,7 @@ fn another_client_is_served(world: &World, origin: &mut RawOrigin) {
     get(&mut client, "/");
     let stream = origin.request();
     origin.head(stream, 200, &[], true);
-    client.answer().assert(200);
+    client.response().assert(200);
     assert_eq!(world.proxy.counts().connections_total, 1);
 }
 
@@ -61,7 +61,7 @@ fn bursts_of_cancelled_requests_do_not_affect_other_clients() {
         while !attackers.iter().all(thread::ScopedJoinHandle::is_finished) {
             let mut bystander = world.client();
             get(&mut bystander, "/");
-            bystander.answer().assert(200);
+            bystander.response().assert(200);
             if let Some(part) = parts.next() {
                 assert!(download.exactly(part.len()).expect("the next part") == part, "other bytes");
             }
@@ -91,20 +91,20 @@ fn the_slot_of_a_client_that_left_stays_taken_for_a_while() {
     let ended = Instant::now();
     let mut again = world.client_from(2);
     get(&mut again, "/");
-    let rejected = again.answer();
+    let rejected = again.response();
     // On a machine that was paused meanwhile, the slots are free already.
     assert!(rejected.status == 429 || began.elapsed() > Duration::from_secs(1), "{rejected:?}");
     let mut other = world.client_from(3);
     get(&mut other, "/");
     let stream = origin.request();
     origin.head(stream, 200, &[], true);
-    other.answer().assert(200);
+    other.response().assert(200);
     // Only the end of a request matters: complete ones release their slots at once.
     for _ in 0..8 {
         get(&mut other, "/");
         let stream = origin.request();
         origin.head(stream, 200, &[], true);
-        other.answer().assert(200);
+        other.response().assert(200);
     }
     // The slot stays taken for one second, and no longer.
     thread::sleep(Duration::from_millis(1500).saturating_sub(ended.elapsed()));
@@ -112,7 +112,7 @@ fn the_slot_of_a_client_that_left_stays_taken_for_a_while() {
     get(&mut again, "/");
     let stream = origin.request();
     origin.head(stream, 200, &[], true);
-    again.answer().assert(200);
+    again.response().assert(200);
 }
 
 /// Data that an origin server sent before it knew that the client had left is not an error, however much it is.
@@ -177,7 +177,7 @@ fn a_head_that_no_origin_server_accepts_does_not_end_the_connection() {
         let mut client = Client::connect(addr, None);
         let fields: String = (0..count).map(|n| format!("X-{n}: {}\r\n", "v".repeat(size))).collect();
         client.send(format!("GET / HTTP/1.1\r\nHost: {HOST}\r\n{fields}\r\n"));
-        assert_eq!(client.answer().status, status, "{count} fields of {size} bytes");
+        assert_eq!(client.response().status, status, "{count} fields of {size} bytes");
     }
     running.stop().expect("stopped");
     assert_eq!(world.proxy.counts().connections_total, 1);

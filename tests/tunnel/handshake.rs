@@ -49,7 +49,7 @@ fn a_rejected_handshake_gets_the_reason() {
     for (request, status, text) in rows {
         let mut client = world.origin();
         client.send(&request);
-        let response = client.answer();
+        let response = client.response();
         assert_eq!(response.status, status, "{request}{response:?}");
         assert!(response.text().contains(text), "{request}{}", response.text());
         assert_eq!(response.get("www-authenticate").is_some(), status == 401);
@@ -57,7 +57,7 @@ fn a_rejected_handshake_gets_the_reason() {
     let many: Vec<String> = (0..65).map(|i| format!("{i}.dev.example")).collect();
     let mut client = world.origin();
     client.send(tunnel_request("app", &many.join(", ")));
-    client.answer().assert(403);
+    client.response().assert(403);
     assert_eq!(world.proxy.counts().connections_total, 1);
 }
 
@@ -77,7 +77,7 @@ fn a_tunnel_needs_tls() {
     let running = server.threads(1, world.proxy.origins()).expect("running");
     let mut client = Client::connect(addr, None);
     client.send(tunnel_request("app", HOST));
-    client.answer().assert(403);
+    client.response().assert(403);
     running.stop().expect("stopped");
 }
 
@@ -87,11 +87,11 @@ fn a_network_that_guesses_tokens_is_rejected_unread() {
     for _ in 0..3 {
         let mut client = world.origin();
         client.send(tunnel_request("guess", HOST));
-        client.answer().assert(401);
+        client.response().assert(401);
     }
     let mut client = world.origin();
     client.send(tunnel_request("app", HOST));
-    let response = client.answer();
+    let response = client.response();
     assert_eq!(response.status, 429, "with a valid token, too");
     assert!(response.get("retry-after").is_some());
 }
@@ -109,7 +109,7 @@ fn a_name_belongs_to_its_owner_and_stays_so_for_a_while() {
     first.leave();
     world.wait_until("the connection has ended", |counts| counts.connections == 0);
     assert_eq!(status("other"), 409, "it may reconnect");
-    let end = std::time::Instant::now() + super::client::PATIENCE;
+    let end = std::time::Instant::now() + super::client::TIMEOUT;
     while status("other") == 409 {
         assert!(std::time::Instant::now() < end, "the name is not free");
     }
@@ -150,7 +150,7 @@ fn requests_go_to_the_nearest_name_and_path() {
         client.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
         let stream = origins[want].request();
         origins[want].head(stream, 200, &[], true);
-        client.answer().assert(200);
+        client.response().assert(200);
     }
     assert_eq!(
         world.proxy.connections().iter().map(|connection| connection.requests).collect::<Vec<_>>(),
@@ -181,7 +181,7 @@ fn several_origins_take_turns_or_the_least_busy_is_taken() {
                 stream = origins[chosen].request();
             }
             origins[chosen].head(stream, 200, &[], true);
-            client.answer().assert(200);
+            client.response().assert(200);
             let active = || world.proxy.connections().iter().map(|connection| connection.active).sum::<usize>();
             world.wait_until("the connection is over", |_| active() == 1);
         }
@@ -210,15 +210,15 @@ fn limits_of_addresses_hosts_and_bodies_hold() {
             streams.push(origin.request());
         }
         get(&mut clients[2], "/");
-        let rejected = clients[2].answer();
+        let rejected = clients[2].response();
         assert_eq!((rejected.status, rejected.get("retry-after")), (status, Some("1")));
         origin.head(streams[0], 200, &[], true);
-        clients[0].answer().assert(200);
+        clients[0].response().assert(200);
         world.wait_until("one is over", |counts| counts.active == 1);
         get(&mut clients[2], "/");
         let stream = origin.request();
         origin.head(stream, 200, &[], true);
-        clients[2].answer().assert(200);
+        clients[2].response().assert(200);
     }
     let world = World::with(limits(10, 10));
     let mut origin = RawOrigin::new(&world, "app", HOST);

@@ -9,7 +9,7 @@ use std::{
 use uncork::relay::tunnel::ProxyConfig;
 
 use super::{
-    client::{Client, PATIENCE},
+    client::{Client, TIMEOUT},
     origin::site,
     origin_server::{Mode, OriginServer, tunnel},
     proxy::{HOST, get},
@@ -89,7 +89,7 @@ fn a_network_with_many_silent_connections_is_rejected_and_others_are_not() {
     let mut put =
         Client::connect_from(Some([127, 0, 0, 2].into()), world.origins, Some(super::world::identity().client.clone()));
     put.send(tunnel_request("app", HOST));
-    put.answer().assert(429);
+    put.response().assert(429);
     registration_time(&world);
     let counts = world.proxy.counts();
     assert_eq!((counts.unanswered, counts.throttled, counts.displaced, counts.denied), (3, 2, 0, 0), "{counts:?}");
@@ -122,7 +122,7 @@ fn an_origin_server_without_a_slot_for_alpn_uses_an_upgrade() {
     let _origin_server = origin.wait_served(&world);
     let mut client = world.client();
     get(&mut client, "/");
-    client.answer().assert(200);
+    client.response().assert(200);
 }
 
 /// Many silent connections from a few addresses, and a correct origin server.
@@ -148,7 +148,7 @@ fn an_origin_server_connects_beside_silent_connections() {
         let origin = OriginServer::new(tunnel(world.origins), Mode::Threads, site).wait_connected(&world);
         let took = began.elapsed();
         over.store(true, Ordering::Relaxed);
-        assert!(took < PATIENCE / 2, "{took:?}");
+        assert!(took < TIMEOUT / 2, "{took:?}");
         drop(origin);
     });
 }

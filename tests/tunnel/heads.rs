@@ -20,7 +20,7 @@ fn forwarded_head(origin: &mut RawOrigin, client: &mut Client, request: &str) ->
     client.send(request);
     let stream = origin.request();
     origin.head(stream, 200, &[], true);
-    client.answer().assert(200);
+    client.response().assert(200);
     origin.heads().pop().expect("a head")
 }
 
@@ -110,7 +110,7 @@ fn connect_is_rejected_and_other_methods_are_forwarded() {
     let mut origin = RawOrigin::new(&world, "app", HOST);
     let mut client = world.client();
     client.send("CONNECT app.example:443 HTTP/1.1\r\nHost: app.example:443\r\n\r\n");
-    client.answer().assert(501);
+    client.response().assert(501);
     let head = forwarded_head(&mut origin, &mut world.client(), "PROPFIND /x HTTP/1.1\r\nHost: app.example\r\n\r\n");
     assert_eq!(head.method().as_str(), "PROPFIND");
 }
@@ -194,14 +194,14 @@ fn an_invalid_websocket_handshake_is_not_forwarded() {
     ] {
         let mut client = world.client();
         client.send(WEBSOCKET.replace(from, to));
-        client.answer().assert(status);
+        client.response().assert(status);
     }
     // An upgrade that the origin server does not accept: an ordinary response, and HTTP continues.
     let mut client = world.client();
     client.send(WEBSOCKET);
     let stream = origin.request();
     origin.head(stream, 403, &[("content-length", "2")], false).data(stream, "no", true);
-    let response = client.answer();
+    let response = client.response();
     assert_eq!((response.status, response.text()), (403, "no"));
     let head = forwarded_head(&mut origin, &mut client, "GET / HTTP/1.1\r\nHost: app.example\r\n\r\n");
     assert_eq!(head.method(), "GET");
@@ -216,7 +216,7 @@ fn an_upgrade_needs_an_origin_server_that_supports_it() {
     origin.expect(|frame| frame.kind == SETTINGS && frame.flags != 0);
     let mut client = world.client();
     client.send(WEBSOCKET);
-    client.answer().assert(501);
+    client.response().assert(501);
     let head = forwarded_head(&mut origin, &mut client, "GET / HTTP/1.1\r\nHost: app.example\r\n\r\n");
     assert_eq!(head.method(), "GET");
 }

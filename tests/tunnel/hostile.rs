@@ -25,7 +25,7 @@ fn others_are_served(world: &World, good: &mut RawOrigin) {
     client.send("GET / HTTP/1.1\r\nHost: other.example\r\n\r\n");
     let stream = good.request();
     good.head(stream, 200, &[("content-length", "2")], false).data(stream, "ok", true);
-    assert_eq!(client.answer().text(), "ok");
+    assert_eq!(client.response().text(), "ok");
 }
 
 fn open_request(world: &World, origin: &mut RawOrigin) -> (Client, u32) {
@@ -192,7 +192,7 @@ fn resets_affect_their_own_requests_only() {
         get(&mut client, "/");
         let stream = hostile.request();
         hostile.reset(stream, 2);
-        client.answer().assert(502);
+        client.response().assert(502);
     }
     others_are_served(&world, &mut good);
 }
@@ -209,7 +209,7 @@ fn a_silent_origin_server_counts_as_dead_and_one_that_acknowledges_pings_does_no
         let ping = good.expect(|frame| frame.kind == PING && frame.flags & ACK == 0);
         good.frame(PING, ACK, 0, &ping.payload);
     }
-    assert_eq!(client.answer().status, 502, "its clients get an error");
+    assert_eq!(client.response().status, 502, "its clients get an error");
     let counts = world.proxy.counts();
     assert_eq!((counts.silent, counts.connections), (1, 1), "{counts:?}");
     assert!(world.proxy.connections()[0].round_trip.is_some());
@@ -222,7 +222,7 @@ fn an_origin_server_without_a_preface_gets_no_request() {
     let mut origin = RawOrigin::silent(&world, "app", HOST);
     let mut client = world.client();
     get(&mut client, "/");
-    assert_eq!(client.answer().status, 502, "no request before its preface");
+    assert_eq!(client.response().status, 502, "no request before its preface");
     origin.ended_silently();
     world.wait_until("the connection has ended", |counts| counts.connections == 0 && counts.silent == 1);
 }
@@ -236,6 +236,6 @@ fn frames_for_a_request_that_is_over_are_ignored() {
     hostile.head(stream, 200, &[], false).data(stream, "late", true);
     let (mut client, stream) = open_request(&world, &mut hostile);
     hostile.head(stream, 200, &[], true);
-    client.answer().assert(200);
+    client.response().assert(200);
     others_are_served(&world, &mut good);
 }

@@ -17,7 +17,7 @@ use uncork::{
 };
 
 use super::{
-    client::{Answer, Client, PATIENCE},
+    client::{Client, TIMEOUT, TestResponse},
     origin::site,
     origin_program::{Dir, Origin, fetch, wait_served},
     origin_server::{Mode, OriginServer, tunnel},
@@ -91,7 +91,7 @@ fn fields_of_one_hop_end_in_both_directions_and_via_is_extended() {
         assert!(via.starts_with("1.0 fred, 1.1 behind, 2.0 uncork-"), "{via}");
         let rest: Vec<String> = (0..5).map(|_| client.line().expect("a line")).collect();
         assert_eq!(rest, ["2", "ok", "0", "x-sum: 7", ""], "trailers, too");
-        let head = heads.recv_timeout(PATIENCE).expect("a request");
+        let head = heads.recv_timeout(TIMEOUT).expect("a request");
         let line = head.lines().find_map(|line| line.strip_prefix("Via: ")).expect("a Via field");
         assert_eq!(names(line), ["mary", names(via)[2], "behind"], "the same names, from the other end");
         assert!(!head.to_ascii_lowercase().contains("hop") && !head.contains("eep_"), "{head}");
@@ -100,7 +100,7 @@ fn fields_of_one_hop_end_in_both_directions_and_via_is_extended() {
     let mut client = world.client();
     client.send(format!("GET /a HTTP/1.0\r\nHost: {HOST}\r\n\r\n"));
     client.head().assert(200);
-    let head = heads.recv_timeout(PATIENCE).expect("a request");
+    let head = heads.recv_timeout(TIMEOUT).expect("a request");
     assert!(head.contains("Via: 1.0 uncork-"), "the version of the request: {head}");
 }
 
@@ -169,7 +169,7 @@ fn max_forwards_is_counted() {
         [("OPTIONS /", "2", "0"), ("TRACE /", "9", "7"), ("GET /", "0", "0"), ("OPTIONS /", "x", "x")]
     {
         fetch(&world, line, &[&format!("Max-Forwards: {given}")]).assert(200);
-        let head = heads.recv_timeout(PATIENCE).expect("a request").to_ascii_lowercase();
+        let head = heads.recv_timeout(TIMEOUT).expect("a request").to_ascii_lowercase();
         assert!(head.contains(&format!("max-forwards: {left}\r\n")), "{line} {given}: {head}");
     }
 }
@@ -191,7 +191,7 @@ fn holding_server() -> (String, Arc<Mutex<Vec<Ticket>>>, uncork::Running) {
 
 #[track_caller]
 fn until_held(waiting: &Mutex<Vec<Ticket>>, n: usize) {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     while waiting.lock().expect("no panic").len() < n {
         let held = waiting.lock().expect("no panic").len();
         assert!(Instant::now() < end, "{held} of {n} requests have reached the server");
@@ -224,7 +224,7 @@ fn as_many_requests_are_forwarded_as_the_tunnel_admits() {
     assert_eq!(fetch(&world, "GET /", &[]).assert(200).text(), "at once");
     release(&waiting);
     for client in &mut clients {
-        assert_eq!(client.answer().assert(200).text(), "held");
+        assert_eq!(client.response().assert(200).text(), "held");
     }
 }
 
@@ -235,11 +235,11 @@ fn a_request_above_the_limit_is_rejected_at_once() {
     let mut clients = hold(&world, 3);
     until_held(&waiting, 3);
     let began = Instant::now();
-    let rejected: Answer = fetch(&world, "GET /", &[]);
+    let rejected: TestResponse = fetch(&world, "GET /", &[]);
     assert_eq!((rejected.assert(503).get("retry-after"), began.elapsed().as_secs()), (Some("1"), 0));
     release(&waiting);
     for client in &mut clients {
-        client.answer().assert(200);
+        client.response().assert(200);
     }
     wait_served(&world);
     fetch(&world, "GET /", &[]).assert(200);
@@ -258,7 +258,7 @@ fn trailers_of_one_hop_end_here() {
     let trailers = origin.expect(|frame| frame.kind == super::raw::HEADERS);
     assert!(trailers.ends());
     origin.head(stream, 200, &[], true);
-    client.answer().assert(200);
+    client.response().assert(200);
     // Huffman-coded or not, a block of one short field is not longer than this.
     assert!(trailers.payload.len() < 16, "{:?}", trailers.payload);
 }

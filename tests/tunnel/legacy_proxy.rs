@@ -14,7 +14,7 @@ use rustls::{
 use uncork::{TlsClient, relay::tunnel::Tunnel};
 
 use super::{
-    client::PATIENCE,
+    client::TIMEOUT,
     spdy_peer::{ESTABLISHED, HEADERS, Peer, SYN_REPLY, SYN_STREAM, WINDOW_UPDATE, Zlib, control, handshake, numbers},
 };
 
@@ -67,7 +67,7 @@ impl LegacyListener {
     /// Accepts an origin server, up to the end of the handshake.
     pub(crate) fn accept(&self) -> LegacyProxy {
         let (socket, _) = self.0.accept().expect("a connection");
-        socket.set_read_timeout(Some(PATIENCE)).expect("set");
+        socket.set_read_timeout(Some(TIMEOUT)).expect("set");
         socket.set_nodelay(true).expect("set");
         let conn = ServerConnection::new(identity().config.clone()).expect("TLS");
         let mut proxy =
@@ -113,7 +113,7 @@ impl LegacyProxy {
                 false
             }
         };
-        self.stream.sock.set_read_timeout(Some(PATIENCE)).expect("set");
+        self.stream.sock.set_read_timeout(Some(TIMEOUT)).expect("set");
         silent
     }
 

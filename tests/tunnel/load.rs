@@ -33,7 +33,7 @@ fn fifty_downloads_at_once_are_complete() {
             let world = &world;
             scope.spawn(move || {
                 let mut client = world.client();
-                let response = client.send(format!("GET /{n} HTTP/1.1\r\n{HOST}\r\n\r\n")).answer();
+                let response = client.send(format!("GET /{n} HTTP/1.1\r\n{HOST}\r\n\r\n")).response();
                 let sum = format!("{:x?}", Sha256::digest(&response.assert(200).body));
                 assert_eq!(response.get("x-sum"), Some(sum.as_str()), "{n}");
                 assert_eq!(response.body.len(), 1_000_000 + n * 1000);
@@ -55,7 +55,7 @@ fn ten_thousand_requests_a_hundred_at_once() {
                 let mut client = world.client();
                 for n in 0..100 {
                     let path = format!("/{thread}/{n}");
-                    let response = client.send(format!("GET {path} HTTP/1.1\r\n{HOST}\r\n\r\n")).answer();
+                    let response = client.send(format!("GET {path} HTTP/1.1\r\n{HOST}\r\n\r\n")).response();
                     assert_eq!(response.assert(200).text(), format!("GET {path}"));
                 }
             });
@@ -81,7 +81,7 @@ fn a_slow_reader_does_not_slow_others() {
     while began.elapsed() < Duration::from_secs(2) {
         got.extend(slow.exactly(4096).expect("its bytes"));
         // On the same connection of the tunnel.
-        let response = fast.send(format!("GET /big HTTP/1.1\r\n{HOST}\r\n\r\n")).answer();
+        let response = fast.send(format!("GET /big HTTP/1.1\r\n{HOST}\r\n\r\n")).response();
         assert!(response.assert(200).body == bytes(3_000_000));
         rounds += 1;
         std::thread::sleep(Duration::from_millis(250));
@@ -112,7 +112,7 @@ fn an_upload_without_a_reader_is_held_back() {
     let ticket = tickets.recv_timeout(Duration::from_secs(8)).expect("a request");
     let sent = held.push(&vec![0; ALL], Duration::from_millis(400));
     assert!(sent.is_none_or(|n| n < ALL / 2), "{sent:?} bytes were sent without a reader");
-    let response = world.client().send(format!("GET /big HTTP/1.1\r\n{HOST}\r\n\r\n")).answer();
+    let response = world.client().send(format!("GET /big HTTP/1.1\r\n{HOST}\r\n\r\n")).response();
     assert!(response.assert(200).body == bytes(3_000_000));
     ticket.respond(Response::text("enough")).expect("a suspended request");
     let mut status_line = [0; 12];

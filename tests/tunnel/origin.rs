@@ -50,8 +50,8 @@ pub(crate) fn site(req: &mut Request<'_>) -> Action {
 
 const HOST: &str = "Host: app.example";
 
-fn get(client: &mut Client, path: &str) -> super::client::Answer {
-    client.send(format!("GET {path} HTTP/1.1\r\n{HOST}\r\n\r\n")).answer()
+fn get(client: &mut Client, path: &str) -> super::client::TestResponse {
+    client.send(format!("GET {path} HTTP/1.1\r\n{HOST}\r\n\r\n")).response()
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn end_to_end_fields_are_forwarded_and_those_of_one_hop_are_not() {
     let mut client = world.client();
     let fields =
         "Cookie: a=1; b=2\r\nX-One: 1\r\nX-One: 2\r\nConnection: X-Hop\r\nX-Hop: 1\r\nX-Forwarded-For: 6.6.6.6";
-    let response = client.send(format!("GET /fields HTTP/1.1\r\n{HOST}\r\n{fields}\r\n\r\n")).answer();
+    let response = client.send(format!("GET /fields HTTP/1.1\r\n{HOST}\r\n{fields}\r\n\r\n")).response();
     let text = response.assert(200).text();
     for line in
         ["cookie: a=1; b=2\n", "x-one: 1\n", "x-one: 2\n", "x-forwarded-for: 127.0.0.1\n", "Host: app.example\n"]
@@ -111,14 +111,14 @@ fn request_bodies_are_forwarded_completely() {
         for size in [0, 1, 70_000, 2_000_000] {
             let body = bytes(size);
             client.send(format!("POST /echo HTTP/1.1\r\n{HOST}\r\nContent-Length: {size}\r\n\r\n")).send(&body);
-            assert!(client.answer().assert(200).body == body, "{size}");
+            assert!(client.response().assert(200).body == body, "{size}");
         }
         client.send(format!("POST /echo HTTP/1.1\r\n{HOST}\r\nTransfer-Encoding: chunked\r\n\r\n"));
         let body = bytes(300_000);
         for chunk in body.chunks(7777) {
             client.chunk(chunk);
         }
-        let response = client.send("0\r\nX-Sum: 9\r\n\r\n").answer();
+        let response = client.send("0\r\nX-Sum: 9\r\n\r\n").response();
         assert!(response.assert(200).body == body);
         assert_eq!(response.get("x-sum"), Some("9"), "trailers are forwarded");
     }
@@ -131,7 +131,7 @@ fn hints_come_before_the_response() {
     let mut client = world.client();
     let hints = client.send(format!("GET /hints HTTP/1.1\r\n{HOST}\r\n\r\n")).head();
     assert_eq!(hints.assert(103).get("link"), Some("</a.css>; rel=preload"));
-    assert_eq!(client.answer().assert(200).text(), "hinted");
+    assert_eq!(client.response().assert(200).text(), "hinted");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::{
 use uncork::{Action, EventMask, Io, Listen, Request, Response, Running, Server, Switch, Waker};
 
 use super::{
-    client::PATIENCE,
+    client::TIMEOUT,
     origin::site,
     origin_server::{Mode, OriginServer, tunnel},
     world::identity,
@@ -70,7 +70,7 @@ impl Hostile {
 
     /// Waits for the origin server, and begins HTTP/2.
     fn begin(&mut self) {
-        self.waker = Some(self.wakers.recv_timeout(PATIENCE).expect("an origin server"));
+        self.waker = Some(self.wakers.recv_timeout(TIMEOUT).expect("an origin server"));
         self.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").frame(SETTINGS, 0, 0, &[]);
         self.expect(|frame| frame.kind == SETTINGS && frame.flags & 1 != 0);
     }
@@ -95,7 +95,7 @@ impl Hostile {
     /// Receives the next frame for which `is` is true.
     #[track_caller]
     fn expect(&mut self, is: impl Fn(&Frame) -> bool) -> Frame {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         loop {
             while let Some(frame) = self.next() {
                 if is(&frame) {
@@ -264,7 +264,7 @@ fn more_streams_than_allowed_are_refused_and_the_others_go_on() {
     for n in 256..300 {
         assert_eq!(hostile.outcome(3 + 2 * n), Some(7), "REFUSED_STREAM");
     }
-    let mut held: Vec<_> = (0..256).map(|_| tickets.recv_timeout(PATIENCE).expect("a request")).collect();
+    let mut held: Vec<_> = (0..256).map(|_| tickets.recv_timeout(TIMEOUT).expect("a request")).collect();
     assert_eq!(waiting.load(Ordering::Relaxed), 256);
     // A slot is free again after a response or a reset.
     held.remove(0).respond(Response::text("done")).expect("a suspended request");
@@ -272,7 +272,7 @@ fn more_streams_than_allowed_are_refused_and_the_others_go_on() {
     hostile.frame(RST_STREAM, 0, 5, &8u32.to_be_bytes());
     for n in 300..302 {
         hostile.request(3 + 2 * n, &GET, &[], true);
-        tickets.recv_timeout(PATIENCE).expect("a request");
+        tickets.recv_timeout(TIMEOUT).expect("a request");
     }
 }
 
@@ -349,7 +349,7 @@ fn unread_bodies_in_tiny_frames_do_not_end_the_connection() {
     let _origin_server = OriginServer::new(tunnel(hostile.origins).connections(1), Mode::Threads, handler);
     hostile.begin();
     hostile.request(3, &POST, &[], false);
-    let _held = tickets.recv_timeout(PATIENCE).expect("a request");
+    let _held = tickets.recv_timeout(TIMEOUT).expect("a request");
     hostile.frame(DATA, 0, 3, &[b'x'; 1100]);
     for _ in 0..60 {
         let mut some = Vec::new();

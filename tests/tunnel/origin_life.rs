@@ -17,7 +17,7 @@ use uncork::{
 };
 
 use super::{
-    client::{Client, PATIENCE},
+    client::{Client, TIMEOUT},
     origin::site,
     origin_server::{MODES, Mode, OriginServer, trust, tunnel},
     site::bytes,
@@ -26,8 +26,8 @@ use super::{
 
 const HOST: &str = "Host: app.example";
 
-fn get(client: &mut Client, path: &str) -> super::client::Answer {
-    client.send(format!("GET {path} HTTP/1.1\r\n{HOST}\r\n\r\n")).answer()
+fn get(client: &mut Client, path: &str) -> super::client::TestResponse {
+    client.send(format!("GET {path} HTTP/1.1\r\n{HOST}\r\n\r\n")).response()
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn without_alpn_the_tunnel_begins_with_an_upgrade() {
     let proxy = test_proxy("localhost", false);
     let origin = OriginServer::new(proxy.tunnel(), Mode::Threads, site);
     origin.expect_event("connected");
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     let mut client = Client::connect(proxy.public, None);
     while get(&mut client, "/").status == 502 {
         assert!(Instant::now() < end, "the origin server does not join");
@@ -222,7 +222,7 @@ fn a_proxy_that_is_restarted_is_dialled_again() {
         let world = World::on(config(), 2, &origins.to_string());
         origin.expect_event("connected");
         world.wait_until("a connection", |counts| counts.connections > 0);
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         while get(&mut world.client(), "/").status != 200 {
             assert!(Instant::now() < end, "it is served again");
         }
@@ -273,13 +273,13 @@ fn a_silent_network_is_detected_and_avoided() {
     silent.store(true, Ordering::Relaxed);
     // Another connection is made beside it when the first ping is overdue; no loss is reported.
     origin.expect_event("connected");
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     loop {
         // The proxy does not know yet that the old connection is dead: it may still select it.
         let mut client = world.client();
         client.send(format!("GET / HTTP/1.1\r\n{HOST}\r\nConnection: close\r\n\r\n"));
         if !client.is_silent(Duration::from_millis(300)) {
-            client.answer().assert(200);
+            client.response().assert(200);
             break;
         }
         assert!(Instant::now() < end, "never served again");
@@ -311,7 +311,7 @@ fn two_origin_servers_share_a_name_and_one_may_stop() {
     let (one, two) = (named("one"), named("two"));
     one.expect_event("connected");
     two.expect_event("connected");
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     let mut seen = [0, 0];
     while seen.contains(&0) {
         assert!(Instant::now() < end, "{seen:?}");
@@ -322,7 +322,7 @@ fn two_origin_servers_share_a_name_and_one_may_stop() {
         }
     }
     // In order: no event is reported.
-    one.stopper.shutdown(PATIENCE);
+    one.stopper.shutdown(TIMEOUT);
     let mut client = world.client();
     for _ in 0..100 {
         get(&mut client, "/").assert(200);
@@ -346,11 +346,11 @@ fn a_stopped_tunnel_finishes_its_requests() {
         world.wait_until("two connections", |counts| counts.connections == 2);
         let mut client = world.client();
         client.send(format!("GET / HTTP/1.1\r\n{HOST}\r\n\r\n"));
-        let ticket = tickets.recv_timeout(PATIENCE).expect("a request");
-        origin.stopper.shutdown(PATIENCE);
+        let ticket = tickets.recv_timeout(TIMEOUT).expect("a request");
+        origin.stopper.shutdown(TIMEOUT);
         world.wait_until("one connection", |counts| counts.connections == 1);
         ticket.respond(Response::text("in the end")).expect("a suspended request");
-        assert_eq!(client.answer().assert(200).text(), "in the end");
+        assert_eq!(client.response().assert(200).text(), "in the end");
         origin.expect_event("the server stops");
         origin.wait_ended();
         world.wait_until("no connection", |counts| counts.connections == 0);

@@ -16,7 +16,7 @@ use tungstenite::{Message, client::IntoClientRequest};
 use uncork::{Action, EndReason, Produced, Request, Response, Server, Tx, ws};
 
 use super::{
-    client::{Answer, PATIENCE},
+    client::{TIMEOUT, TestResponse},
     origin::site,
     program::program,
     site::bytes,
@@ -79,7 +79,7 @@ impl Origin {
     /// Waits for the next line of output that contains `what`.
     #[track_caller]
     pub(crate) fn expect_line(&self, what: &str) -> String {
-        let (end, mut lines) = (Instant::now() + PATIENCE, Vec::new());
+        let (end, mut lines) = (Instant::now() + TIMEOUT, Vec::new());
         loop {
             match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(line) if line.contains(what) => return line,
@@ -109,22 +109,22 @@ impl Drop for Origin {
 
 /// Waits until the proxy forwards to the program.
 pub(crate) fn wait_served(world: &World) {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     while fetch(world, "GET /", &[]).status == 502 {
         assert!(Instant::now() < end, "the origin server does not join");
     }
 }
 
 #[track_caller]
-pub(crate) fn fetch(world: &World, line: &str, fields: &[&str]) -> Answer {
+pub(crate) fn fetch(world: &World, line: &str, fields: &[&str]) -> TestResponse {
     let mut client = world.client();
     let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
     client.send(format!("{line} HTTP/1.1\r\n{HOST}\r\n{fields}\r\n"));
-    if line.starts_with("HEAD ") { client.head() } else { client.answer() }
+    if line.starts_with("HEAD ") { client.head() } else { client.response() }
 }
 
 /// The fields of a response that do not depend on its time.
-fn fields(response: &Answer) -> Vec<(String, String)> {
+fn fields(response: &TestResponse) -> Vec<(String, String)> {
     let mut fields: Vec<_> =
         response.fields.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("date")).cloned().collect();
     fields.sort();
@@ -285,10 +285,10 @@ fn requests_are_forwarded_to_a_local_server() {
     let mut client = world.client();
     let body = b"hello=world";
     client.send(format!("POST /echo?x HTTP/1.1\r\n{HOST}\r\nContent-Length: {}\r\n\r\n", body.len())).send(body);
-    assert_eq!(client.answer().assert(200).text(), "POST /base/echo");
+    assert_eq!(client.response().assert(200).text(), "POST /base/echo");
     // WebSocket, from end to end: proxy, tunnel, origin server, server.
     let stream = TcpStream::connect(world.plain).expect("connected");
-    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("set");
     let request = "ws://app.example/ws".into_client_request().expect("a request");
     let (mut socket, response) = tungstenite::client(request, stream).expect("a handshake");
     assert_eq!(response.status(), 101);
@@ -303,12 +303,12 @@ fn requests_are_forwarded_to_a_local_server() {
     for path in ["/pause", "/wait"] {
         let mut client = world.client();
         client.send(format!("GET {path} HTTP/1.1\r\n{HOST}\r\n\r\n"));
-        arrived.recv_timeout(PATIENCE).expect("the server has received it");
+        arrived.recv_timeout(TIMEOUT).expect("the server has received it");
         if path == "/pause" {
             client.head().assert(200);
         }
         client.leave();
-        assert_eq!(ended.recv_timeout(PATIENCE), Ok(EndReason::PeerClosed), "{path}");
+        assert_eq!(ended.recv_timeout(TIMEOUT), Ok(EndReason::PeerClosed), "{path}");
     }
     // The server has stopped: a clear response.
     running.stop().expect("in order");
@@ -330,7 +330,7 @@ fn requests_under_way_are_finished_at_sigterm() {
     let mut got = client.exactly(100_000).expect("its beginning");
     origin.terminate();
     // It is stopping: new requests are rejected.
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     while fetch(&world, "HEAD /large", &[]).status != 502 {
         assert!(Instant::now() < end, "the connection continues");
         std::thread::sleep(Duration::from_millis(10));

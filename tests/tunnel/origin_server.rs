@@ -13,7 +13,7 @@ use uncork::{
 };
 
 use super::{
-    client::PATIENCE,
+    client::TIMEOUT,
     world::{World, identity},
 };
 
@@ -69,14 +69,14 @@ impl OriginServer {
                 }
             }
         });
-        let stopper = stop_handle.recv_timeout(PATIENCE).expect("running");
+        let stopper = stop_handle.recv_timeout(TIMEOUT).expect("running");
         Self { stopper, events, thread: Some(thread) }
     }
 
     /// Waits for the next event whose text contains `what`.
     #[track_caller]
     pub(crate) fn expect_event(&self, what: &str) -> String {
-        let (end, mut events) = (Instant::now() + PATIENCE, Vec::new());
+        let (end, mut events) = (Instant::now() + TIMEOUT, Vec::new());
         loop {
             let left = end.saturating_duration_since(Instant::now());
             match self.events.recv_timeout(left) {
@@ -98,9 +98,9 @@ impl OriginServer {
     /// Waits until the proxy forwards to this origin server.
     #[track_caller]
     pub(crate) fn wait_served(self, world: &World) -> Self {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         let mut client = world.client();
-        while client.send("GET /joined HTTP/1.1\r\nHost: app.example\r\n\r\n").answer().status == 502 {
+        while client.send("GET /joined HTTP/1.1\r\nHost: app.example\r\n\r\n").response().status == 502 {
             assert!(Instant::now() < end, "the origin server does not join");
         }
         self

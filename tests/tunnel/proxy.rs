@@ -40,7 +40,7 @@ fn a_request_and_its_response_are_forwarded() {
             let stream = origin.request();
             origin.head(stream, 200, &[("x-i", &i.to_string()), ("content-length", "5")], false);
             origin.data(stream, "hello", true);
-            let response = client.answer();
+            let response = client.response();
             assert_eq!((response.status, response.text(), response.get("x-i")), (200, "hello", Some(&*i.to_string())));
             assert_eq!(response.get("content-length"), Some("5"));
         }
@@ -57,7 +57,7 @@ fn a_body_is_sent_as_the_window_allows() {
             (body.clone(), format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {}\r\n\r\n", body.len()));
         let sender = std::thread::spawn(move || {
             client.send(head).send(sent);
-            client.answer()
+            client.response()
         });
         let stream = origin.request();
         let mut got = Vec::new();
@@ -144,7 +144,7 @@ fn responses_without_a_body_keep_their_length() {
     get(&mut client, "/");
     let stream = origin.request();
     origin.head(stream, 200, &[("content-length", "2")], false).data(stream, "ok", true);
-    assert_eq!(client.answer().text(), "ok", "the connection is still usable");
+    assert_eq!(client.response().text(), "ok", "the connection is still usable");
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn interim_responses_are_forwarded() {
     let interim = client.head();
     assert_eq!((interim.status, interim.get("link")), (103, Some("</a.css>; rel=preload")));
     origin.head(stream, 200, &[], true);
-    client.answer().assert(200);
+    client.response().assert(200);
     // After too many of them the client gets an error.
     get(&mut client, "/");
     let stream = origin.request();
@@ -185,7 +185,7 @@ fn the_proxy_itself_sends_100_continue() {
     client.send("abc");
     assert_eq!(origin.expect(|frame| frame.kind == DATA).payload, b"abc");
     origin.head(stream, 200, &[], true);
-    client.answer().assert(200);
+    client.response().assert(200);
     // When no handler takes the body, the proxy does not request it.
     client.send("PUT / HTTP/1.1\r\nHost: unknown.example\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n");
     assert_eq!(client.head().status, 404);
@@ -198,7 +198,7 @@ fn a_response_may_come_before_the_request_is_complete() {
     client.send(format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 1000000\r\n\r\nabc"));
     let stream = origin.request();
     origin.head(stream, 403, &[("content-length", "3")], false).data(stream, "no\n", true).reset(stream, 0);
-    let response = client.answer();
+    let response = client.response();
     assert_eq!((response.status, response.text()), (403, "no\n"));
     world.wait_until("the stream is over", |counts| counts.active == 0);
 }
@@ -210,7 +210,7 @@ fn errors_tell_the_faults_apart() {
     let mut client = world.client();
     let mut ask = |host: &str| {
         client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
-        client.answer()
+        client.response()
     };
     assert_eq!(ask("unknown.example").status, 404);
     assert_eq!(ask("x.dev.example").status, 404, "it could be registered, but is not");
@@ -255,7 +255,7 @@ fn a_lost_origin_server_truncates_the_response() {
     get(&mut client, "/");
     origin.request();
     origin.leave();
-    assert_eq!(client.answer().status, 502);
+    assert_eq!(client.response().status, 502);
 }
 
 #[test]
@@ -330,7 +330,7 @@ fn slow_readers_do_not_slow_the_rest() {
     get(&mut client, "/small");
     let stream = origin.request();
     origin.head(stream, 200, &[("content-length", "2")], false).data(stream, "ok", true);
-    assert_eq!(client.answer().text(), "ok");
+    assert_eq!(client.response().text(), "ok");
     for client in &mut slow {
         client.head();
         assert_eq!(client.next_chunk().expect("a chunk").expect("not the last")[0], 7);
@@ -352,6 +352,6 @@ fn a_stopping_proxy_finishes_what_is_under_way() {
         }
     }
     origin.head(stream, 200, &[("content-length", "4")], false).data(stream, "done", true);
-    assert_eq!(client.answer().text(), "done");
+    assert_eq!(client.response().text(), "done");
     origin.ended();
 }

@@ -16,7 +16,7 @@ fn a_refused_request_is_retried_on_another_origin_server() {
     get(&mut client, "/");
     let stream = first.request();
     first.reset(stream, REFUSED_STREAM);
-    let response = client.answer();
+    let response = client.response();
     assert_eq!((response.status, response.get("retry-after")), (503, Some("1")));
     let mut second = RawOrigin::new(&world, "app", HOST);
     for _ in 0..2 {
@@ -37,7 +37,7 @@ fn respond_by_second(first: &mut RawOrigin, second: &mut RawOrigin, client: &mut
     client.chunk(b"body").send("0\r\n\r\n");
     assert_eq!(second.expect(|frame| frame.kind == DATA).payload, b"body");
     second.head(stream, 200, &[], true);
-    client.answer().assert(200);
+    client.response().assert(200);
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn requests_behind_goaway_are_retried() {
     }
     first.head(streams[0], 200, &[("x-by", "first")], true);
     let by: Vec<String> =
-        clients.iter_mut().map(|client| client.answer().get("x-by").expect("a name").into()).collect();
+        clients.iter_mut().map(|client| client.response().get("x-by").expect("a name").into()).collect();
     assert_eq!(by, ["first", "second", "second"]);
     // It gets no more requests, and its connection ends in order.
     first.ended();
@@ -86,7 +86,7 @@ fn requests_behind_goaway_are_retried() {
         get(&mut clients[0], "/");
         let stream = second.request();
         second.head(stream, 200, &[], true);
-        clients[0].answer().assert(200);
+        clients[0].response().assert(200);
     }
     world.wait_until("the first has left", |counts| counts.connections == 1);
 }

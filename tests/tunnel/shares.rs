@@ -12,7 +12,7 @@ use uncork::{
 };
 
 use super::{
-    client::{Answer, Client},
+    client::{Client, TestResponse},
     origin::site,
     origin_server::{Mode, OriginServer, tunnel},
     proxy::{HOST, get},
@@ -36,8 +36,8 @@ fn stall(client: &mut Client, host: &str) {
 }
 
 #[track_caller]
-fn ask(client: &mut Client, host: &str) -> Answer {
-    client.send(format!("GET /x HTTP/1.1\r\nHost: {host}\r\n\r\n")).answer()
+fn ask(client: &mut Client, host: &str) -> TestResponse {
+    client.send(format!("GET /x HTTP/1.1\r\nHost: {host}\r\n\r\n")).response()
 }
 
 /// Requests that hold a slot on one of the connections.
@@ -190,7 +190,7 @@ fn an_origin_server_gets_no_more_streams_than_it_allows() {
     );
     for (client, stream) in two.iter_mut().zip(streams) {
         origin.head(stream, 200, &[], true);
-        client.answer().assert(200);
+        client.response().assert(200);
     }
 }
 
@@ -220,7 +220,7 @@ fn addresses_take_turns_at_a_credentials_rate() {
         get(&mut client, "/small");
         let stream = origin.request();
         origin.head(stream, 200, &[("content-length", "5")], false).data(stream, "small", true);
-        assert_eq!(client.answer().text(), "small");
+        assert_eq!(client.response().text(), "small");
     }
     // Each turn is worth 10,000 bytes. In turns of streams, each small response would wait for 20 of them; in order
     // of arrival, for the end of them all.

@@ -47,7 +47,7 @@ fn a_request_and_its_response_are_forwarded() {
             ("via", "1.1 a\x001.1 b"),
         ];
         origin.reply(request.stream, false, &part).data(request.stream, false, "hello").data(request.stream, true, "");
-        let response = client.answer();
+        let response = client.response();
         assert_eq!(
             (response.status, response.text(), response.get("content-range")),
             (206, "hello", Some("bytes 0-4/9"))
@@ -71,7 +71,7 @@ fn a_body_is_sent_as_the_window_allows() {
                 true => client.send(format!("{head}Transfer-Encoding: chunked\r\n\r\n")).chunk(&sent).send("0\r\n\r\n"),
                 false => client.send(format!("{head}Content-Length: {}\r\n\r\n", sent.len())).send(sent),
             };
-            client.answer()
+            client.response()
         });
         let request = origin.request();
         assert_eq!((request.fin, request.get("content-length")), (false, (!chunked).then_some("200000")));
@@ -122,7 +122,7 @@ fn a_slow_client_stops_its_own_stream_only() {
     get(&mut client, "/small");
     let small = origin.request().stream;
     origin.reply(small, false, &[OK, VERSION, ("content-length", "2")]).data(small, true, "ok");
-    assert_eq!(client.answer().text(), "ok");
+    assert_eq!(client.response().text(), "ok");
     slow.head();
     let mut got = 0;
     while got < sent {
@@ -149,7 +149,7 @@ fn responses_without_a_body_do_not_disturb_the_next() {
     get(&mut client, "/");
     let stream = origin.request().stream;
     origin.reply(stream, false, &[OK, VERSION]).data(stream, false, "ok").data(stream, true, "");
-    assert_eq!(client.answer().text(), "ok");
+    assert_eq!(client.response().text(), "ok");
 }
 
 #[test]
@@ -158,12 +158,12 @@ fn clients_get_clear_errors() {
     let world = World::with(config);
     let mut client = world.client();
     get(&mut client, "/");
-    assert_eq!(client.answer().status, 404, "no origin server ever registered it");
+    assert_eq!(client.response().status, 404, "no origin server ever registered it");
     let mut origin = Origin::new(&world);
     // It never responds.
     get(&mut client, "/");
     let stream = origin.request().stream;
-    assert_eq!(client.answer().status, 504);
+    assert_eq!(client.response().status, 504);
     let reset = origin.expect(RST_STREAM);
     assert_eq!((reset.number(0), reset.number(4)), (stream, 5), "CANCEL");
     // It is lost in the middle of a response.
@@ -179,7 +179,7 @@ fn clients_get_clear_errors() {
     // It was connected, and may reconnect.
     let mut client = world.client();
     get(&mut client, "/");
-    let response = client.answer();
+    let response = client.response();
     assert_eq!((response.status, response.get("retry-after")), (502, Some("5")));
 }
 
@@ -246,12 +246,12 @@ fn a_new_origin_server_replaces_the_last() {
     get(&mut client, "/");
     first.request();
     let mut second = Origin::new(&world);
-    assert_eq!(client.answer().status, 502, "the first one's request is lost");
+    assert_eq!(client.response().status, 502, "the first one's request is lost");
     first.expect_end();
     get(&mut client, "/");
     let stream = second.request().stream;
     second.reply(stream, false, &[OK, VERSION, ("content-length", "6")]).data(stream, true, "second");
-    assert_eq!(client.answer().text(), "second");
+    assert_eq!(client.response().text(), "second");
     let names: Vec<String> = world.proxy.connections().into_iter().map(|connection| connection.credential).collect();
     assert_eq!(names, ["old"]);
 }
@@ -266,9 +266,9 @@ fn an_origin_server_that_sent_goaway_gets_no_more_requests() {
     origin.request();
     origin.control(GOAWAY, &[first, 0]);
     // The second request was not begun, and there is no other origin server.
-    assert!(matches!(two.answer().status, 502 | 503));
+    assert!(matches!(two.response().status, 502 | 503));
     origin.reply(first, false, &[OK, VERSION, ("content-length", "4")]).data(first, true, "done");
-    assert_eq!(one.answer().text(), "done");
+    assert_eq!(one.response().text(), "done");
     origin.expect_end();
     world.wait_until("the connection has ended", |counts| counts.connections == 0);
 }

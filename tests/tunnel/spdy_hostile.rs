@@ -75,7 +75,7 @@ fn malformed_replies_are_not_forwarded() {
         get(&mut client, "/");
         let stream = origin.request().stream;
         origin.reply(stream, false, fields);
-        assert_eq!(client.answer().status, 502, "{fields:?}");
+        assert_eq!(client.response().status, 502, "{fields:?}");
         assert_eq!(origin.expect(RST_STREAM).number(0), stream);
     }
     // A wrong length: the client must not accept the body as complete.
@@ -94,7 +94,7 @@ fn malformed_replies_are_not_forwarded() {
     let stream = origin.request().stream;
     let fields = [OK, VERSION, ("transfer-encoding", "chunked"), ("connection", "close"), ("content-length", "2")];
     origin.reply(stream, false, &fields).data(stream, true, "ok");
-    let response = client.answer();
+    let response = client.response();
     assert_eq!((response.text(), response.get("transfer-encoding"), response.get("connection")), ("ok", None, None));
 }
 
@@ -138,7 +138,7 @@ fn hostile_origin_programs_are_disconnected() {
         origin.request();
         let bytes = wire(&mut origin.zlib);
         origin.client.send(bytes);
-        assert_eq!(client.answer().status, 502, "{name}");
+        assert_eq!(client.response().status, 502, "{name}");
         origin.expect_end();
         world.wait_until("the connection has ended", |counts| counts.connections == 1);
     }
@@ -146,7 +146,7 @@ fn hostile_origin_programs_are_disconnected() {
     super::proxy::get(&mut client, "/");
     let stream = other.request();
     other.head(stream, 200, &[], true);
-    client.answer().assert(200);
+    client.response().assert(200);
 }
 
 /// The proxy does not read from an origin server that does not read: its buffers are bounded.

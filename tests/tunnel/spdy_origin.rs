@@ -13,7 +13,7 @@ use uncork::{
 };
 
 use super::{
-    client::PATIENCE,
+    client::TIMEOUT,
     legacy_proxy::{LegacyListener, identity},
     origin::site,
     origin_server::{MODES, Mode, OriginServer},
@@ -144,11 +144,11 @@ fn the_handler_is_notified_of_a_disconnected_client() {
     let stream = proxy.request("GET", "/pause", &[], true);
     proxy.reply(stream);
     proxy.send(&control(RST_STREAM, 0, &numbers(&[stream, 5])));
-    assert!(matches!(ended.recv_timeout(PATIENCE), Ok(EndReason::PeerClosed)));
+    assert!(matches!(ended.recv_timeout(TIMEOUT), Ok(EndReason::PeerClosed)));
     let stream = proxy.request("GET", "/", &[], true);
     let other = proxy.request("GET", "/", &[], true);
     proxy.send(&control(RST_STREAM, 0, &numbers(&[stream, 5])));
-    assert!(matches!(ended.recv_timeout(PATIENCE), Ok(EndReason::PeerClosed)));
+    assert!(matches!(ended.recv_timeout(TIMEOUT), Ok(EndReason::PeerClosed)));
     assert!(ended.try_recv().is_err(), "the other one waits");
     assert_eq!((other, tickets.lock().expect("no panic").len()), (5, 2));
 }
@@ -240,9 +240,9 @@ fn both_ends_of_ours_work_together() {
                     client
                         .send("POST /echo HTTP/1.1\r\nHost: old.example\r\nContent-Length: 300000\r\n\r\n")
                         .send(&sent);
-                    assert!(client.answer().assert(200).body == sent);
+                    assert!(client.response().assert(200).body == sent);
                     client.send("GET /who HTTP/1.1\r\nHost: old.example\r\n\r\n");
-                    assert!(client.answer().text().contains("old.example"));
+                    assert!(client.response().text().contains("old.example"));
                 }
             })
         })
@@ -256,6 +256,6 @@ fn both_ends_of_ours_work_together() {
     let other = other.wait_connected(&world);
     let mut client = world.client();
     client.send("GET / HTTP/1.1\r\nHost: app.example\r\n\r\n");
-    assert_eq!(client.answer().text(), "by token");
+    assert_eq!(client.response().text(), "by token");
     drop(other);
 }

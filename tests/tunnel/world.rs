@@ -14,7 +14,7 @@ use uncork::{
     relay::tunnel::{Credential, OriginHandler, Proxy, ProxyConfig, ProxyCounts, PublicHandler},
 };
 
-use super::client::{Client, PATIENCE};
+use super::client::{Client, TIMEOUT};
 
 /// The listeners by their use.
 const PLAIN: usize = 0;
@@ -148,7 +148,7 @@ impl World {
     /// Waits until the counters satisfy the condition.
     #[track_caller]
     pub(crate) fn wait_until(&self, what: &str, is: impl Fn(&ProxyCounts) -> bool) {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         while !is(&self.proxy.counts()) {
             assert!(Instant::now() < end, "not in time: {what}; {:?}", self.proxy.counts());
             std::thread::sleep(Duration::from_millis(2));
