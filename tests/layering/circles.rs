@@ -89,7 +89,7 @@ fn circles_are_found() {
             Some("a -> a/b -> c -> a")),
         (&[("mod.rs", "mod a; pub(crate) use {a as b};"), ("a.rs", "use super::Name as N; pub(super) fn f() {}")],
             Some("mod -> a -> mod")),
-        (&[("mod.rs", "mod a; m!(a::b);"), ("a.rs", "pub(super) fn f() { self.g() }")], None),
+        (&[("mod.rs", "mod a; m!(a::b);"), ("a.rs", "pub(super) fn f() { self.g() } pub(in crate::x) fn g() {}")], None),
         (&[("mod.rs", ""), ("a/mod.rs", "use self::b::B;"), ("a/b.rs", "use super::{super::c::C, d::D};"), ("a/d.rs", ""), ("c.rs", "use super::a::A;")],
             Some("a -> a/b -> c -> a")),
         (&[("mod.rs", ""), ("a/mod.rs", "use self::b::B;"), ("a/b.rs", "use super::{super::{c::C, e::E}, d::D};"), ("a/d.rs", ""), ("c.rs", ""), ("e.rs", "")], None),

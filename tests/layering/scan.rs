@@ -92,7 +92,12 @@ impl Code {
             let is_use = self.is(at, "use") || self.is(at, "crate") && !self.is(at + 1, "::");
             let start = at + usize::from(is_use);
             let start = start + usize::from(self.is(start, "::"));
+            let n = paths.len();
             at = self.expand(start, &[], is_use, &mut paths).max(at + 1);
+            // The path in `pub(in …)` is not an import.
+            if start >= 2 && self.is(start - 1, "in") && self.is(start - 2, "(") {
+                paths.truncate(n);
+            }
         }
         paths
     }
