@@ -240,10 +240,15 @@ impl Harness {
         self.now.mono = until;
     }
 
-    /// Asks the session to free memory.
+    /// Asks the session to free memory, in the same call in which it gets `bytes`.
     #[cfg(test)]
-    pub(crate) fn shed(&mut self) {
-        self.call(Events::SHED, ReadState::Open);
+    pub(crate) fn shed(&mut self, bytes: &[u8]) {
+        let mut events = Events::SHED;
+        if !bytes.is_empty() {
+            self.rx.push(bytes);
+            events.add(Events::READ);
+        }
+        self.call(events, ReadState::Open);
         self.drain();
     }
 

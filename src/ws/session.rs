@@ -345,7 +345,8 @@ impl Upgrade for Session {
         if self.awaits_end() {
             io.rx.consume(usize::MAX);
         }
-        let quiet = self.quiet && !due && events.is_readable() && !(events.is_woken() || events.is_stopping());
+        let others = events.is_woken() || events.is_stopping() || events.shed();
+        let quiet = self.quiet && !due && events.is_readable() && !others;
         let result = match events.is_error() {
             true => Err(Ended(CloseCause::Reset)),
             false => if due { self.check_clocks(io) } else { Ok(()) }.and_then(|()| self.advance(io, quiet)),

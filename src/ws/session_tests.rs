@@ -242,7 +242,9 @@ fn each_message_has_a_timeout_of_its_own() {
 #[test]
 fn held_memory_is_reported_and_can_be_reclaimed() {
     let rule = CloseCause::Rejected { code: 1013, rule: "too many messages are arriving" };
-    for deflate in [None, Some(crate::ws::Deflate::new()), Some(crate::ws::Deflate::new().keep_peer_context(true))] {
+    let compressed = [crate::ws::Deflate::new(), crate::ws::Deflate::new().keep_peer_context(true)];
+    let all = [None].into_iter().chain(compressed.map(Some)).flat_map(|deflate| [(deflate, ""), (deflate, "more")]);
+    for (deflate, beside) in all {
         let mut harness = Harness::new(&Setup { deflate, ..setup() }, now());
         // Not compressed, and compressed: "Hello".
         harness.feed(&frame(0x02, &[7; 100]));
@@ -256,13 +258,13 @@ fn held_memory_is_reported_and_can_be_reclaimed() {
             harness.feed(&frame(0x02, b"x"));
         }
         let sent = harness.sent.len();
-        harness.shed();
+        harness.shed(beside.as_bytes());
         assert_eq!(harness.sent[sent + 2..sent + 4], 1013_u16.to_be_bytes());
         assert_eq!(cause(&harness), Some(rule));
     }
     // A session without an arriving message has nothing to free.
     let mut harness = Harness::new(&setup(), now());
-    harness.shed();
+    harness.shed(b"");
     assert!(!harness.is_over() && harness.sent.is_empty());
 }
 
