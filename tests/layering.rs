@@ -85,7 +85,7 @@ const UNSAFE: &str = "transport/sys.rs";
 const CLOCKS: &str = "drive/";
 /// Calls that read a clock, or wait for one.
 const CLOCK_CALLS: &[&str] = &["Instant::now", "SystemTime::now", ".elapsed", "thread::sleep"];
-/// The one file that calls the application.
+/// The one file that calls handlers, uploads, producers and upgrades.
 const DISPATCH: &str = "engine/dispatch.rs";
 /// Calls of the application, by the engine's names of its objects.
 const APPLICATION: &[(&str, &[&str])] = &[
