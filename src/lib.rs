@@ -18,8 +18,8 @@
 //! ```
 //!
 //! A [`Handler`] is called once for each request, when its head is complete, and *returns* an [`Action`]. It never
-//! performs one itself, so there is no wrong moment to call anything. Things that can be done later, from any thread, are
-//! values:
+//! performs one itself, so there is no wrong moment to call anything. Things that can be done later, from any thread,
+//! are values:
 //!
 //! - A [`Ticket`] responds to a request.
 //! - A [`Waker`] has a request's upload, producer or upgrade called again.
@@ -49,13 +49,14 @@
 //! 1. Everything between the two buffers is sans-IO ([`h1`], `conn`): no socket, no TLS, no clock, no callback. Tests
 //!    and fuzzers drive it as the engine does.
 //! 2. TLS ends in `transport`. Above it there is only plaintext, so the same masks work for HTTP and HTTPS.
-//! 3. Exactly one file calls application code: `engine/dispatch.rs`. Re-entrancy, panics and the order of calls are
-//!    questions about one file.
+//! 3. The engine calls handlers, uploads, producers and upgrades in one file, `engine/dispatch.rs`: re-entrancy, panics
+//!    and the order of calls are questions about that file. Two calls are made elsewhere: the wakers of a [`pipe`]
+//!    (`api/pipe`), and callbacks that are dropped because their loop has ended.
 //! 4. The three modes are one engine and three ways to turn it.
 //! 5. Wake-ups are messages: one mailbox and one notifier for each engine. A message names connection, generation and
 //!    request; one that comes too late has no effect. No lock is held around connection state.
-//! 6. An idle connection costs almost nothing: buffers belong to the loop, which lends them to a connection while it has
-//!    bytes in flight.
+//! 6. An idle connection costs almost nothing: buffers belong to the loop, which lends them to a connection while it
+//!    has bytes in flight.
 //!
 //! # Modules
 //!
@@ -104,41 +105,43 @@
 //! # check(handler);
 //! ```
 //!
-//! # A client that leaves
+//! # A client that disconnects
 //!
-//! Closing and half-closing look alike on the wire: both are end-of-file. Its meaning depends on what is under way.
+//! Closing and half-closing look alike on the wire: both are end-of-file. Its meaning depends on what is in progress.
 //!
-//! | under way | end-of-file means | the other meaning, by |
+//! | in progress | end-of-file means | to get the other meaning |
 //! |---|---|---|
-//! | a request's body is still coming | an incomplete request: the client left | |
+//! | a request's body is still coming | an incomplete request: the client has disconnected | |
 //! | the response is all there (bytes, a file) | a half-close: the client gets the response | |
-//! | a [`Ticket`] has not responded yet | the client left | [`Ticket::allow_half_close`] |
-//! | a [stream](Response::stream) or pipe pauses | the client left | [`Response::allow_half_close`] |
+//! | a [`Ticket`] has not responded yet | the client has disconnected | [`Ticket::allow_half_close`] |
+//! | a [stream](Response::stream) or pipe pauses | the client has disconnected | [`Response::allow_half_close`] |
 //! | after `101` | the [`Upgrade`] decides ([`ReadState`]) | |
 //!
-//! The engine notices at once that a client left, in every mode: over plain connections and TLS, and also while another
-//! loop writes to its socket. To notice it, at most 4 KiB are read ahead of the next request. Two things hide the end of a
-//! client that does not reset its connection. One is a body under back-pressure, until there is room for it again. The
-//! other is more than those 4 KiB in front of a close_notify that no FIN follows. A reset ends everything.
+//! The engine notices at once that a client has disconnected, in every mode: over plain connections and TLS, and also
+//! while another loop writes to its socket. While a request is in progress, at most 4 KiB of later input are read for
+//! that; what was read together with its head (up to 16 KiB) is kept.
+//!
+//! The disconnect of a client that sends no reset is hidden in two cases. First, while its body is under back-pressure.
+//! Second, if more than those 4 KiB precede a close_notify that no FIN follows. A reset ends everything.
 //!
 //! # Logging
 //!
 //! The crate logs through `log`, with one target for each module:
 //!
-//! - `uncork::engine`: mistakes of the application (error), refusals of the system (warn), rejected peers (debug).
+//! - `uncork::engine`: mistakes of the application (error), errors of the system (warn), rejected peers (debug).
 //! - `uncork::conn`: rules that peers broke (debug).
 //! - `uncork::transport`: trouble with sockets and TLS (debug).
 //! - `uncork::client`: rules that servers broke (debug).
 //! - `uncork::drive`, `uncork::relay`.
 //!
 //! A mistake of the application, such as a response that breaks a rule, becomes a 500. The log contains the reason, and
-//! in debug builds the body does too. Requests are not logged: use [`Server::access_log`]. `ws` logs nothing: its handler
-//! is told how a WebSocket ended.
+//! in debug builds the body does too. Requests are not logged: use [`Server::access_log`]. `ws` logs nothing: its
+//! handler is told how a WebSocket ended.
 //!
 //! # Platforms
 //!
-//! Unix, 64 bit; tuned on Linux. On systems where `sendfile` raises `SIGPIPE`, a program in another language that embeds the
-//! engine must ignore that signal. Rust's runtime ignores it.
+//! Unix, 64 bit; tuned on Linux. On systems where `sendfile` raises `SIGPIPE`, a program in another language that
+//! embeds the engine must ignore that signal. Rust's runtime ignores it.
 //!
 //! # Decisions
 //!
@@ -151,6 +154,9 @@
 //! - Splicing asks the system how many bytes are left in a socket: a short splice, or one that moves nothing, does not
 //!   tell why.
 //! - A chunked body is read into the block of a pipe together with its framing, and decoded there.
+//! - HTTP/2 for clients is not included. [`Handler::alpn`] would hand the connection over, and
+//!   [`LoopHandle::adopt_pipes`] would serve each stream as a connection. `relay/tunnel` (`wire`, `head`,
+//!   `origin/http2`) has the translation.
 //! - `api` imports `transport`, because a [dialled connection](Dial) includes the certificates to trust.
 
 #[cfg(feature = "relay")]

@@ -43,7 +43,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("httparse", &["h1/"]),
     // In `api`: the access log's time.
     ("httpdate", &["h1/", "api/access.rs", "relay/"]),
-    ("log", &["engine/", "drive/", "transport/", "client/", "relay/"]),
+    // In `api`: the panic of a pipe's waker.
+    ("log", &["engine/", "drive/", "transport/", "client/", "relay/", "api/pipe/shared.rs"]),
     ("mio", &["engine/", "transport/"]),
     ("slab", &["engine/", "relay/tunnel/"]),
     ("socket2", &["transport/"]),
@@ -85,7 +86,7 @@ const UNSAFE: &str = "transport/sys.rs";
 const CLOCKS: &str = "drive/";
 /// Calls that read a clock, or wait for one.
 const CLOCK_CALLS: &[&str] = &["Instant::now", "SystemTime::now", ".elapsed", "thread::sleep"];
-/// The one file that calls the application.
+/// The one file that calls handlers, uploads, producers and upgrades.
 const DISPATCH: &str = "engine/dispatch.rs";
 /// Calls of the application, by the engine's names of its objects.
 const APPLICATION: &[(&str, &[&str])] = &[

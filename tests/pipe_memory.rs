@@ -126,5 +126,5 @@ fn a_connection_within_the_process_continues_without_any_memory() {
         assert!(got.starts_with(b"HTTP/1.1 200 "), "{}", got[..100].escape_ascii());
         assert!(got.len() > body.len() && (is_chunked || got.ends_with(&body)));
     }
-    server.stop().expect("stopped");
+    server.stop_now().expect("stopped");
 }

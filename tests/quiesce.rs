@@ -63,7 +63,7 @@ fn takes_over(addr: SocketAddr, kept: &mut TcpStream, quiesce: impl FnOnce() -> 
     }
     send_request(kept);
     assert_eq!(response(kept), "a", "an accepted connection stays with the old server");
-    new.stop().expect("stopped");
+    new.stop_now().expect("stopped");
     assert!(TcpStream::connect(addr).is_err(), "nothing else listens there");
 }
 
@@ -77,7 +77,7 @@ fn loops_give_all_their_sockets() {
     // Where the system cannot distribute connections among sockets, the loops share one.
     takes_over(addr, &mut kept, || server.quiesce(), 3);
     assert!(server.quiesce().is_empty(), "no socket is left");
-    server.stop().expect("stopped");
+    server.stop_now().expect("stopped");
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn a_shared_socket_is_given_once() {
     send_request(&mut kept);
     assert_eq!(response(&mut kept), "a");
     takes_over(addr, &mut kept, || server.quiesce(), 1);
-    server.stop().expect("stopped");
+    server.stop_now().expect("stopped");
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn with_a_thread_per_connection_a_handler_that_blocks_delays_nothing() {
     takes_over(addr, &mut kept, || server.quiesce(), 1);
     released.store(true, Ordering::Release);
     assert_eq!([response(&mut blocked), response(&mut blocked)], ["a", "a"]);
-    server.stop().expect("stopped");
+    server.stop_now().expect("stopped");
 }
 
 #[test]
@@ -152,6 +152,6 @@ fn an_external_server_gives_its_sockets_in_order() {
     let mut bytes = String::new();
     unix.read_to_string(&mut bytes).expect("read");
     assert!(bytes.ends_with("\r\n\r\nb"), "{bytes}");
-    new.stop().expect("stopped");
+    new.stop_now().expect("stopped");
     std::fs::remove_file(&path).expect("removed");
 }

@@ -138,7 +138,7 @@ fn pipes_of_the_system_are_limited_used_again_when_empty_and_closed_when_not() {
         drop((to, from));
         becomes("the kept pipe", before + 2, ends_of_pipes);
     }
-    server.stop().expect("stopped");
+    server.stop_now().expect("stopped");
     becomes("pipes of a server that has ended", before, ends_of_pipes);
 
     let (server, waiting) = serve(0);
@@ -147,5 +147,5 @@ fn pipes_of_the_system_are_limited_used_again_when_empty_and_closed_when_not() {
     let sent = stall(&mut from, &body);
     assert_eq!(ends_of_pipes(), before);
     goes_through(&mut to, &mut from, &body, sent);
-    server.stop().expect("stopped");
+    server.stop_now().expect("stopped");
 }

@@ -287,7 +287,7 @@ fn run(what: &str, tls: bool, kernel_pipes: usize, memory: usize) {
         }
     }
     drop(pairs);
-    server.stop().expect("stopped");
+    server.stop_now().expect("stopped");
     assert_eq!(pipe_memory(), 0, "{what}: bytes of pipes that are gone");
 }
 

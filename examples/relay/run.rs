@@ -154,7 +154,7 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
             running.join().map_err(|error| Failure::system(&"stopped", &error))
         }
     };
-    if let Some(Err(error)) = admin.map(Running::stop) {
+    if let Some(Err(error)) = admin.map(Running::stop_now) {
         log::warn!("admin listener: {error}");
     }
     result

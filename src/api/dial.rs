@@ -50,15 +50,15 @@ impl Dial {
         Self::to(DialTarget::Unix(path.into()))
     }
 
-    /// Uses TLS, and requires a certificate for `server_name`: a DNS name, or an IP address (without brackets). An invalid
-    /// name is reported when it is dialled ([`DialError::BadName`]).
+    /// Uses TLS, and requires a certificate for `server_name`: a DNS name, or an IP address (without brackets). An
+    /// invalid name is reported when it is dialled ([`DialError::BadName`]).
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: &TlsClient, server_name: &str) -> Self {
         self.trust = Some((tls.clone(), server_name.into()));
         self
     }
 
-    /// Sets the timeout of connecting and the TLS handshake together. The default is 10 s.
+    /// Sets the timeout of connecting and the TLS handshake together. Default: 10 s.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -89,7 +89,7 @@ pub struct Dialed<'a> {
     /// The local address; `None` for a Unix socket.
     pub local: Option<SocketAddr>,
     /// Information about TLS, with the verified server name and certificate.
-    pub secure: Option<TlsInfo<'a>>,
+    pub tls_info: Option<TlsInfo<'a>>,
     /// The protocol that ALPN has chosen, if it has.
     pub alpn: Option<&'a [u8]>,
     pub(crate) waker: &'a Waker,
@@ -116,7 +116,8 @@ pub enum DialError {
     Io(io::Error),
     /// It took longer than [`Dial::timeout`].
     TimedOut,
-    /// Connected, but the TLS handshake failed, or the certificate is not valid for the server name. Contains the cause.
+    /// Connected, but the TLS handshake failed, or the certificate is not valid for the server name. Contains the
+    /// cause.
     Tls(String),
     /// The server name is neither a DNS name nor an IP address.
     BadName(String),

@@ -5,8 +5,8 @@
 //!   PipeOut ◀── [ block ] ◀── output: PipeIn ◀──write── engine
 //!   the application's ends        Ends
 //! ```
-//! A pipe that is empty or full notes under its lock that this end must be woken. So an event follows every later change,
-//! as with a socket.
+//! A pipe that is empty or full notes under its lock that this end must be woken. So an event follows every later
+//! change, as with a socket.
 
 use std::io::{self, IoSlice};
 
@@ -82,7 +82,7 @@ impl Duplex for Ends {
 
     fn peer_side(&self) -> PeerSide {
         if self.input.is_truncated() || self.output.as_ref().is_some_and(PipeIn::is_closed) {
-            PeerSide::Gone
+            PeerSide::Reset
         } else if self.input.has_ended() {
             PeerSide::Finished
         } else {
@@ -154,11 +154,11 @@ mod tests {
     fn a_dropped_pipe_is_detected_on_either_side() {
         let (ours, _theirs, mut connection) = ends(8);
         drop(ours);
-        assert_eq!(connection.peer_side(), PeerSide::Gone);
+        assert_eq!(connection.peer_side(), PeerSide::Reset);
         assert_eq!(kind(connection.read(&mut [0; 9])), io::ErrorKind::ConnectionReset);
         let (_ours, theirs, mut connection) = ends(8);
         drop(theirs);
-        assert_eq!(connection.peer_side(), PeerSide::Gone);
+        assert_eq!(connection.peer_side(), PeerSide::Reset);
         assert_eq!(kind(connection.write(&[IoSlice::new(b"more")])), io::ErrorKind::BrokenPipe);
         let (_ours, theirs, mut connection) = ends(8);
         connection.cut();

@@ -24,14 +24,15 @@ use crate::base::{ConnId, EndReason, PeerAddr};
 /// # Order of calls
 ///
 /// For one connection: [`accept`](Self::accept), then [`request`](Self::request) for each request, then
-/// [`closed`](Self::closed). All of them run on the loop of that connection, on the clone of the handler that belongs to
-/// the loop. In thread-per-connection mode, another clone runs `accept`, on the loop that accepts.
+/// [`closed`](Self::closed). All of them run on the loop of that connection, on the clone of the handler that belongs
+/// to the loop. In thread-per-connection mode, another clone runs `accept`, on the loop that accepts, except behind
+/// [`Listen::proxy_protocol`](crate::Listen::proxy_protocol), where the connection's own clone does.
 pub trait Handler {
     /// Handles one request. Called exactly once for each request, when its head is complete. The returned action is
     /// performed after the call.
     ///
-    /// Must not block, except in thread-per-connection mode: the loop's other connections wait for it. A panic becomes a
-    /// 500 on this connection, and affects no other.
+    /// Must not block, except in thread-per-connection mode: the loop's other connections wait for it. A panic becomes
+    /// a 500 on this connection, and affects no other.
     fn request(&mut self, req: &mut Request<'_>) -> Action;
 
     /// Returns `true` to serve this peer, `false` to close its connection. Called before TLS. Behind a
@@ -51,17 +52,17 @@ pub trait Handler {
         None
     }
 
-    /// Reports that a connection has ended. Called once for each connection that [`accept`](Self::accept) accepted, on its
-    /// own loop, after [`Request::on_end`] and the access log of its last request. Upgraded
-    /// connections are reported too. Dialled ones, and those of
-    /// [`LoopHandle::adopt_upgrade`](crate::LoopHandle::adopt_upgrade), are not.
+    /// Reports that a connection has ended. Called once for each connection that [`accept`](Self::accept) accepted, on
+    /// its own loop, after [`Request::on_end`] and the access log of its last request. Upgraded connections are
+    /// reported too. Dialled ones, and those of [`LoopHandle::adopt_upgrade`](crate::LoopHandle::adopt_upgrade), are
+    /// not.
     fn closed(&mut self, conn: ConnId, reason: &EndReason) {
         let _ = (conn, reason);
     }
 
-    /// Reports that the server stops: respond to suspended requests, and start nothing new. Called once on each loop, so
-    /// once for each clone of the handler. [`request`](Self::request) may still be called afterwards, for requests that
-    /// are on their way within the grace period.
+    /// Reports that the server stops: respond to suspended requests, and start nothing new. Called once on each loop,
+    /// so once for each clone of the handler. [`request`](Self::request) may still be called afterwards, for requests
+    /// that are on their way within the grace period.
     fn stopping(&mut self) {}
 }
 
@@ -75,22 +76,23 @@ where
     }
 }
 
-/// What the engine does with a request.
+/// The action that a handler returns for a request.
 #[must_use = "an action is only carried out when it is returned"]
 pub enum Action {
     /// Sends a response. A body that was not received is read and discarded if it is short
-    /// ([`Limits::drain`](crate::Limits)) and the client does not wait for `100 Continue`. Otherwise the connection is
-    /// closed after the response, with a linger.
+    /// ([`Limits::drain`](crate::Limits)) and the client does not wait for `100 Continue`. Otherwise the connection
+    /// closes after the response, see [`Limits::linger_timeout`](crate::Limits::linger_timeout).
     Respond(Response),
     /// Receives the body; sends `100 Continue` now if the client waits for it. [`Upload::end`] returns the response,
     /// unless a [`Ticket`](crate::Ticket) responds earlier.
     Receive(Box<dyn Upload>),
-    /// Suspends the request until a [`Ticket`](crate::Ticket) responds. Without a ticket the response is 500; if the last
-    /// ticket was dropped, it is 503.
+    /// Suspends the request until a [`Ticket`](crate::Ticket) responds. Without a ticket the response is 500; if the
+    /// last ticket was dropped, it is 503.
     Suspend,
     /// Sends `101` (or 2xx to CONNECT) and hands the stream over to an upgrade.
     Switch(Switch),
-    /// Aborts the connection without a response. The client sees a reset, so it does not take a part for the whole.
+    /// Aborts the connection without a response. The client sees a reset, so that a truncated body never looks
+    /// complete.
     Abort,
 }
 

@@ -58,8 +58,8 @@ impl LoopHandle {
     }
 
     /// Serves a connection that is made of two pipes of this process: HTTP/1.1 requests are read from `input`, and
-    /// responses are written to `output`. The handler sees a plain connection of `peer` to the listener with that index,
-    /// even if that listener has TLS.
+    /// responses are written to `output`. The handler sees a plain connection of `peer` to the listener with that
+    /// index, even if that listener has TLS.
     ///
     /// Finishing a pipe half-closes the connection, in either direction. Dropping `input`'s writer unfinished, or
     /// `output`'s reader before the engine has finished, resets it. If the engine resets it, `output` is truncated.
@@ -101,13 +101,13 @@ impl LoopHandle {
         })
     }
 
-    /// Connects, then calls `then` on the loop, exactly once; it must not block. The [`Upgrade`] that it returns handles
-    /// the connection, as after a `101`. With `None` the connection closes in order. After an error the returned value
-    /// is dropped.
+    /// Connects, then calls `then` on the loop, exactly once; it must not block. The [`Upgrade`] that it returns
+    /// handles the connection, as after a `101`. With `None` the connection closes normally. After an error the
+    /// returned value is dropped.
     ///
     /// Outgoing connections do not count toward [`Limits::connections`](crate::Limits::connections), and neither
-    /// [`Handler::closed`](crate::Handler::closed) nor the access log is called for them. A server that stops still makes
-    /// the connections dialled within the grace period; their upgrades end with it.
+    /// [`Handler::closed`](crate::Handler::closed) nor the access log is called for them. A server that stops still
+    /// makes the connections dialled within the grace period; their upgrades end with it.
     ///
     /// If the loop has ended, or ends before it is connected, `then` is called with [`DialError::LoopEnded`]. That can
     /// happen on any thread, and before `dial` returns.
@@ -152,17 +152,18 @@ impl LoopHandle {
         })
     }
 
-    /// Calls `f` on the loop after `delay`, which is rounded up to whole milliseconds. A zero delay means as soon as the
-    /// loop reads its messages: in the same turn if it is called on that loop.
+    /// Calls `f` on the loop after `delay`, which is rounded up to whole milliseconds. A zero delay means as soon as
+    /// the loop reads its messages: in the same turn if it is called on that loop.
     ///
     /// Functions that are due at the same time run in the order of these calls. A function cannot be cancelled: let it
-    /// check whether it is still needed. It is dropped uncalled if the loop ends before. It must not block; its panic is
-    /// logged and goes no further.
+    /// check whether it is still needed. It is dropped uncalled if the loop ends before. It must not block; its panic
+    /// is logged and goes no further.
     pub fn after(&self, delay: Duration, f: impl FnOnce(Moment) + Send + 'static) {
         let _ = self.0.post(LoopMessage::After(delay, Box::new(f)));
     }
 
-    /// Calls `f` on the loop as soon as it reads its messages. Returns `false` if the loop has ended and `f` was dropped.
+    /// Calls `f` on the loop as soon as it reads its messages. Returns `false` if the loop has ended and `f` was
+    /// dropped.
     #[cfg(feature = "client")]
     pub(crate) fn at_once(&self, f: impl FnOnce(Moment) + Send + 'static) -> bool {
         self.0.post(LoopMessage::After(Duration::ZERO, Box::new(f))).is_ok()

@@ -42,7 +42,7 @@ pub(crate) enum TicketMessage {
     /// The action is in the ticket's core.
     Respond,
     Receive(Box<dyn Upload>),
-    Inform(u16, Headers),
+    Informational(u16, Headers),
     Fallback(Duration, Fallback),
     /// The last ticket was dropped.
     Dropped,

@@ -8,9 +8,9 @@
 //!                                             └─ Abort
 //! ```
 //!
-//! Handlers *return* an action and never perform one, so there is no wrong moment for it. Things that can be done from any
-//! thread and at any time are values of their own: [`Ticket`], [`Waker`], [`LoopHandle`] (which also [`dial`]s), the two
-//! ends of a [`pipe`]. All of them post messages to a loop, and report it if the loop has ended.
+//! Handlers *return* an action and never perform one, so there is no wrong moment for it. Things that can be done from
+//! any thread and at any time are values of their own: [`Ticket`], [`Waker`], [`LoopHandle`] (which also [`dial`]s),
+//! the two ends of a [`pipe`]. All of them post messages to a loop, and report it if the loop has ended.
 //!
 //! Not here: the calls themselves (`engine/dispatch.rs`).
 

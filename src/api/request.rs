@@ -23,10 +23,10 @@ pub(crate) struct RequestContext<'a> {
     pub(crate) listener: usize,
     pub(crate) now: Moment,
     pub(crate) mailbox: &'a Arc<Mailbox<LoopMessage>>,
-    pub(crate) secure: Option<TlsInfo<'a>>,
+    pub(crate) tls_info: Option<TlsInfo<'a>>,
 }
 
-/// Requests of the application besides the action. Allocated only if needed.
+/// What the handler has attached to a request: ticket, waker, end callbacks, overrides. Allocated only if needed.
 #[derive(Default)]
 pub(crate) struct RequestHooks {
     pub(crate) ticket: Option<Arc<TicketCore>>,
@@ -128,8 +128,8 @@ impl<'a> Request<'a> {
         self.hooks.as_ref().and_then(|hooks| hooks.peer.as_ref()).unwrap_or(self.context.peer)
     }
 
-    /// Overrides the peer address for this request, for inner handlers and the access log. Use it behind a trusted proxy
-    /// that names the client in a field. Connection limits were applied to the TCP peer and do not change; with
+    /// Overrides the peer address for this request, for inner handlers and the access log. Use it behind a trusted
+    /// proxy that names the client in a field. Connection limits were applied to the TCP peer and do not change; with
     /// [`Listen::proxy_protocol`](crate::Listen::proxy_protocol) they apply to the client.
     pub fn set_peer(&mut self, peer: PeerAddr) {
         self.hooks().peer = Some(peer);
@@ -143,18 +143,18 @@ impl<'a> Request<'a> {
 
     /// Returns information about the connection's TLS; `None` on a plain connection.
     pub fn tls_info(&self) -> Option<TlsInfo<'a>> {
-        self.context.secure
+        self.context.tls_info
     }
 
-    /// Returns the scheme that the client uses, "https" or "http" (RFC 9110 §4.2). It depends on the connection's own TLS,
-    /// unless [`set_https`](Self::set_https) has overridden it. Links and cookies depend on it.
+    /// Returns the scheme that the client uses, "https" or "http" (RFC 9110 §4.2). It depends on the connection's own
+    /// TLS, unless [`set_https`](Self::set_https) has overridden it. Links and cookies depend on it.
     pub fn scheme(&self) -> &'static str {
         let set = self.hooks.as_ref().and_then(|hooks| hooks.https);
-        if set.unwrap_or(self.context.secure.is_some()) { "https" } else { "http" }
+        if set.unwrap_or(self.context.tls_info.is_some()) { "https" } else { "http" }
     }
 
-    /// Overrides the [`scheme`](Self::scheme) for this request: "https" if `https` is `true`. Use it behind a trusted proxy
-    /// that terminates TLS and reports it in a field.
+    /// Overrides the [`scheme`](Self::scheme) for this request: "https" if `https` is `true`. Use it behind a trusted
+    /// proxy that terminates TLS and reports it in a field.
     pub fn set_https(&mut self, https: bool) {
         self.hooks().https = Some(https);
     }
@@ -179,8 +179,8 @@ impl<'a> Request<'a> {
         LoopHandle(self.context.mailbox.clone())
     }
 
-    /// Returns a ticket, which acts on this request later, from any thread. Can be called several times; only one of the
-    /// tickets can respond.
+    /// Returns a ticket, which acts on this request later, from any thread. Can be called several times; only one of
+    /// the tickets can respond.
     pub fn ticket(&mut self) -> Ticket {
         let waker = self.waker();
         self.hooks().ticket.get_or_insert_with(|| TicketCore::new(waker)).ticket()
@@ -192,9 +192,10 @@ impl<'a> Request<'a> {
         self.hooks().waker(id, mailbox).clone()
     }
 
-    /// Calls `f` when this request has ended, exactly once, however it ends. It is never called inside another call of the
-    /// application, so never while this thread holds a lock of the application. Several functions are called in the order
-    /// in which they were added. They run before the access log and before [`Handler::closed`](crate::Handler::closed).
+    /// Calls `f` when this request has ended, exactly once, however it ends. It is never called inside another call of
+    /// the application, so never while this thread holds a lock of the application. Several functions are called in the
+    /// order in which they were added. They run before the access log and before
+    /// [`Handler::closed`](crate::Handler::closed).
     pub fn on_end(&mut self, f: impl FnOnce(&RequestEnd) + Send + 'static) {
         self.hooks().on_end.push(Box::new(f));
     }
@@ -232,9 +233,9 @@ pub struct RequestEnd {
     pub received: u64,
     /// Bytes of the response's body that were handed to the transport.
     pub written: u64,
-    /// How many of these bytes the peer's TCP has acknowledged, at least; `None` where the system cannot report it. Under
-    /// TLS and chunking it is rounded down. Acknowledged means received by the peer's system, not read by its application.
-    /// It is the final number only with [`Response::wait_for_ack`](crate::Response::wait_for_ack).
+    /// The least number of these bytes that the peer's TCP has acknowledged; `None` where the system cannot report it.
+    /// Under TLS and chunking it is rounded down. Acknowledged means received by the peer's system, not read by its
+    /// application. It is the final number only with [`Response::wait_for_ack`](crate::Response::wait_for_ack).
     pub acked: Option<u64>,
     /// The time of this turn of the loop.
     pub now: Moment,

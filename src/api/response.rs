@@ -27,7 +27,7 @@ pub struct Response {
     pub(crate) body: Body,
     pub(crate) length: Option<u64>,
     pub(crate) close: bool,
-    pub(crate) confirm: bool,
+    pub(crate) wait_for_ack: bool,
     pub(crate) allow_half_close: bool,
     /// The error that turns it into a 500.
     pub(crate) fault: Option<Box<Fault>>,
@@ -120,7 +120,16 @@ impl Response {
     }
 
     fn made_of(status: u16, headers: Headers, body: Body) -> Self {
-        Self { status, headers, body, length: None, close: false, confirm: false, allow_half_close: false, fault: None }
+        Self {
+            status,
+            headers,
+            body,
+            length: None,
+            close: false,
+            wait_for_ack: false,
+            allow_half_close: false,
+            fault: None,
+        }
     }
 
     /// Creates a 200 with a body of type `text/plain; charset=utf-8`.
@@ -132,11 +141,11 @@ impl Response {
     /// Creates a 200 with a body that is produced as the client takes it. The body is chunked, unless
     /// [`length`](Self::length) sets its length. For an HTTP/1.0 client, closing the connection ends it.
     ///
-    /// While the body has nothing to send ([`Produced::Pending`](crate::Produced::Pending), an empty [`pipe`](crate::pipe)),
-    /// end-of-file from the client means that it has disconnected: the request ends at once with
-    /// [`EndReason::PeerClosed`](crate::EndReason::PeerClosed). Closing and half-closing look alike on the wire. So a
-    /// client that half-closes after its request (`nc -N`, for example) gets the body only up to its first pause, however
-    /// short. [`allow_half_close`](Self::allow_half_close) serves such clients to the end.
+    /// While the body has nothing to send ([`Produced::Pending`](crate::Produced::Pending), an empty
+    /// [`pipe`](crate::pipe)), end-of-file from the client means that it has disconnected: the request ends at once
+    /// with [`EndReason::PeerClosed`](crate::EndReason::PeerClosed). Closing and half-closing look alike on the wire.
+    /// So a client that half-closes after its request (`nc -N`, for example) gets the body only up to its first pause,
+    /// however short. [`allow_half_close`](Self::allow_half_close) serves such clients to the end.
     ///
     /// Complete bodies ([`text`](Self::text), [`body`](Self::body), [`file`](Self::file)) have no pauses. A
     /// client that half-closes gets all of them.
@@ -144,8 +153,8 @@ impl Response {
         Self { body: Body(Kind::Stream(Box::new(produce))), ..Self::new(200) }
     }
 
-    /// Creates a 200 with a range of a file, which the system sends itself on a plain connection. If the file is shorter
-    /// than the range, the connection is aborted.
+    /// Creates a 200 with a range of a file, which the system sends itself on a plain connection. If the file is
+    /// shorter than the range, the connection is aborted.
     pub fn file(file: File, range: Range<u64>) -> Self {
         Self { body: Body(Kind::File(file, range)), ..Self::new(200) }
     }
@@ -161,10 +170,10 @@ impl Response {
         Self { body: body.into(), ..self }
     }
 
-    /// Adds a header field. A field that [may occur only once](crate::h1::is_singleton), such as `Content-Type`, replaces
-    /// the earlier one; others, such as `Set-Cookie` and `Vary`, are added. The engine writes `Date`, `Content-Length`,
-    /// `Transfer-Encoding` and `Connection` itself, from [`length`](Self::length) and [`close`](Self::close); setting one
-    /// of them makes the response a 500.
+    /// Adds a header field. A field that [may occur only once](crate::h1::is_singleton), such as `Content-Type`,
+    /// replaces the earlier one; others, such as `Set-Cookie` and `Vary`, are added. The engine writes `Date`,
+    /// `Content-Length`, `Transfer-Encoding` and `Connection` itself, from [`length`](Self::length) and
+    /// [`close`](Self::close); setting one of them makes the response a 500.
     ///
     /// ```
     /// use uncork::Response;
@@ -175,8 +184,8 @@ impl Response {
         self.with(name, |headers| headers.put(name, value))
     }
 
-    /// Like [`header`](Self::header), but always adds the field after the others, even if it may occur only once. Use it
-    /// to pass on the fields of another server unchanged.
+    /// Like [`header`](Self::header), but always adds the field after the others, even if it may occur only once. Use
+    /// it to pass on the fields of another server unchanged.
     pub fn append(self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.with(name, |headers| headers.append(name, value))
     }
@@ -190,8 +199,8 @@ impl Response {
         self
     }
 
-    /// Sets the length of a streamed body in bytes, if it is known. No byte beyond it is sent; if the body ends earlier,
-    /// the connection is aborted. In a response to HEAD, it is the length that the body would have.
+    /// Sets the length of a streamed body in bytes, if it is known. No byte beyond it is sent; if the body ends
+    /// earlier, the connection is aborted. In a response to HEAD, it is the length that the body would have.
     pub fn length(self, length: impl Into<Option<u64>>) -> Self {
         Self { length: length.into(), ..self }
     }
@@ -201,14 +210,15 @@ impl Response {
         Self { close: true, ..self }
     }
 
-    /// Delays the end of the request until the peer's TCP has acknowledged every byte, or the connection has ended. Then
-    /// [`RequestEnd::acked`](crate::RequestEnd::acked) is final.
+    /// Delays the end of the request until the peer's TCP has acknowledged every byte, or the connection has ended.
+    /// Then [`RequestEnd::acked`](crate::RequestEnd::acked) is final.
     pub fn wait_for_ack(self) -> Self {
-        Self { confirm: true, ..self }
+        Self { wait_for_ack: true, ..self }
     }
 
     /// Serves a client that half-closes until the streamed body ends, however long the body pauses. By default,
-    /// end-of-file while the body has nothing to send means that the client has disconnected: see [`stream`](Self::stream).
+    /// end-of-file while the body has nothing to send means that the client has disconnected: see
+    /// [`stream`](Self::stream).
     ///
     /// With this, a client that closes during a pause is noticed only when the body continues. A reset still ends the
     /// request at once.

@@ -18,8 +18,11 @@ impl Switch {
     ///
     /// The request must have version HTTP/1.1 and ask for an upgrade
     /// ([`Request::wants_upgrade`](crate::Request::wants_upgrade)). Otherwise the response is 426, and the upgrade is
-    /// dropped uncalled. A body must be complete before the protocol can change: for a request with a body, return the
-    /// switch from [`Upload::end`](crate::Upload::end); anywhere else the response is 413.
+    /// dropped uncalled.
+    ///
+    /// A body must be complete before the protocol can change: return the switch from
+    /// [`Upload::end`](crate::Upload::end). Elsewhere, a body that has arrived completely is discarded; an incomplete
+    /// one makes the response a 413.
     pub fn to(protocol: &str, upgrade: impl Upgrade + 'static) -> Self {
         Self::with_response(Response::with_any_status(101).header("Upgrade", protocol), upgrade)
     }
@@ -36,8 +39,9 @@ impl Switch {
 
     /// Creates a switch without a response: the upgrade writes every byte that the peer reads after its request.
     ///
-    /// Use it for protocols older than `Upgrade`, which begin with something like a request and do not continue in HTTP. No HTTP response is sent, so use it only if the request proves that the peer uses your protocol. Any
-    /// request is allowed; a body must be complete as in [`to`](Self::to). The access log shows status 200.
+    /// Use it for protocols older than `Upgrade`, which begin with something like a request. No HTTP response is sent:
+    /// the request must prove that the peer uses your protocol. Any request is allowed; a body must be complete as in
+    /// [`to`](Self::to). The access log shows status 200.
     pub fn without_response(upgrade: impl Upgrade + 'static) -> Self {
         Self { bare: true, ..Self::with_response(Response::new(200), upgrade) }
     }

@@ -23,14 +23,15 @@ use crate::{
 /// It names connection, generation *and* request, so a late ticket can never affect the next request of a keep-alive
 /// connection. If the last ticket of a request is dropped before any has responded, the response is 503.
 ///
-/// While the request is suspended, end-of-file from the client means that *the client has disconnected*, and ends the request at
-/// once: closing and half-closing look alike on the wire. [`allow_half_close`](Self::allow_half_close) changes that.
+/// While the request is suspended, end-of-file from the client means that *the client has disconnected*, and ends the
+/// request at once: closing and half-closing look alike on the wire. [`allow_half_close`](Self::allow_half_close)
+/// changes that.
 pub struct Ticket {
     core: Arc<TicketCore>,
 }
 
-/// The error of [`Ticket::respond`]: another ticket has responded, or the request has ended. It gives the action back, so
-/// that nothing is lost: a relay can offer the message to the next receiver.
+/// The error of [`Ticket::respond`]: another ticket has responded, or the request has ended. It gives the action back,
+/// so that nothing is lost: a relay can offer the message to the next receiver.
 #[derive(Debug)]
 pub struct RespondError(pub Action);
 
@@ -99,8 +100,8 @@ impl TicketCore {
         self.allow_half_close.load(Ordering::Acquire)
     }
 
-    /// Returns `true` if end-of-file before the response ends the request. `false` once a ticket has responded, even if the
-    /// message is still in the mailbox: `respond` has reported success.
+    /// Returns `true` if end-of-file before the response ends the request. `false` once a ticket has responded, even if
+    /// the message is still in the mailbox: `respond` has reported success.
     pub(crate) fn ends_on_half_close(&self) -> bool {
         !self.allows_half_close() && !matches!(*self.state(), State::Responded(Some(_)))
     }
@@ -145,8 +146,8 @@ impl Ticket {
     /// Responds to the request. Only one ticket of a request can do this, once.
     ///
     /// # Errors
-    /// [`RespondError`] gives the action back at once if the request has a response already, or has ended. If the client
-    /// disconnects later, [`Request::on_end`](crate::Request::on_end) reports how much it received.
+    /// [`RespondError`] gives the action back at once if the request has a response already, or has ended. If the
+    /// client disconnects later, [`Request::on_end`](crate::Request::on_end) reports how much it received.
     pub fn respond(self, action: impl Into<Action>) -> Result<(), RespondError> {
         let action = action.into();
         {
@@ -163,9 +164,9 @@ impl Ticket {
         }
     }
 
-    /// Begins to receive the body, and sends `100 Continue` now if the client waits for it. The ticket can still respond,
-    /// even before the body ends. When the body is complete, [`Upload::end`] is called in any case; its action counts if
-    /// no ticket has responded yet.
+    /// Begins to receive the body, and sends `100 Continue` now if the client waits for it. The ticket can still
+    /// respond, even before the body ends. When the body is complete, [`Upload::end`] is called in any case; its action
+    /// counts if no ticket has responded yet.
     ///
     /// # Errors
     /// Gives the upload back if the request has ended.
@@ -185,11 +186,13 @@ impl Ticket {
     /// Sends an informational response (RFC 9110 §15.2), for instance 103 Early Hints. `status` must be 102 to 199; any
     /// other is ignored. Nothing is sent to an HTTP/1.0 client.
     ///
-    /// 100 Continue is sent, without `headers`, if the client waits for it and has not received it. The client then sends its
-    /// body, as far as the system's buffers take it. None of it is read before [`receive`](Self::receive).
+    /// 100 Continue is sent, without `headers`, if the client waits for it and has not received it. The client then
+    /// sends its body, as far as the system's buffers take it. None of it is read before [`receive`](Self::receive).
     pub fn send_informational(&self, status: u16, headers: Headers) {
-        let _ =
-            self.core.mailbox().post(LoopMessage::Ticket(self.core.clone(), TicketMessage::Inform(status, headers)));
+        let _ = self
+            .core
+            .mailbox()
+            .post(LoopMessage::Ticket(self.core.clone(), TicketMessage::Informational(status, headers)));
     }
 
     /// Responds with the result of `f` if no ticket has responded after this delay. `f` runs on the request's loop. A
@@ -210,7 +213,7 @@ impl Ticket {
 
     /// Returns `true` if the request has a response or has ended. Then [`respond`](Self::respond) only gives the action
     /// back.
-    pub fn is_gone(&self) -> bool {
+    pub fn is_closed(&self) -> bool {
         !matches!(*self.core.state(), State::Open)
     }
 }

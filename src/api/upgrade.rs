@@ -1,10 +1,10 @@
 //! The upgrade callback: after `101` the application speaks any protocol through in-memory input and output.
 //!
 //! ```text
-//!              ┌────────── Io ──────────┐
-//!   peer ──▶   │ rx: bytes, consume, end │ ──▶ Upgrade::ready ──▶ EventMask: READ │ WRITE │ EXTERNAL │ CORK
-//!   peer ◀──   │ tx: room, write, finish │            └──────────▶ TERMINATE
-//!              └─────────────────────────┘
+//!              ┌────────── Io ─────────────┐
+//!   peer ──▶   │ rx: bytes, consume, state │ ──▶ Upgrade::ready ──▶ EventMask: READ │ WRITE │ EXTERNAL │ CORK
+//!   peer ◀──   │ tx: room, write, finish   │            └──────────▶ TERMINATE
+//!              └───────────────────────────┘
 //! ```
 //!
 //! The application never gets the socket. So the same handler behaves the same over HTTP and HTTPS, in every mode.
@@ -26,8 +26,8 @@ use crate::{
 /// A protocol that takes over a connection after an upgrade.
 ///
 /// [`ready`](Self::ready) is called once at the start, then for each event that the mask it returned last includes. It
-/// runs on the connection's own loop, never re-entrantly, and never again after [`EventMask::TERMINATE`] or a panic. The
-/// value is dropped exactly once.
+/// runs on the connection's own loop, never re-entrantly, and never again after [`EventMask::TERMINATE`] or a panic.
+/// The value is dropped exactly once.
 ///
 /// ```
 /// use uncork::{EventMask, Io, ReadState, Upgrade};
@@ -72,12 +72,12 @@ pub struct Io<'a> {
     pub(crate) events: Events,
     pub(crate) now: Moment,
     pub(crate) waker: &'a Waker,
-    pub(crate) orders: &'a mut Orders,
+    pub(crate) commands: &'a mut IoCommands,
 }
 
-/// Requests of the application during a call, which are carried out after it.
+/// What the application has asked for during a call; carried out after it.
 #[derive(Default)]
-pub(crate) struct Orders {
+pub(crate) struct IoCommands {
     pub(crate) deadline: Option<Option<Instant>>,
     pub(crate) abort: bool,
     pub(crate) held: Option<usize>,
@@ -101,27 +101,27 @@ impl Io<'_> {
 
     /// Has [`Upgrade::ready`] called once at this time, whatever the mask. `None` cancels it.
     pub fn set_deadline(&mut self, at: Option<Instant>) {
-        self.orders.deadline = Some(at);
+        self.commands.deadline = Some(at);
     }
 
-    /// Counts bytes that are held outside of `rx` and `tx` toward [`Limits::buffers`](crate::Limits::buffers), until the
-    /// next call of this function or the end. If the connections of the loop hold too much, one of them is called with
-    /// [`Events::shed`].
+    /// Counts bytes that are held outside of `rx` and `tx` toward [`Limits::buffers`](crate::Limits::buffers), until
+    /// the next call of this function or the end. If the connections of the loop hold too much, one of them is called
+    /// with [`Events::shed`].
     #[cfg_attr(not(feature = "ws"), expect(dead_code, reason = "WebSockets hold messages"))]
     pub(crate) fn hold(&mut self, bytes: usize) {
-        self.orders.held = Some(bytes);
+        self.commands.held = Some(bytes);
     }
 
     /// Prepares the first call of another upgrade on this connection: events that it cannot know about are removed.
     #[cfg_attr(not(feature = "client"), expect(dead_code, reason = "the client hands connections over"))]
     pub(crate) fn restarted(&mut self, stopping: bool) {
-        self.events.0 &= EventBits::READ | EventBits::END | EventBits::RESET;
+        self.events.0 &= EventBits::READ | EventBits::READ_CLOSED | EventBits::RESET;
         self.events.0.set(EventBits::STOPPING, stopping);
     }
 
     /// Aborts the connection after this call: the output is dropped, and the peer sees a reset.
     pub fn abort(&mut self) {
-        self.orders.abort = true;
+        self.commands.abort = true;
     }
 }
 
@@ -138,7 +138,7 @@ bitflags! {
         const READ = 1;
         const WRITE = 2;
         const EXTERNAL = 4;
-        const END = 8;
+        const READ_CLOSED = 8;
         const DEADLINE = 16;
         const STOPPING = 32;
         const RESET = 64;
@@ -146,8 +146,8 @@ bitflags! {
     }
 }
 
-/// The events an upgrade is called for. Several can be set; the first call has none but perhaps
-/// [`is_readable`](Self::is_readable) and [`is_read_closed`](Self::is_read_closed).
+/// The events of one call. Several can be set. The first call may have none; of the events it can only have
+/// [`is_readable`](Self::is_readable), [`is_read_closed`](Self::is_read_closed) and [`is_stopping`](Self::is_stopping).
 ///
 /// | method | bit of [`bits`](Self::bits) |
 /// |---|---|
@@ -166,7 +166,7 @@ impl Events {
     pub(crate) const READ: Self = Self(EventBits::READ);
     pub(crate) const WRITE: Self = Self(EventBits::WRITE);
     pub(crate) const EXTERNAL: Self = Self(EventBits::EXTERNAL);
-    pub(crate) const END: Self = Self(EventBits::END);
+    pub(crate) const READ_CLOSED: Self = Self(EventBits::READ_CLOSED);
     pub(crate) const DEADLINE: Self = Self(EventBits::DEADLINE);
     pub(crate) const STOPPING: Self = Self(EventBits::STOPPING);
     pub(crate) const RESET: Self = Self(EventBits::RESET);
@@ -184,7 +184,8 @@ impl Events {
         !self.0.is_empty()
     }
 
-    /// Returns the bits, with the values of the table above. They never change; bit 128 is reserved and must be ignored.
+    /// Returns the bits, with the values of the table above. They never change; bit 128 is reserved and must be
+    /// ignored.
     pub const fn bits(self) -> u8 {
         self.0.bits()
     }
@@ -204,9 +205,9 @@ impl Events {
         self.0.contains(EventBits::EXTERNAL)
     }
 
-    /// Returns `true` on the first call after the peer has finished sending; see [`Rx::state`].
+    /// Returns `true` on the first call with READ in the mask after the peer has finished sending; see [`Rx::state`].
     pub fn is_read_closed(self) -> bool {
-        self.0.contains(EventBits::END)
+        self.0.contains(EventBits::READ_CLOSED)
     }
 
     /// Returns `true` if the deadline has passed, see [`Io::set_deadline`].
@@ -237,7 +238,7 @@ impl Events {
 pub enum ReadState {
     /// More input may arrive.
     Open,
-    /// The peer has half-closed or closed in order: [`Rx::bytes`] has the rest.
+    /// The peer has half-closed, or closed normally: [`Rx::bytes`] has the rest.
     Eof,
     /// The stream is truncated: over TLS there was no close_notify, or the connection was reset. The input may be
     /// incomplete.
@@ -247,7 +248,7 @@ pub enum ReadState {
 /// The input of an upgraded connection.
 pub struct Rx<'a> {
     pub(crate) buf: &'a mut Buf,
-    pub(crate) end: ReadState,
+    pub(crate) state: ReadState,
 }
 
 impl Rx<'_> {
@@ -268,16 +269,16 @@ impl Rx<'_> {
         self.buf.consume(n.min(self.buf.len()));
     }
 
-    /// Returns whether the peer has finished sending. It is not [`ReadState::Open`] only once everything that the peer sent
-    /// is in [`bytes`](Self::bytes).
+    /// Returns the state of the peer's side. It leaves [`ReadState::Open`] only when everything that the peer sent is
+    /// in [`bytes`](Self::bytes).
     pub fn state(&self) -> ReadState {
-        self.end
+        self.state
     }
 }
 
 impl fmt::Debug for Rx<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Rx({} bytes, {:?})", self.buf.len(), self.end)
+        write!(f, "Rx({} bytes, {:?})", self.buf.len(), self.state)
     }
 }
 
@@ -286,7 +287,7 @@ pub struct Tx<'a> {
     pub(crate) out: &'a mut Out,
     /// The number of bytes that `out` may hold after the call.
     pub(crate) limit: usize,
-    /// The same for a shared block with nothing else in front of it.
+    /// Like `limit`, but for a shared block with nothing else in front of it.
     pub(crate) shared_limit: usize,
     /// If `out` holds no more than this, nothing is in front of a shared block.
     pub(crate) own: usize,
@@ -312,9 +313,9 @@ impl Tx<'_> {
         n
     }
 
-    /// Writes all of `bytes`, or nothing: returns `false` if there is no room for them. Many bytes are not copied, and any
-    /// number of connections can share one allocation. There is always room while the output is empty, up to the set
-    /// length of a body (in a chunked body, 1 MiB).
+    /// Writes all of `bytes`, or nothing: returns `false` if there is no room for them. Many bytes are not copied, and
+    /// any number of connections can share one allocation. There is always room while the output is empty, up to the
+    /// set length of a body (in a chunked body, 1 MiB).
     pub fn write_shared(&mut self, bytes: &Arc<[u8]>) -> bool {
         let alone = self.out.len() <= self.own && self.out.len().saturating_add(bytes.len()) <= self.shared_limit;
         let fits = self.room() >= bytes.len() || (alone && self.room() > 0);
@@ -330,8 +331,8 @@ impl Tx<'_> {
         self.out
     }
 
-    /// Half-closes: after the written bytes, the peer sees the end of this side (close_notify over TLS, then FIN). The peer
-    /// can still send. From now on there is no room. Has no effect in a streamed body.
+    /// Half-closes: after the written bytes, the peer sees the end of this side (close_notify over TLS, then FIN). The
+    /// peer can still send. From now on there is no room. Has no effect in a streamed body.
     pub fn finish(&mut self) {
         *self.finished = true;
     }
@@ -353,7 +354,7 @@ mod tests {
             Events::READ,
             Events::WRITE,
             Events::EXTERNAL,
-            Events::END,
+            Events::READ_CLOSED,
             Events::DEADLINE,
             Events::STOPPING,
             Events::RESET,

@@ -17,10 +17,11 @@ pub trait Upload: Send {
     /// Receives the end of the body. The returned action is performed if no ticket has responded yet.
     fn end(self: Box<Self>, trailers: &Headers) -> Action;
 
-    /// Returns how long the body may pause, instead of [`Limits::body_timeout`](crate::Limits::body_timeout). Called once.
+    /// Returns how long the body may pause, instead of [`Limits::body_timeout`](crate::Limits::body_timeout). Called
+    /// once.
     ///
-    /// The timeout restarts with every byte, and [`Limits::min_rate`](crate::Limits::min_rate) is not enforced. A client
-    /// can then keep its connection with very few bytes. Bound the total time yourself, for example with
+    /// The timeout restarts with every byte, and [`Limits::min_rate`](crate::Limits::min_rate) is not enforced. A
+    /// client can then keep its connection with very few bytes. Bound the total time yourself, for example with
     /// [`Ticket::fallback`](crate::Ticket::fallback).
     fn body_timeout(&self) -> Option<Duration> {
         None
@@ -39,22 +40,22 @@ pub trait Upload: Send {
 pub enum Consumed {
     /// All of it.
     All,
-    /// This many bytes from the start (all of them, if the number is larger). The rest is offered again, together with later
-    /// bytes, after a wake by this request's [`Waker`](crate::Waker). Until then nothing more is read: the client is under
-    /// back-pressure.
+    /// This many bytes from the start (all of them, if the number is larger). The rest is offered again, together with
+    /// later bytes, after a wake by this request's [`Waker`](crate::Waker). Until then nothing more is read: the client
+    /// is under back-pressure.
     Partial(usize),
-    /// Nothing any more: the rest of the body is not received, and this action is performed.
+    /// Stops receiving: the rest of the body is dropped, and this action is performed.
     Stop(Action),
 }
 
 /// Produces the body of one response, piece by piece, as the client takes it.
 pub trait Produce: Send {
-    /// Writes the bytes that are ready, as far as there is room. Called when there is room, never re-entrantly. It is also
-    /// called once without a wake, before end-of-file from the client ends the request.
+    /// Writes the bytes that are ready, as far as there is room. Called when there is room, never re-entrantly. It is
+    /// also called once without a wake, before end-of-file from the client ends the request.
     fn produce(&mut self, out: &mut Tx<'_>) -> Produced;
 
-    /// Returns the pipe, if this producer is one end of a [`pipe`](crate::pipe). The engine then drains it directly, and
-    /// does not call [`produce`](Self::produce).
+    /// Returns the pipe, if this producer is one end of a [`pipe`](crate::pipe). The engine then drains it directly,
+    /// and does not call [`produce`](Self::produce).
     fn pipe(&mut self) -> Option<&mut PipeOut> {
         None
     }
@@ -66,15 +67,15 @@ pub trait Produce: Send {
 pub enum Produced {
     /// There is more: call again when there is room. Written bytes can be held back until a segment is full.
     More,
-    /// Nothing for now: send what was written, and call again after a wake by this request's
-    /// [`Waker`](crate::Waker). End-of-file from the client meanwhile means that it has disconnected, unless the response
-    /// [allows half-close](crate::Response::allow_half_close).
+    /// Nothing to send now. What was written is sent; call again after a wake by this request's
+    /// [`Waker`](crate::Waker). End-of-file from the client meanwhile means that it has disconnected, unless the
+    /// response [allows half-close](crate::Response::allow_half_close).
     Pending,
     /// The end of the body.
     End,
     /// The end of the body, with trailers. They are sent if the body is chunked, dropped otherwise.
     Trailers(Headers),
-    /// Aborts the connection: the client must not take a part for the whole.
+    /// Aborts the connection, so that a truncated body never looks complete.
     Abort,
 }
 

@@ -15,8 +15,8 @@ use crate::base::{RequestId, mailbox::Mailbox};
 /// [`Upgrade`](crate::Upgrade) called again, on its own loop. It is cheap to clone, usable from any thread, and has no
 /// effect when the request has ended.
 ///
-/// A wake runs no application code: it posts a message, at most one at a time, however often it is called. An early wake,
-/// during a call of the application or before it waits for a wake, is remembered.
+/// A wake runs no application code: it posts a message, at most one at a time, however often it is called. An early
+/// wake, during a call of the application or before it waits for a wake, is remembered.
 ///
 /// It converts into a [`std::task::Waker`].
 #[derive(Clone)]
@@ -34,8 +34,8 @@ impl Waker {
         Self(Arc::new(WakeCore { id, mailbox, outstanding: AtomicBool::new(false) }))
     }
 
-    /// Has the upload, the producer or the upgrade called again, as soon as its loop reads its messages. An upgrade must
-    /// have [`EventMask::EXTERNAL`](crate::EventMask::EXTERNAL) in its mask. Does not block.
+    /// Has the upload, the producer or the upgrade called again, as soon as its loop reads its messages. An upgrade
+    /// must have [`EventMask::EXTERNAL`](crate::EventMask::EXTERNAL) in its mask. Does not block.
     pub fn wake(&self) {
         if !self.0.outstanding.swap(true, Ordering::AcqRel) {
             // A closed mailbox belongs to a loop that has ended: there is nothing to wake.

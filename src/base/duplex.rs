@@ -13,16 +13,16 @@ use std::{
 /// A connected, non-blocking stream. After a call that returned `WouldBlock`, or fewer bytes than possible, an event
 /// follows when that changes. An event also follows when the stream ends.
 pub(crate) trait Duplex: fmt::Debug + Send {
-    /// Reads the bytes that are there. 0: the peer has finished in order. `ConnectionReset`: the stream is truncated.
+    /// Reads the bytes that are there. 0: the peer has half-closed. `ConnectionReset`: the stream is truncated.
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize>;
 
     /// Writes as much as there is room for. `BrokenPipe`: the peer does not read any more.
     fn write(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize>;
 
-    /// Ends our side in order. A second call has no effect.
+    /// Half-closes. A second call has no effect.
     fn finish(&mut self);
 
-    /// Truncates our side: the peer must not take a part for the whole.
+    /// Truncates this side, so that a truncated body never looks complete.
     fn cut(&mut self);
 
     /// Returns the state of the peer's side.
@@ -36,5 +36,5 @@ pub(crate) enum PeerSide {
     /// The peer has finished; there may be bytes left.
     Finished,
     /// The stream is truncated, or the peer does not read any more.
-    Gone,
+    Reset,
 }

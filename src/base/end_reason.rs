@@ -1,4 +1,5 @@
-//! Why a connection or a request ended: a value, not a log line. A normal end is one of them, not an error.
+//! The reasons for the end of a connection or a request: values, not log lines. A normal end is one of them, not an
+//! error.
 
 use std::{fmt, io};
 
@@ -7,7 +8,8 @@ use std::{fmt, io};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Timeout {
-    /// The TLS handshake, with the PROXY header before it: [`Limits::handshake_timeout`](crate::Limits::handshake_timeout).
+    /// The TLS handshake, with the PROXY header before it:
+    /// [`Limits::handshake_timeout`](crate::Limits::handshake_timeout).
     Handshake,
     /// A head. On the server: a request's, from its first byte ([`Limits::head_timeout`](crate::Limits::head_timeout)).
     /// In the client: a response's, from the last byte of the request.
@@ -15,7 +17,8 @@ pub enum Timeout {
     /// No progress. On the server: between two requests ([`Limits::idle_timeout`](crate::Limits::idle_timeout)). In the
     /// client: within a body, while the server is the one that must act.
     Idle,
-    /// A request's body, while the server is ready to receive it: [`Limits::body_timeout`](crate::Limits::body_timeout).
+    /// A request's body, while the server is ready to receive it:
+    /// [`Limits::body_timeout`](crate::Limits::body_timeout).
     Body,
     /// Output that the peer does not take: [`Limits::send_timeout`](crate::Limits::send_timeout).
     Send,
@@ -28,11 +31,12 @@ pub enum Timeout {
     Total,
 }
 
-/// Why a connection or a request ended.
+/// The reason for the end of a connection or a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EndReason {
-    /// In order: the response was sent whole, the last request got its response, the upgraded protocol was terminated.
+    /// A normal end: the response was sent whole, the last request got its response, the upgraded protocol was
+    /// terminated.
     Complete,
     /// The peer closed its side, or reset the connection, before that.
     PeerClosed,
@@ -47,8 +51,9 @@ pub enum EndReason {
     },
     /// The server stopped first.
     Stopped,
-    /// The application aborted it, by [`Action::Abort`](crate::Action::Abort), [`Produced::Abort`](crate::Produced::Abort)
-    /// or [`Io::abort`](crate::Io::abort), or by something the engine treats as such.
+    /// The application aborted it, by [`Action::Abort`](crate::Action::Abort),
+    /// [`Produced::Abort`](crate::Produced::Abort) or [`Io::abort`](crate::Io::abort), or by something the engine
+    /// treats as such.
     Aborted,
     /// The application panicked.
     Panicked,
@@ -106,6 +111,7 @@ impl fmt::Display for EndReason {
             Self::Complete => f.write_str("complete"),
             Self::PeerClosed => f.write_str("the peer closed the connection"),
             Self::TimedOut(timeout) => write!(f, "timed out ({timeout:?})"),
+            Self::Rejected { status: 0, rule } => write!(f, "rejected: {rule}"),
             Self::Rejected { status, rule } => write!(f, "rejected with {status}: {rule}"),
             Self::Stopped => f.write_str("the server stopped"),
             Self::Aborted => f.write_str("aborted by the application"),
@@ -138,5 +144,11 @@ mod tests {
         ] {
             assert_eq!(reason.code(), code, "{reason}");
         }
+    }
+
+    #[test]
+    fn a_rejection_names_its_status_if_there_is_one() {
+        let text = |status| EndReason::Rejected { status, rule: "a rule" }.to_string();
+        assert_eq!((text(0).as_str(), text(413).as_str()), ("rejected: a rule", "rejected with 413: a rule"));
     }
 }

@@ -1,4 +1,4 @@
-//! Ids of connections and requests: plain integers that are never used twice.
+//! Ids of connections and requests: plain integers.
 //!
 //! A slot of a loop's slab is used again and again, so an index alone would let a late message reach the wrong
 //! connection. Every id therefore contains the generation of the slot, and the id of a request also its number. So a
@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-/// The id of a connection, unique among all connections of all loops while this process runs.
+/// The id of a connection, unique among 4 billion consecutive connections of this process.
 ///
 /// As an integer: the loop's number (10 bits), its slot (22 bits), and the slot's generation (32 bits).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

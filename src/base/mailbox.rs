@@ -4,8 +4,8 @@
 //!   any thread ──post──▶ [ queue ] ──drain──▶ the loop
 //!                  └─ notifies, but only if the loop sleeps, and once for each sleep
 //! ```
-//! A message is either taken by the loop or given back: to the poster if the mailbox is closed already, and to the caller
-//! of `close` if it was still inside. None is lost between the two.
+//! A message is either taken by the loop or given back: to the poster if the mailbox is closed already, and to the
+//! caller of `close` if it was still inside. None is lost between the two.
 
 use std::sync::{
     Mutex,
@@ -59,8 +59,8 @@ impl<M> Mailbox<M> {
         self.sleeping.store(false, Relaxed);
     }
 
-    /// Notes that the loop is about to sleep: from now on the first post notifies. Returns `false` if there are messages:
-    /// then the loop must not sleep.
+    /// Notes that the loop is about to sleep: from now on the first post notifies. Returns `false` if there are
+    /// messages: then the loop must not sleep.
     pub(crate) fn sleep(&self) -> bool {
         self.sleeping.store(true, SeqCst);
         let empty = !self.pending.load(SeqCst);

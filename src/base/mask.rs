@@ -27,7 +27,7 @@ bitflags! {
 ///
 /// | bit | value | meaning |
 /// |---|---|---|
-/// | [`TERMINATE`](Self::TERMINATE) | 0 | send what is in the output, then close in order |
+/// | [`TERMINATE`](Self::TERMINATE) | 0 | send what is in the output, then close normally |
 /// | [`READ`](Self::READ) | 1 | call again when there is new input, or the peer has finished sending |
 /// | [`WRITE`](Self::WRITE) | 2 | call again when at least half the output is free, and free space grew |
 /// | [`EXTERNAL`](Self::EXTERNAL) | 4 | call again after [`Waker::wake`](crate::Waker::wake) |
@@ -49,7 +49,8 @@ impl EventMask {
     /// handler is not called again.
     pub const TERMINATE: Self = Self(MaskBits::empty());
     /// Calls again when there is input the handler has not seen, or when the peer has finished sending. If that was
-    /// reported already, `READ` alone and without a deadline is [`TERMINATE`](Self::TERMINATE): nothing more can arrive.
+    /// reported already, `READ` alone and without a deadline is [`TERMINATE`](Self::TERMINATE): nothing more can
+    /// arrive.
     pub const READ: Self = Self(MaskBits::READ);
     /// Calls again when at least half the output buffer is free and free space *grew* since the last call.
     pub const WRITE: Self = Self(MaskBits::WRITE);

@@ -3,8 +3,9 @@
 //! A block is made on one loop, is emptied on another, and may be dropped with the pipe on a third. So a [`Share`] goes
 //! with its store and counts it. Pipes belong to no server, so the memory is counted for the process.
 //!
-//! The less memory is free, the smaller is a new block ([`PART`]). Nothing is rejected and nothing waits: a pipe always gets a
-//! small block ([`SMALL`]), which is not counted. So all pipes together hold at most the limit and a small block each.
+//! The less memory is free, the smaller is a new block ([`PART`]). Nothing is rejected and nothing waits: a pipe always
+//! gets a small block ([`SMALL`]), which is not counted. So all pipes together hold at most the limit and a small block
+//! each.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,8 +15,8 @@ pub(crate) const SMALL: usize = 16 * 1024;
 /// 1,024 pipes of the relays' 256 KiB; as much as one loop lends in buffers.
 const DEFAULT: usize = 256 << 20;
 
-/// One block gets at most a fourth of the memory that the others leave free. So blocks become smaller while the memory fills
-/// up, those of all pipes alike, and a later pipe finds some. (This is how switches share the memory of their
+/// One block gets at most a quarter of the memory that the others leave free. So blocks become smaller while the memory
+/// fills up, those of all pipes alike, and a later pipe finds some. (This is how switches share the memory of their
 /// ports: Choudhury and Hahne, "Dynamic queue length thresholds", 1998.)
 const PART: usize = 4;
 
@@ -93,7 +94,8 @@ impl Share {
         self.bytes = new;
     }
 
-    /// Returns `true` if less than a quarter of the memory is free: then an empty block must give up its store for others.
+    /// Returns `true` if less than a quarter of the memory is free: then an empty block must give up its store for
+    /// others.
     #[inline]
     pub(crate) fn is_scarce(&self) -> bool {
         self.bytes > 0 && self.of.held() > self.of.limit() / 4 * 3
@@ -126,7 +128,7 @@ mod tests {
         let (mut one, mut other) = (Share::none(&MEMORY), Share::none(&MEMORY));
         assert!(one.try_resize(100_000) && other.try_resize(60_000));
         assert_eq!(MEMORY.held(), 160_000);
-        assert!(!one.try_resize(100_001), "more than a fourth of what the other leaves");
+        assert!(!one.try_resize(100_001), "more than a quarter of what the other leaves");
         assert!(one.try_resize(85_000) && one.try_resize(20_000) && other.try_resize(95_000));
         assert!(other.try_resize(SMALL) && one.try_resize(SMALL));
         assert_eq!(MEMORY.held(), 0, "small ones are not counted");
@@ -140,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn one_share_is_at_most_a_fourth_of_what_the_others_leave() {
+    fn one_share_is_at_most_a_quarter_of_what_the_others_leave() {
         static MEMORY: PipeMemory = PipeMemory::new(1 << 20);
         let mut shares: Vec<Share> = (0..12).map(|_| Share::none(&MEMORY)).collect();
         let sizes: Vec<usize> = shares
@@ -163,7 +165,7 @@ mod tests {
                     for _ in 0..2_000 {
                         let mut shares = [0; 3].map(|_| Share::none(&MEMORY));
                         shares.iter_mut().for_each(|share| _ = share.try_resize(20_000));
-                        // Five of them: then 60,000 are free, and a fourth of that is less than 20,000.
+                        // Five of them: then 60,000 are free, and a quarter of that is less than 20,000.
                         assert!(MEMORY.held() <= 5 * 20_000);
                     }
                 });

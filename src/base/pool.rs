@@ -5,8 +5,8 @@ use super::buf::Buf;
 
 /// The size of a lent buffer: the largest useful read, and four TLS records.
 pub(crate) const LENT: usize = 64 * 1024;
-/// Buffers that one connection can need at once, over TLS: in both directions, encrypted and plain. A connection that gets
-/// fewer would ask again and again.
+/// Buffers that one connection can need at once, over TLS: in both directions, encrypted and plain. A connection that
+/// gets fewer would ask again and again.
 const WANTED: usize = 4;
 
 /// Returns `true` if `buf` works in a lent store.
@@ -16,13 +16,14 @@ pub(crate) fn is_lent(buf: &Buf) -> bool {
 
 /// Freed buffers that are kept. Further ones go back to the allocator.
 const KEPT: usize = 16;
-/// A lent buffer with at most this many bytes left in it is exchanged for a right-sized one when a turn ends.
-/// It is more than one read of a head yields, so that a suspended request keeps no lent buffer for what its client sends
+/// A lent buffer with at most this many bytes left in it is exchanged for a right-sized one when a turn ends. It is
+/// more than one read of a head yields, so that a suspended request keeps no lent buffer for what its client sends
 /// after it.
 const SMALL: usize = LENT / 8 * 3;
 
 pub(crate) struct Pool {
-    /// Stores to be lent next: the first `kept` of them. They are swapped in and out, which is cheap: every request does it.
+    /// Stores to be lent next: the first `kept` of them. They are swapped in and out, which is cheap: every request
+    /// does it.
     free: [Box<[u8]>; KEPT],
     kept: usize,
     /// Stores of pipes that are not in use.
@@ -128,7 +129,8 @@ impl Pool {
         self.refused && self.free() >= self.wanted() && std::mem::take(&mut self.refused)
     }
 
-    /// Returns `true` if a connection was refused a buffer, and [`returned`](Self::returned) has not reported new ones yet.
+    /// Returns `true` if a connection was refused a buffer, and [`returned`](Self::returned) has not reported new ones
+    /// yet.
     #[inline]
     pub(crate) fn has_refused(&self) -> bool {
         self.refused

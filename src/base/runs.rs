@@ -5,8 +5,8 @@
 //!      run           run           run                  is_data, is_framing ▶
 //! ```
 //!
-//! New bytes are appended, and are raw until the caller says what they are. Framing becomes a gap, which the reader never
-//! sees: it gets one run after the other. Only short runs are moved together, so there are never more runs than
+//! New bytes are appended, and are raw until the caller says what they are. Framing becomes a gap, which the reader
+//! never sees: it gets one run after the other. Only short runs are moved together, so there are never more runs than
 //! [`WORTH_A_RUN`] fits into the block.
 
 use std::{collections::VecDeque, io::IoSlice};
@@ -66,12 +66,12 @@ impl Runs {
         self.len == 0
     }
 
-    /// Makes room for `wanted` bytes, in a larger store if necessary, but in none larger than `room`. An empty block has a
-    /// store only when there are bytes to put in. The store for a short body is small: clearing 64 KiB would cost more than
-    /// all the rest of it.
+    /// Makes room for `wanted` bytes, in a larger store if necessary, but in none larger than `room`. An empty block
+    /// has a store only when there are bytes to put in. The store for a short body is small: clearing 64 KiB would cost
+    /// more than all the rest of it.
     ///
-    /// If the memory of pipes is used up, the store stays small. Then there may be no more room than `least` bytes until
-    /// the block is empty.
+    /// If the memory of pipes is used up, the store stays small. Then there may be no more room than `least` bytes
+    /// until the block is empty.
     pub(crate) fn make_room_for(
         &mut self,
         wanted: usize,
@@ -108,8 +108,8 @@ impl Runs {
 
     /// Returns `true` if half of `room` can be put in, perhaps in a larger store, without moving bytes often.
     ///
-    /// If others need the memory, a large store must be emptied first, and is [dropped](Self::leave_store) then. Otherwise
-    /// blocks that are never empty would keep the memory, and move many times more bytes than the others.
+    /// If others need the memory, a large store must be emptied first, and is [dropped](Self::leave_store) then.
+    /// Otherwise blocks that are never empty would keep the memory, and move many times more bytes than the others.
     pub(crate) fn has_room(&mut self, room: usize) -> bool {
         if !self.is_empty() && self.share.is_scarce() {
             return false;

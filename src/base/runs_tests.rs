@@ -15,7 +15,8 @@ fn all(runs: &Runs) -> (Vec<u8>, usize) {
     (pieces[..n].iter().map(|piece| &**piece).collect::<Vec<&[u8]>>().concat(), n)
 }
 
-/// Returns a block of chunks of these sizes, with ten bytes of framing before each and four after the last, and the data.
+/// Returns a block of chunks of these sizes, with ten bytes of framing before each and four after the last, and the
+/// data.
 fn framed(sizes: &[usize]) -> (Runs, Vec<u8>) {
     let mut block = runs(64 * 1024);
     let (mut wire, mut data) = (Vec::new(), Vec::new());

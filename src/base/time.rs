@@ -14,8 +14,8 @@ pub struct Moment {
 /// The time at which a loop must be turned again, even if its descriptor does not become readable.
 ///
 /// A *soft* deadline. Calling early is harmless. Calling late only delays timeouts and, by up to 2 ms, the delivery of
-/// coalesced body data. If the value is [`Now`](Wait::Now), there is work left, and the call must follow. The earliest of
-/// several is their minimum.
+/// coalesced body data. If the value is [`Now`](Wait::Now), there is work left, and the call must follow. The earliest
+/// of several is their minimum.
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -47,8 +47,8 @@ impl Wait {
         }
     }
 
-    /// Returns the timeout for `poll(2)` and `epoll_wait(2)`: milliseconds, rounded **up**, because rounding 0.4 ms down to
-    /// 0 spins; -1 means without a limit.
+    /// Returns the timeout for `poll(2)` and `epoll_wait(2)`: milliseconds, rounded **up**, because rounding 0.4 ms
+    /// down to 0 spins; -1 means without a limit.
     pub fn poll_millis(self, now: Instant) -> i32 {
         match self.timeout(now) {
             None => -1,

@@ -213,7 +213,7 @@ mod tests {
             race.start(None, String::new(), now);
         });
         let result = receiver.recv_timeout(TIMEOUT).unwrap();
-        running.stop().unwrap();
+        running.stop_now().unwrap();
         assert_eq!(client.connections(), 0);
         result
     }
@@ -231,6 +231,6 @@ mod tests {
         assert!(matches!(race(vec![closed, closed], TIMEOUT), Err(Error::Connect { .. })));
         let late = race(vec![silent], Duration::from_millis(100));
         assert!(matches!(late, Err(Error::TimedOut(Timeout::Connect) | Error::Connect { .. })), "{late:?}");
-        server.stop().unwrap();
+        server.stop_now().unwrap();
     }
 }

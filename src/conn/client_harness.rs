@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn interim_responses_are_bounded() {
+    fn informational_responses_are_bounded() {
         let wire = "HTTP/1.1 102 x\r\n\r\n".repeat(30);
         assert_eq!(events_of("g", &wire).last(), Some(&Event::Broken(Misbehaved::TooManyInterim)));
     }

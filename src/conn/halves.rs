@@ -1,7 +1,7 @@
 //! The two halves of an HTTP/1.1 exchange, and the rules between them.
 //!
-//! RULE 1: every transition is in this file. Other files may only report what happened.
-//! RULE 2: this file does not know whether we are the server or the client.
+//! RULE 1: every transition is in this file. Other files may only report what happened. RULE 2: this file does not know
+//! whether it serves the server or the client.
 //!
 //! ```text
 //!   request:   Idle ──Head──▶ Body ──End──▶ Done ─┐            ┌─▶ both Idle again (keep-alive)
@@ -140,7 +140,7 @@ impl Halves {
                 (Done, Switched, _) => self.request = Switched,
                 (_, Done, false) => self.response = MustClose,
                 (Done | Idle, MustClose | Closed, _) => self.request = MustClose,
-                // A closed side can bring no other message: when the response is out, our side closes, too.
+                // A closed side can bring no other message: when the response is out, this side closes, too.
                 (Closed, Done | Idle, true) => self.keep_alive = false,
                 _ => return,
             }

@@ -376,8 +376,8 @@ impl ServerConn {
         }
     }
 
-    /// Ends the response's body. Returns `false` if it is shorter than its head announced: then only a reset informs the
-    /// client.
+    /// Ends the response's body. Returns `false` if it is shorter than its head announced: then only a reset informs
+    /// the client.
     pub(crate) fn end_body(&mut self, trailers: Option<&Headers>, out: &mut Out) -> bool {
         match (self.out, trailers) {
             (BodyOut::Nothing, _) => return true,

@@ -28,8 +28,8 @@ use crate::{
 ///     Response::text(format!("request {count}\n"))
 /// })?;
 /// while !server.is_done() {
-///     // Or: put server.as_raw_fd() into your own poll, sleep for at most the last `Wait`, then `turn`. A program that has
-///     // nothing else to do calls `server.run()`.
+///     // Or: put server.as_raw_fd() into your own poll, sleep for at most the last `Wait`, then `turn`. A program
+///     // that has nothing else to do calls `server.run()`.
 ///     server.wait(None)?;
 /// }
 /// # Ok(()) }
@@ -53,8 +53,8 @@ impl<'h> ExternalServer<'h> {
         Ok(Self { engine, clock, now, last: Wait::Now, loops, addr })
     }
 
-    /// Does the work that is ready, without sleeping. Returns when to call again if the descriptor does not become readable
-    /// before.
+    /// Does the work that is ready, without sleeping. Returns when to call again if the descriptor does not become
+    /// readable before.
     ///
     /// # Errors
     /// The system's error if it cannot report events any more. Then nothing can be served.
@@ -62,7 +62,8 @@ impl<'h> ExternalServer<'h> {
         self.turn_after(Some(Duration::ZERO))
     }
 
-    /// Sleeps until there is something to do, or until `max` has passed, then turns. For a program without a loop of its own.
+    /// Sleeps until there is something to do, or until `max` has passed, then turns. For a program without a loop of
+    /// its own.
     ///
     /// # Errors
     /// As [`turn`](Self::turn).
@@ -75,8 +76,8 @@ impl<'h> ExternalServer<'h> {
         self.turn_after(timeout)
     }
 
-    /// Serves in this thread until the server was [stopped](StopHandle) and has ended: for a program that has nothing else
-    /// to do. A process with a single thread is also the cheapest: neither the system nor libc must lock anything.
+    /// Serves in this thread until the server was [stopped](StopHandle) and has ended: for a program that has nothing
+    /// else to do. A process with a single thread is also the cheapest: neither the system nor libc must lock anything.
     ///
     /// ```
     /// use uncork::{Request, Response, Server};
@@ -102,9 +103,9 @@ impl<'h> ExternalServer<'h> {
         Ok(self.last)
     }
 
-    /// Wakes every upgraded connection whose mask has [`EXTERNAL`](crate::EventMask::EXTERNAL), as if its waker was called.
-    /// Use it for protocols that need a call at every turn of the application's loop. The next [`turn`](Self::turn) makes
-    /// the calls.
+    /// Wakes every upgraded connection whose mask has [`EXTERNAL`](crate::EventMask::EXTERNAL), as if its waker was
+    /// called. Use it for protocols that need a call at every turn of the application's loop. The next
+    /// [`turn`](Self::turn) makes the calls.
     pub fn wake_all(&mut self) {
         self.engine.wake_all();
         self.last = Wait::Now;
@@ -147,8 +148,8 @@ impl fmt::Debug for ExternalServer<'_> {
 }
 
 impl AsRawFd for ExternalServer<'_> {
-    /// Returns the descriptor to wait for; readable when [`turn`](Self::turn) has something to do. Do not read, write or
-    /// close it.
+    /// Returns the descriptor to wait for; readable when [`turn`](Self::turn) has something to do. Do not read, write
+    /// or close it.
     fn as_raw_fd(&self) -> RawFd {
         self.engine.as_raw_fd()
     }

@@ -99,9 +99,9 @@ impl Loops {
 
 /// A handle that stops a server, from any thread.
 ///
-/// Its methods do not wait: they post a message to each loop. They lock a mutex, so a signal handler must not call them;
-/// let it write to a pipe, and stop the server from the thread that reads the pipe. A server can be stopped several
-/// times: the earliest end counts.
+/// Its methods do not wait: they post a message to each loop. They lock a mutex, so a signal handler must not call
+/// them; let it write to a pipe, and stop the server from the thread that reads the pipe. A server can be stopped
+/// several times: the earliest end counts.
 #[derive(Clone)]
 pub struct StopHandle(pub(crate) Loops);
 
@@ -112,11 +112,12 @@ impl StopHandle {
         self.0.stop(None);
     }
 
-    /// Stops the server gracefully. Listeners close after their queues were emptied, and idle connections close. Requests
-    /// in progress are finished, with `Connection: close`. Upgrades see [`Events::is_stopping`](crate::Events::is_stopping).
+    /// Stops the server gracefully. Listeners close after their queues were emptied, and idle connections close.
+    /// Requests in progress are finished, with `Connection: close`. Upgrades see
+    /// [`Events::is_stopping`](crate::Events::is_stopping).
     ///
-    /// Connections that are left after `grace` are closed; requests that are still suspended get a 503. A later call can shorten the
-    /// grace period, not extend it.
+    /// Connections that are left after `grace` are closed; requests that are still suspended get a 503. A later call
+    /// can shorten the grace period, not extend it.
     pub fn shutdown(&self, grace: Duration) {
         self.0.stop(Some(grace));
     }

@@ -6,9 +6,9 @@
 //!   thread:   serving ──its connection ends──▶ parked ──the next arrival──▶ serving …
 //!                └──── turns its engine all the time, asleep in its poll ────┘
 //! ```
-//! A connection has three descriptors (socket, selector, notifier) and a clone of the handler. A thread whose connection
-//! has ended is kept for the next one, together with its engine. Outgoing connections and timers of that engine continue
-//! while it is parked, and beside the next connection.
+//! A connection has three descriptors (socket, selector, notifier) and a clone of the handler. A thread whose
+//! connection has ended is kept for the next one, together with its engine. Outgoing connections and timers of that
+//! engine continue while it is parked, and beside the next connection.
 
 use std::{
     io,
@@ -22,7 +22,7 @@ use log::warn;
 use super::{Clock, Loops, turn_until};
 use crate::{
     api::{LoopHandle, loop_message::LoopMessage},
-    base::{lock, seldom::Seldom},
+    base::{lock, log_throttle::LogThrottle},
     engine::{Arrival, Engine, HandOff, Setup},
 };
 
@@ -35,9 +35,9 @@ pub(crate) struct Threads {
     changed: Condvar,
     make: Box<dyn Fn() -> Setup<'static> + Send + Sync>,
     loops: Loops,
-    /// Loops that failed, and threads that could not be started. Without this, each connection would log a line while the
-    /// system's resources are exhausted.
-    failed: Seldom,
+    /// Loops that failed, and threads that could not be started. Without this, each connection would log a line while
+    /// the system's resources are exhausted.
+    failed: LogThrottle,
 }
 
 #[derive(Default)]
@@ -54,7 +54,8 @@ struct Parked {
 }
 
 impl Parked {
-    /// Stores the arrival, then wakes the thread, which looks for it after each turn. Gives it back if the thread has ended.
+    /// Stores the arrival, then wakes the thread, which looks for it after each turn. Gives it back if the thread has
+    /// ended.
     fn give(&self, arrival: Arrival) -> Result<(), Arrival> {
         *lock(&self.next) = Some(arrival);
         match self.engine.0.post(LoopMessage::Wakeup) {
@@ -71,7 +72,7 @@ impl Threads {
             changed: Condvar::new(),
             make: Box::new(make),
             loops,
-            failed: Seldom::default(),
+            failed: LogThrottle::default(),
         })
     }
 
@@ -111,8 +112,8 @@ impl Threads {
 
     #[cold]
     fn warn(&self, text: &str, error: &io::Error) {
-        if let Some(times) = self.failed.happens(Clock::new().now().mono) {
-            warn!(target: "uncork::drive", "{text}: {error}{times}");
+        if let Some(repetitions) = self.failed.record(Clock::new().now().mono) {
+            warn!(target: "uncork::drive", "{text}: {error}{repetitions}");
         }
     }
 
@@ -181,8 +182,8 @@ impl Threads {
     }
 }
 
-/// Time for the loop of a connection to end after the grace period: it must wake up and report, on a machine that can be
-/// busy. It is waited for only if handlers still block.
+/// Time for the loop of a connection to end after the grace period: it must wake up and report, on a machine that can
+/// be busy. It is waited for only if handlers still block.
 const SLACK: Duration = Duration::from_secs(2);
 
 /// Starts the thread that accepts, and returns it with the handle of its loop.

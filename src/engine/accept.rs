@@ -11,7 +11,7 @@ use mio::Token;
 
 use super::{
     Engine,
-    arrivals::{Arrival, ConnSource, LimitReached, Peer},
+    arrivals::{Arrival, ConnSource, Peer},
     conn_io::ConnIo,
     core::Core,
     dispatch,
@@ -26,7 +26,7 @@ use crate::{
 
 /// Connections accepted in one turn before the existing ones have their turn.
 const ACCEPTS: usize = 64;
-/// How long a listener pauses when a limit or the system allows no further connection.
+/// The time for which a listener pauses when a limit or the system allows no further connection.
 const PAUSE: Duration = Duration::from_millis(50);
 
 static GENERATION: AtomicU32 = AtomicU32::new(0);
@@ -58,8 +58,8 @@ impl Engine<'_> {
                 }
                 Accepted::Exhausted { descriptors: true, .. } if self.core.reserve.release_one() => {}
                 Accepted::Exhausted { error, .. } => {
-                    if let Some(times) = self.admission.exhausted.happens(self.core.now.mono) {
-                        warn!(target: "uncork::engine", "cannot accept connections for now: {error}{times}");
+                    if let Some(repetitions) = self.admission.exhausted.record(self.core.now.mono) {
+                        warn!(target: "uncork::engine", "cannot accept connections for now: {error}{repetitions}");
                     }
                     entry.paused = tick.after(PAUSE);
                     return false;
@@ -81,8 +81,7 @@ impl Engine<'_> {
         let entered = match entered {
             Ok(entered) => entered,
             Err(full) => {
-                let what = if full == LimitReached::Total { "in total" } else { "from this address" };
-                debug!(target: "uncork::engine", "{peer}: rejected: too many connections {what}");
+                debug!(target: "uncork::engine", "{peer}: rejected: {full}");
                 return;
             }
         };
@@ -122,8 +121,8 @@ impl Engine<'_> {
                 self.inbound += 1;
             }
             Err(fault) => {
-                if let Some(times) = self.admission.unserved.happens(self.core.now.mono) {
-                    warn!(target: "uncork::engine", "{addr}: cannot serve the connection: {fault:?}{times}");
+                if let Some(repetitions) = self.admission.unserved.record(self.core.now.mono) {
+                    warn!(target: "uncork::engine", "{addr}: cannot serve the connection: {fault}{repetitions}");
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     net::IpAddr,
     sync::{
         Arc, Mutex,
@@ -12,7 +13,7 @@ use std::{
 use super::dispatch::Trusted;
 use crate::{
     api::{PipeIn, PipeOut},
-    base::{Limits, PeerAddr, lock, seldom::Seldom, time::Tick},
+    base::{Limits, PeerAddr, lock, log_throttle::LogThrottle, time::Tick},
     transport::{Listener, Security, Socket, kernel_pipe::KernelPipes},
 };
 
@@ -121,11 +122,11 @@ pub(crate) struct Admission {
     /// Connections by [`PeerAddr::network`].
     by_address: Mutex<HashMap<IpAddr, usize>>,
     /// Rate-limits the log line about connections that wait for a descriptor or memory.
-    pub(super) exhausted: Seldom,
+    pub(super) exhausted: LogThrottle,
     /// Rate-limits the log line about admitted connections that were closed because they cannot be served.
-    pub(super) unserved: Seldom,
+    pub(super) unserved: LogThrottle,
     /// Rate-limits the log line about connections that were closed for their buffers.
-    pub(super) relieved: Seldom,
+    pub(super) relieved: LogThrottle,
 }
 
 /// The limit that a connection would exceed.
@@ -135,6 +136,15 @@ pub(crate) enum LimitReached {
     Total,
     /// The limit on connections of this address.
     Address,
+}
+
+impl fmt::Display for LimitReached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Total => "too many connections in total",
+            Self::Address => "too many connections from this address",
+        })
+    }
 }
 
 impl Admission {
@@ -148,9 +158,9 @@ impl Admission {
             },
             all: AtomicUsize::new(0),
             by_address: Mutex::default(),
-            exhausted: Seldom::default(),
-            unserved: Seldom::default(),
-            relieved: Seldom::default(),
+            exhausted: LogThrottle::default(),
+            unserved: LogThrottle::default(),
+            relieved: LogThrottle::default(),
         }
     }
 
@@ -165,8 +175,8 @@ impl Admission {
         Ok(entered)
     }
 
-    /// Admits a proxy. It counts toward the limit on all connections, but not toward that of its own address, because it
-    /// may have many clients.
+    /// Admits a proxy. It counts toward the limit on all connections, but not toward that of its own address, because
+    /// it may have many clients.
     pub(super) fn enter_proxy(self: &Arc<Self>, peer: &PeerAddr) -> Result<Peer, LimitReached> {
         if self.all.fetch_add(1, Ordering::Relaxed) >= self.most {
             self.all.fetch_sub(1, Ordering::Relaxed);

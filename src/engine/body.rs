@@ -1,10 +1,10 @@
 //! Receives a request's body: into an upload, into a pipe (`pump`), or to discard it.
 //!
 //! ```text
-//!   Idle ──Receive──▶ Upload ──data──▶ application ──end──▶ Over
-//!    │          └───▶ Pipe ───pump───▶ block ────────end──▶ Over
-//!    │                  └─ up to its limit, then Upload
-//!    └──response without it──▶ Draining, a little ──────────▶ Over
+//!   NotRequested ──Receive──▶ Upload ──data──▶ application ──end──▶ Over
+//!         │            └───▶ Pipe ───pump───▶ block ────────end──▶ Over
+//!         │                    └─ up to its limit, then Upload
+//!         └──response without it──▶ Draining, a little ───────────▶ Over
 //! ```
 
 use super::{
@@ -25,28 +25,30 @@ use crate::{
 impl Job {
     /// Handles the body timeout. Returns `true` if the sender is not at fault: the receiver has not consumed its bytes.
     pub(super) fn has_yielded(&mut self) -> bool {
-        let RequestBody::Pipe { upload, pace, .. } = &mut self.request_body else { return false };
+        let RequestBody::Pipe { upload, progress, .. } = &mut self.request_body else { return false };
         let Ok(Some(inlet)) = dispatch::inlet(upload.as_mut()) else { return false };
         let full = inlet.is_full();
         if full {
-            *pace = PipeProgress::PushedBack;
+            *progress = PipeProgress::PushedBack;
         }
         full
     }
 
-    /// Returns how much input to hold while this job is at work. For a body, it is as much as one step consumes; otherwise,
-    /// enough to notice that the peer disconnects, and to have its next request.
+    /// Returns how much input to hold while this job is at work. For a body, it is as much as one step consumes;
+    /// otherwise, enough to notice that the peer disconnects, and to have its next request.
     ///
-    /// The engine does not read more pipelined input. A FIN is noticed nevertheless, as the socket reports it. A
-    /// close_notify without a FIN, after that much input, is not.
+    /// The engine does not read more pipelined input. A half-close is noticed nevertheless, since the socket reports
+    /// it; a close_notify without one, behind that much input, is not.
     pub(super) fn hold(&self, io: &ConnIo) -> usize {
         match &self.request_body {
             RequestBody::Upload { pushed_back: false, .. } | RequestBody::Draining(_) => LENT,
             // Filled by `pump`, past the input buffer.
             RequestBody::Pipe { .. } if io.transport.is_plain() && io.conn.direct() > 0 => 0,
-            RequestBody::Pipe { pace: PipeProgress::Going, reads: true, .. } if io.conn.is_receiving() => 0,
-            RequestBody::Pipe { pace: PipeProgress::Going, .. } => LENT,
-            RequestBody::Upload { .. } | RequestBody::Pipe { .. } | RequestBody::Idle if io.conn.is_receiving() => {
+            RequestBody::Pipe { progress: PipeProgress::Going, reads: true, .. } if io.conn.is_receiving() => 0,
+            RequestBody::Pipe { progress: PipeProgress::Going, .. } => LENT,
+            RequestBody::Upload { .. } | RequestBody::Pipe { .. } | RequestBody::NotRequested
+                if io.conn.is_receiving() =>
+            {
                 // Over TLS the end of the stream can only be seen by reading up to it.
                 usize::from(!io.transport.is_plain())
             }
@@ -70,7 +72,7 @@ impl Job {
             if self.body_timeout != body_timeout {
                 // The timeout counts from now on.
                 self.body_timeout = body_timeout;
-                io.stop_clock();
+                io.stop_timeout();
             }
             dispatch::inlet(upload.as_mut())
         });
@@ -78,7 +80,7 @@ impl Job {
             Ok(Some(inlet)) => {
                 inlet.on_room(waker);
                 let reads = inlet.room() >= ROOMY;
-                RequestBody::Pipe { upload, pace: PipeProgress::Going, reads, coalescing: Coalescing::default() }
+                RequestBody::Pipe { upload, progress: PipeProgress::Going, reads, coalescing: Coalescing::default() }
             }
             Ok(None) => RequestBody::Upload { upload, pushed_back: false },
             Err(panicked) => {
@@ -111,8 +113,8 @@ impl Job {
         if woken {
             match &mut self.request_body {
                 RequestBody::Upload { pushed_back, .. } => *pushed_back = false,
-                RequestBody::Pipe { pace, .. } => *pace = PipeProgress::Going,
-                RequestBody::Idle | RequestBody::Draining(_) | RequestBody::Over => {}
+                RequestBody::Pipe { progress, .. } => *progress = PipeProgress::Going,
+                RequestBody::NotRequested | RequestBody::Draining(_) | RequestBody::Over => {}
             }
             if let ResponseBody::Stream { waits, .. } | ResponseBody::Pipe { waits, .. } = &mut self.response_body {
                 *waits = false;
@@ -121,7 +123,7 @@ impl Job {
         let mut worked = false;
         loop {
             match &mut self.request_body {
-                RequestBody::Idle | RequestBody::Over => return Ok(worked),
+                RequestBody::NotRequested | RequestBody::Over => return Ok(worked),
                 RequestBody::Upload { pushed_back: true, .. } => return Ok(worked),
                 RequestBody::Pipe { reads, coalescing, .. } => {
                     coalescing.look_at(core.tick);
@@ -150,7 +152,7 @@ impl Job {
                             took.min(n)
                         }
                         Consumed::Stop(action) => {
-                            dispatch::discard(std::mem::replace(&mut self.request_body, RequestBody::Idle));
+                            dispatch::discard(std::mem::replace(&mut self.request_body, RequestBody::NotRequested));
                             // The bytes are still in the input: for another upload, or to be drained.
                             self.perform(io, core, action)?;
                             if !matches!(self.response_body, ResponseBody::Owed | ResponseBody::Switch(_)) {
@@ -176,10 +178,10 @@ impl Job {
         }
     }
 
-    /// Abandons a body that is not requested, once a response has begun. A short rest is discarded; a longer one ends the
-    /// connection.
+    /// Abandons a body that is not requested, once a response has begun. A short rest is discarded; a longer one ends
+    /// the connection.
     pub(super) fn skip_body(&mut self, io: &mut ConnIo, core: &Core) {
-        if !io.conn.is_receiving() || !matches!(self.request_body, RequestBody::Idle) {
+        if !io.conn.is_receiving() || !matches!(self.request_body, RequestBody::NotRequested) {
             return;
         }
         self.request_body = RequestBody::Over;

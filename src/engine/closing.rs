@@ -1,5 +1,5 @@
-//! The end of a connection. It sends the output and our FIN, then reads for a while what the peer still sends:
-//! otherwise a reset could destroy the last bytes of our output.
+//! The end of a connection. It sends the output and a half-close, then reads for a while what the peer still sends:
+//! otherwise a reset could destroy the last bytes of the output.
 
 use super::{
     conn_io::ConnIo,
@@ -44,7 +44,7 @@ impl Closing {
                 return Ok(Step::Progress);
             }
             let lingers = self.linger && io.eof.is_none();
-            // Dropping the socket sends a FIN too, with one system call less.
+            // Dropping the socket half-closes too, with one system call less.
             if lingers || !io.transport.is_plain() {
                 match io.transport.finish(&mut core.pool) {
                     Ok(true) => {}
@@ -74,7 +74,7 @@ impl Closing {
 impl ConnIo {
     /// Returns the step that begins to close the connection. `linger`: the peer may still be sending.
     pub(super) fn closing(&mut self, reason: EndReason, linger: bool) -> Step {
-        self.stop_clock();
+        self.stop_timeout();
         Step::Become(Phase::Closing(Box::new(Closing::new(reason, linger))))
     }
 }

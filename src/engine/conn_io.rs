@@ -1,4 +1,4 @@
-//! The resources of one connection: its transport, its buffers, its HTTP machine, its clocks.
+//! The resources of one connection: its transport, its buffers, its HTTP machine, its timeouts.
 //!
 //! A phase works with these; they do not depend on which phase that is (see `phase`). An idle connection holds no
 //! buffer: the loop lends one while there are bytes in it.
@@ -23,9 +23,9 @@ pub(super) struct ConnIo {
     pub(super) out: Out,
     pub(super) conn: ServerConn,
     pub(super) peer: Peer,
-    /// When the clock that waits for input runs out.
+    /// The time at which the timeout of input passes.
     pub(super) recv_by: Tick,
-    /// When the peer must have taken output.
+    /// The time by which the peer must have taken output.
     pub(super) send_by: Tick,
     /// This connection's earliest entry in the deadlines.
     pub(super) entry: Tick,
@@ -35,7 +35,7 @@ pub(super) struct ConnIo {
     pub(super) number: u32,
     pub(super) ready: Ready,
     /// The timeout that `recv_by` measures.
-    pub(super) clock: Option<Timeout>,
+    pub(super) running_timeout: Option<Timeout>,
     /// It is in the run queue.
     pub(super) queued: bool,
     /// The peer has ended its side; `true` if in the way its transport prescribes.
@@ -57,7 +57,7 @@ impl ConnIo {
             sent: 0,
             number: 0,
             ready: Ready::NEW,
-            clock: None,
+            running_timeout: None,
             queued: false,
             eof: None,
         }
@@ -89,7 +89,7 @@ impl ConnIo {
             Ok(Got::Data { drained }) => {
                 // A short read has emptied the socket, and the next bytes make a new event. An end that has arrived
                 // already makes no other event.
-                if drained && !self.ready.contains(Ready::FIN) {
+                if drained && !self.ready.contains(Ready::READ_CLOSED) {
                     self.ready.remove(Ready::READ);
                 }
                 Ok(true)
@@ -166,17 +166,17 @@ impl ConnIo {
         }
     }
 
-    /// Stops the receive clock: the awaited input has arrived. The next clock starts anew at the end of the turn, even
-    /// with the same timeout.
+    /// Stops the timeout of input: the awaited input has arrived. The next timeout starts anew at the end of the turn,
+    /// even if it is the same one.
     #[inline]
-    pub(super) fn stop_clock(&mut self) {
-        self.clock = None;
+    pub(super) fn stop_timeout(&mut self) {
+        self.running_timeout = None;
     }
 
     /// Extends the body timeout after `n` bytes of a body. If the upload has a timeout of its own, that restarts
     /// instead.
     pub(super) fn note_received(&mut self, core: &Core, n: usize, body_timeout: Option<Duration>) {
-        if self.clock == Some(Timeout::Body) && n > 0 {
+        if self.running_timeout == Some(Timeout::Body) && n > 0 {
             self.recv_by = match body_timeout {
                 Some(body_timeout) => core.tick.after(body_timeout),
                 None => prolong(self.recv_by, core, n, core.limits.body_timeout),
@@ -184,7 +184,7 @@ impl ConnIo {
         }
     }
 
-    /// Lends the output a buffer for a response. Never refused: a limit on buffers only delays reading.
+    /// Lends the output a buffer for a response. It always gets one: a limit on buffers only delays reading.
     #[inline]
     pub(super) fn open_out(&mut self, core: &mut Core) {
         core.pool.lend(&mut self.out.buf);
@@ -221,8 +221,8 @@ impl ConnIo {
                 let _ = self.transport.socket().shutdown_write();
                 EndReason::Rejected { status: rule.status(), rule: rule.rule() }
             }
-            Fault::Tls(words) => {
-                debug!(target: "uncork::transport", "{} {}: TLS: {words}", self.id, self.peer.addr);
+            Fault::Tls(text) => {
+                debug!(target: "uncork::transport", "{} {}: TLS: {text}", self.id, self.peer.addr);
                 EndReason::Rejected { status: 0, rule: "TLS" }
             }
         }
@@ -231,7 +231,7 @@ impl ConnIo {
 
 /// Returns the properties of the TLS session, if there is one.
 #[inline]
-pub(super) fn secure(transport: &Transport) -> Option<TlsInfo<'_>> {
+pub(super) fn tls_info(transport: &Transport) -> Option<TlsInfo<'_>> {
     #[cfg(feature = "tls")]
     return transport.tls_conn().map(|tls| TlsInfo {
         server_name: tls.server_name(),
@@ -245,7 +245,7 @@ pub(super) fn secure(transport: &Transport) -> Option<TlsInfo<'_>> {
     }
 }
 
-/// Extends a clock by the time that `bytes` may take at the minimum rate, but never beyond the full time from now.
+/// Extends a timeout by the time that `bytes` may take at the minimum rate, but never beyond the full time from now.
 fn prolong(by: Tick, core: &Core, bytes: usize, full: Duration) -> Tick {
     let most = core.tick.after(full);
     match (bytes as u64).saturating_mul(1000).checked_div(core.limits.min_rate) {

@@ -1,4 +1,4 @@
-//! The only place that calls application code.
+//! Calls handlers, uploads, producers, upgrades and other functions of the application.
 //!
 //! Every call comes from the top of a loop, never from inside another call of the application. A panic ends the called
 //! object, is logged, and goes no further.
@@ -19,7 +19,7 @@ use crate::{
         loop_message::{Fallback, Later},
         request::OnEnd,
     },
-    base::{ConnId, EndReason, EventMask, Moment, PeerAddr},
+    base::{ConnId, EndReason, EventMask, Moment, PeerAddr, panic_message},
     h1::Headers,
 };
 
@@ -38,14 +38,12 @@ pub(crate) type AccessLog = dyn Fn(&AccessRecord<'_>) + Send + Sync;
 
 #[inline]
 fn guard<T>(what: &str, call: impl FnOnce() -> T) -> Called<T> {
-    catch_unwind(AssertUnwindSafe(call)).map_err(|panic| complain(what, &*panic))
+    catch_unwind(AssertUnwindSafe(call)).map_err(|panic| log_panic(what, &*panic))
 }
 
 #[cold]
-fn complain(what: &str, panic: &(dyn Any + Send)) -> Panicked {
-    let words = panic.downcast_ref::<&str>().copied();
-    let words = words.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
-    error!(target: "uncork::engine", "the application panicked in {what}: {words}");
+fn log_panic(what: &str, panic: &(dyn Any + Send)) -> Panicked {
+    error!(target: "uncork::engine", "the application panicked in {what}: {}", panic_message(panic));
     Panicked
 }
 

@@ -34,17 +34,17 @@ impl Job {
     /// request if there is nothing to send, unless the application serves half-closed clients. Returns `true` if
     /// anything changed.
     ///
-    /// The socket's report ([`Ready::FIN`]) is enough. Unread bytes in front of it, pipelined requests for example, are
-    /// not read to find out (see [`hold`](Self::hold)).
+    /// The socket's report ([`Ready::READ_CLOSED`]) is enough. Unread bytes in front of it, pipelined requests for
+    /// example, are not read to find out (see [`hold`](Self::hold)).
     #[cold]
     fn note_half_close(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
         // A body that is still received is read up to that end first.
-        if !matches!(self.request_body, RequestBody::Idle | RequestBody::Over) || self.allow_half_close {
+        if !matches!(self.request_body, RequestBody::NotRequested | RequestBody::Over) || self.allow_half_close {
             return Ok(false);
         }
         if matches!(self.response_body, ResponseBody::Owed) {
-            let left = self.hooks.ticket.as_ref().is_none_or(|ticket| ticket.ends_on_half_close());
-            return if left { Err(EndReason::PeerClosed.into()) } else { Ok(false) };
+            let disconnected = self.hooks.ticket.as_ref().is_none_or(|ticket| ticket.ends_on_half_close());
+            return if disconnected { Err(EndReason::PeerClosed.into()) } else { Ok(false) };
         }
         if !self.pauses(io) {
             return Ok(false);
@@ -69,13 +69,13 @@ impl Job {
             Action::Respond(response) if owed => self.respond(io, core, response),
             Action::Switch(switch) if owed => {
                 if !matches!(self.request_body, RequestBody::Over) && io.conn.is_receiving() {
-                    warn!(target: "uncork::engine", "{}: the handler upgrades before it has received the body, which is discarded",
-                        io.request_id());
+                    warn!(target: "uncork::engine", "{}: the handler switches protocols before it has received the \
+                        body", io.request_id());
                 }
                 self.response_body = ResponseBody::Switch(Box::new(switch));
             }
             Action::Receive(upload)
-                if matches!(self.request_body, RequestBody::Idle)
+                if matches!(self.request_body, RequestBody::NotRequested)
                     && !matches!(self.response_body, ResponseBody::Switch(_)) =>
             {
                 self.receive(io, core, upload)?;
@@ -83,10 +83,11 @@ impl Job {
             Action::Suspend if owed && self.waits_for_ticket() => {
                 match &self.hooks.ticket {
                     Some(ticket) if ticket.can_respond() => {}
-                    // The ticket is dropped already: the time does not matter.
+                    // Every ticket was dropped before the action was returned.
                     Some(_) => self.respond(io, core, Response::new(503)),
                     None => {
-                        error!(target: "uncork::engine", "{}: the handler suspended the request without a ticket", io.request_id());
+                        error!(target: "uncork::engine", "{}: the handler suspended the request without a ticket",
+                            io.request_id());
                         self.respond(io, core, ConnIo::mistake("the handler suspended the request without a ticket"));
                     }
                 }
@@ -112,7 +113,7 @@ impl Job {
         {
             return false;
         }
-        let Some((due, pause)) = &mut self.confirm else { return true };
+        let Some((due, pause)) = &mut self.ack_check else { return true };
         if io.transport.unacknowledged().unwrap_or(0) == 0 {
             return true;
         }
@@ -153,7 +154,7 @@ impl Job {
         if !self.complete {
             return Ok(Step::progress(worked));
         }
-        io.stop_clock();
+        io.stop_timeout();
         if io.conn.must_close() {
             let linger = io.conn.is_receiving() || !io.rx.is_empty();
             return Ok(io.closing(EndReason::Complete, linger));
@@ -165,7 +166,7 @@ impl Job {
         let mut worked = self.drive_fallback(io, core)?;
         worked |= self.drive_request_body(io, core)?;
         worked |= self.drive_response_body(io, core)?;
-        if io.eof.is_some() || io.ready.contains(Ready::FIN) {
+        if io.eof.is_some() || io.ready.contains(Ready::READ_CLOSED) {
             worked |= self.note_half_close(io, core)?;
         }
         Ok(worked)
@@ -176,7 +177,7 @@ impl Job {
         match exit {
             JobExit::End(EndReason::Panicked) if io.conn.owes_response() => {
                 // After a panic the upload is not called again.
-                dispatch::discard(mem::replace(&mut self.request_body, RequestBody::Idle));
+                dispatch::discard(mem::replace(&mut self.request_body, RequestBody::NotRequested));
                 self.respond(io, core, ConnIo::mistake(PANICKED).close());
                 self.outcome = EndReason::Panicked;
                 Ok(Step::Progress)
@@ -184,7 +185,7 @@ impl Job {
             JobExit::End(reason) => Err(reason),
             JobExit::Reject(rule) => {
                 // The application may have its own response for that.
-                dispatch::discard(mem::replace(&mut self.request_body, RequestBody::Idle));
+                dispatch::discard(mem::replace(&mut self.request_body, RequestBody::NotRequested));
                 let own = self.hooks.ticket.as_ref().filter(|_| io.conn.owes_response());
                 if let Some(Action::Respond(response)) = own.and_then(|ticket| ticket.take_action()) {
                     self.respond(io, core, response.close());

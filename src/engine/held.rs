@@ -4,8 +4,8 @@
 //! ```text
 //!   Io::hold ──▶ change ──▶ all > most? ──▶ the network with most ──▶ its largest message ──▶ Events::shed
 //! ```
-//! The largest message of the network that holds most is freed. So neither one network nor four can displace the message
-//! of another one, as long as that holds less than they do.
+//! The largest message of the network that holds most is freed. So neither one network nor four can displace the
+//! message of another one, as long as that holds less than they do.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},

@@ -1,9 +1,10 @@
-//! From heads to actions: the fast path of a request that gets its response at once, and the way into a job for all others.
+//! From heads to actions: the fast path of a request that gets its response at once, and the way into a job for all
+//! others.
 
 use log::{debug, error};
 
 use super::{
-    conn_io::{ConnIo, secure},
+    conn_io::{ConnIo, tls_info},
     core::Core,
     dispatch,
     job::{Job, JobExit},
@@ -56,7 +57,7 @@ impl ConnIo {
             listener: self.peer.listener.into(),
             now: core.now,
             mailbox: &core.mailbox,
-            secure: secure(&self.transport),
+            tls_info: tls_info(&self.transport),
         };
         let mut hooks = None;
         let mut request = Request { head: &head, context: &context, hooks: &mut hooks };
@@ -64,12 +65,12 @@ impl ConnIo {
             Ok(()) => dispatch::request(handler, &mut request),
             Err(rule) => {
                 self.rx.consume(end);
-                self.stop_clock();
+                self.stop_timeout();
                 return self.start_job(core, Err(rule.into()), hooks, copy);
             }
         };
         self.rx.consume(end);
-        self.stop_clock();
+        self.stop_timeout();
         match &mut action {
             Ok(Action::Respond(response)) if hooks.is_none() && copy.is_none() && self.is_simple(response) => {
                 let step = self.respond_at_once(core, response);
@@ -89,7 +90,7 @@ impl ConnIo {
     /// Returns `true` if the request is complete, the body is at hand, and no hook waits for the end.
     fn is_simple(&self, response: &Response) -> bool {
         matches!(response.body.0, Kind::Bytes(_) | Kind::Empty)
-            && !response.confirm
+            && !response.wait_for_ack
             && response.fault.is_none()
             && !self.conn.is_receiving()
     }
@@ -174,9 +175,9 @@ impl ConnIo {
         if self.conn.is_responding() {
             return Err(reason);
         }
-        let said = self.conn.reject(rule, core.date.at(core.now.wall), &mut self.out);
+        let sent = self.conn.reject(rule, core.date.at(core.now.wall), &mut self.out);
         let note = |job: &mut Job| {
-            if said {
+            if sent {
                 job.status = rule.status();
                 job.written = rule.rule().len() as u64 + 1;
             }

@@ -35,7 +35,7 @@ impl Engine<'_> {
                     waker.arrived();
                     self.wake(waker.id);
                 }
-                LoopMessage::Ticket(ticket, word) => self.ticket_message(&ticket, word),
+                LoopMessage::Ticket(ticket, message) => self.ticket_message(&ticket, message),
                 // It would be closed in this turn. With a thread for each connection, they could come faster than
                 // threads end.
                 late @ (LoopMessage::Adopt(..) | LoopMessage::AdoptPipes(..)) if self.core.is_over() => {
@@ -48,7 +48,7 @@ impl Engine<'_> {
                 LoopMessage::Dial(dial, then) => self.dial(dial, then),
                 LoopMessage::Wakeup => {}
                 // If the caller no longer waits, the sockets close.
-                LoopMessage::Quiesce(reply) => drop(reply.send(self.quiesce())),
+                LoopMessage::Quiesce(sender) => drop(sender.send(self.quiesce())),
                 LoopMessage::After(Duration::ZERO, f) => dispatch::later(f, self.core.now),
                 LoopMessage::After(delay, f) => {
                     self.later_count += 1;
@@ -81,20 +81,20 @@ impl Engine<'_> {
 
     /// Handles a ticket's message. The request may have ended before it arrived: then the message is dropped, and the
     /// application has learned of the end.
-    fn ticket_message(&mut self, ticket: &TicketCore, word: TicketMessage) {
+    fn ticket_message(&mut self, ticket: &TicketCore, message: TicketMessage) {
         let id = ticket.id();
         let Some(slot) = self.slots.get_mut(id.conn.index()).filter(|slot| slot.io.id == id.conn) else {
-            return dispatch::discard(word);
+            return dispatch::discard(message);
         };
-        let Slot { io, phase: Phase::Job(job) } = slot else { return dispatch::discard(word) };
+        let Slot { io, phase: Phase::Job(job) } = slot else { return dispatch::discard(message) };
         if io.number != id.number {
-            return dispatch::discard(word);
+            return dispatch::discard(message);
         }
         let core = &mut self.core;
-        let result = match word {
+        let result = match message {
             TicketMessage::Respond => ticket.take_action().map_or(Ok(()), |action| job.perform(io, core, action)),
             TicketMessage::Receive(upload) => job.perform(io, core, crate::api::Action::Receive(upload)),
-            TicketMessage::Inform(status, headers) => {
+            TicketMessage::Informational(status, headers) => {
                 io.open_out(core);
                 if status == 100 {
                     io.conn.ask_for_body(&io.rx, &mut io.out);
@@ -109,7 +109,7 @@ impl Engine<'_> {
             TicketMessage::Dropped => {
                 // An upload at work may still return the response at its end.
                 let hopeless = matches!(job.response_body, ResponseBody::Owed)
-                    && matches!(job.request_body, RequestBody::Idle | RequestBody::Over);
+                    && matches!(job.request_body, RequestBody::NotRequested | RequestBody::Over);
                 if hopeless && !ticket.can_respond() && ticket.claim() {
                     debug!(target: "uncork::engine", "{}: every ticket was dropped: 503", io.request_id());
                     job.respond(io, core, Response::new(503));

@@ -1,8 +1,8 @@
 //! The data of a request at work: its hooks, its two bodies, its end. `exchange` advances it.
 //!
 //! ```text
-//!   request_body:   Idle ──Receive──▶ Upload │ Pipe ──▶ Over
-//!                    └──response without it──▶ Draining ─┘
+//!   request_body:   NotRequested ──Receive──▶ Upload │ Pipe ──▶ Over
+//!                         └────response without it──▶ Draining ─┘
 //!   response_body:  Owed ──respond──▶ Stream │ Pipe │ File ──▶ Sent
 //!                    └──────────────▶ Switch ──▶ Upgraded
 //! ```
@@ -32,12 +32,12 @@ pub(super) struct Job {
     pub(super) marks: Marks,
     /// The response closes the connection, even if more of the request's body is coming.
     pub(super) close_after: bool,
-    /// [`Response::allow_half_close`], or set by the ticket.
+    /// [`Response::allow_half_close`](crate::api::Response::allow_half_close), or set by the ticket.
     pub(super) allow_half_close: bool,
     /// The reason for the end once the response is sent: complete, unless that response is the 500 after a panic.
     pub(super) outcome: EndReason,
     /// Wait for the peer's acknowledgement: when to check it, and the pause after that.
-    pub(super) confirm: Option<(Tick, Duration)>,
+    pub(super) ack_check: Option<(Tick, Duration)>,
     /// Body and response are complete: the job ends with the phase.
     pub(super) complete: bool,
     /// [`Upload::body_timeout`], if the upload sets one.
@@ -74,7 +74,7 @@ impl From<dispatch::Panicked> for JobExit {
 /// The state of the request's body.
 pub(super) enum RequestBody {
     /// The application has not requested it yet.
-    Idle,
+    NotRequested,
     /// The application does not receive it: up to this many bytes are discarded.
     Draining(u64),
     Upload {
@@ -84,7 +84,7 @@ pub(super) enum RequestBody {
     /// The upload is one end of a pipe.
     Pipe {
         upload: Box<dyn Upload>,
-        pace: PipeProgress,
+        progress: PipeProgress,
         /// `pump` reads into it, past the input buffer, whatever the framing.
         reads: bool,
         coalescing: Coalescing,
@@ -131,7 +131,7 @@ impl Job {
             hooks: hooks.map_or_else(RequestHooks::default, |hooks| *hooks),
             head,
             began,
-            request_body: RequestBody::Idle,
+            request_body: RequestBody::NotRequested,
             response_body: ResponseBody::Owed,
             fallback: None,
             woken: false,
@@ -141,7 +141,7 @@ impl Job {
             close_after: false,
             allow_half_close: false,
             outcome: EndReason::Complete,
-            confirm: None,
+            ack_check: None,
             complete: false,
             body_timeout: None,
         })
@@ -149,8 +149,8 @@ impl Job {
 
     pub(super) fn due(&self) -> Tick {
         let fallback = self.fallback.as_ref().map_or(Tick::NEVER, |(due, _)| *due);
-        let confirm = self.confirm.map_or(Tick::NEVER, |(due, _)| due);
-        fallback.min(confirm).min(self.look_by())
+        let ack_check = self.ack_check.map_or(Tick::NEVER, |(due, _)| due);
+        fallback.min(ack_check).min(self.look_by())
     }
 
     /// Returns `true` if there is output outside of the connection's output buffer.
@@ -161,7 +161,7 @@ impl Job {
     /// Returns `true` if only a ticket can advance the request.
     pub(super) fn waits_for_ticket(&self) -> bool {
         matches!(self.response_body, ResponseBody::Owed)
-            && matches!(self.request_body, RequestBody::Idle | RequestBody::Over)
+            && matches!(self.request_body, RequestBody::NotRequested | RequestBody::Over)
     }
 
     /// Returns `true` if it waits for something other than the peer, and nothing is received or sent.
@@ -169,14 +169,14 @@ impl Job {
         match self.response_body {
             ResponseBody::Owed => self.waits_for_ticket(),
             ResponseBody::Stream { waits: true, .. } | ResponseBody::Pipe { waits: true, .. } => {
-                matches!(self.request_body, RequestBody::Idle | RequestBody::Over)
+                matches!(self.request_body, RequestBody::NotRequested | RequestBody::Over)
             }
             _ => false,
         }
     }
 
     /// Returns `true` if an upload receives the body, before or after the response has begun. `false` after
-    /// [`Response::close`], which ends the connection with the response.
+    /// [`Response::close`](crate::api::Response::close), which ends the connection with the response.
     pub(super) fn is_wanted(&self) -> bool {
         !self.close_after && matches!(self.request_body, RequestBody::Upload { .. } | RequestBody::Pipe { .. })
     }
@@ -186,8 +186,8 @@ impl Job {
         match &self.request_body {
             RequestBody::Draining(_) => true,
             RequestBody::Upload { pushed_back, .. } => !pushed_back,
-            RequestBody::Pipe { pace, .. } => *pace != PipeProgress::PushedBack,
-            RequestBody::Idle | RequestBody::Over => false,
+            RequestBody::Pipe { progress, .. } => *progress != PipeProgress::PushedBack,
+            RequestBody::NotRequested | RequestBody::Over => false,
         }
     }
 
@@ -199,7 +199,7 @@ impl Job {
     /// Returns when to read more of the body although the socket reports large amounts only.
     pub(super) fn look_by(&self) -> Tick {
         match &self.request_body {
-            RequestBody::Pipe { pace: PipeProgress::Going, coalescing, .. } => coalescing.due(),
+            RequestBody::Pipe { progress: PipeProgress::Going, coalescing, .. } => coalescing.due(),
             _ => Tick::NEVER,
         }
     }

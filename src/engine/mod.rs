@@ -3,13 +3,13 @@
 //! ```text
 //!   poll(sleep) ──▶ events ─┐
 //!                   mailbox ─┼─▶ run queue ──▶ Slot::drive: fill ─▶ heads │ job │ upgrade │ closing ─▶ flush
-//!                 deadlines ─┘                      │ application code only through dispatch.rs
-//!   turn(now) ─────────────────────────────────────▶ Wait: when to come back
+//!                 deadlines ─┘                      │ handlers, uploads … only through dispatch.rs
+//!   turn(now) ─────────────────────────────────────▶ Wait: when to turn again
 //! ```
 //!
 //! | file | content |
 //! |---|---|
-//! | `slot`, `phase`, `conn_io` | a connection: its turn and its clocks; what it is doing; its reading and writing |
+//! | `slot`, `phase`, `conn_io` | a connection: its turn and its timeouts; what it is doing; its reading and writing |
 //! | `accept`, `arrivals` | new connections; the limits on their number |
 //! | `http` | heads, dispatch, the fast path; rejections |
 //! | `job`, `exchange` | a request that does not get its response at once: its data; its course |
@@ -20,7 +20,10 @@
 //! | `inbox` | messages |
 //! | `reserve`, `relief` | spare descriptors; buffers taken back when none is left |
 //! | `proxied`, `securing` | connections through a proxy; TLS, and the protocol that ALPN selected |
-//! | `dispatch` | the only place that calls the application |
+//! | `dispatch` | the calls of handlers, uploads, producers and upgrades |
+//!
+//! The engine calls handlers, uploads, producers and upgrades in one file, `dispatch`. Two calls are made elsewhere:
+//! the wakers of a pipe (`api/pipe`), and callbacks that are dropped because their loop has ended.
 //!
 //! Not here: the caller of the loop, threads, clocks (`drive`), HTTP (`conn`, `h1`), TLS (`transport`).
 
@@ -130,7 +133,7 @@ pub(crate) struct Engine<'h> {
     messages: Vec<LoopMessage>,
     later: BTreeMap<(Tick, u64), Later>,
     later_count: u64,
-    /// When to take buffers back, if some are missing.
+    /// The time to take buffers back, if some are missing.
     relief: Tick,
     number: u16,
 }
@@ -333,7 +336,7 @@ impl<'h> Engine<'h> {
             job_ended = job.outcome;
         }
         let unfinished = io.conn.is_responding() || !io.out.is_empty();
-        // The peer must not take a part for the whole, nor wait for bytes that will not come.
+        // So that a truncated body never looks complete, and the peer does not wait for bytes that will not come.
         if (unfinished && reason != EndReason::Complete) || matches!(reason, EndReason::Aborted | EndReason::Panicked) {
             io.transport.socket().reset_on_close();
         }

@@ -14,7 +14,7 @@ use log::{debug, warn};
 use super::{
     Engine,
     arrivals::Peer,
-    conn_io::{ConnIo, secure},
+    conn_io::{ConnIo, tls_info},
     core::Core,
     dispatch,
     phase::{Dialing, Phase, Step, Upgraded},
@@ -94,7 +94,7 @@ impl Engine<'_> {
             },
         );
         if let Err(fault) = added {
-            warn!(target: "uncork::engine", "{peer}: cannot adopt a stream: {fault:?}");
+            warn!(target: "uncork::engine", "{peer}: cannot adopt a stream: {fault}");
         }
         dispatch::discard(upgrade);
     }
@@ -111,7 +111,7 @@ impl Dialing {
             Ok(Reached::Waits) if self.by <= core.tick => return Err(EndReason::TimedOut(Timeout::Handshake)),
             Ok(Reached::Waits) => return Ok(Step::Idle),
             Err(fault) => {
-                debug!(target: "uncork::transport", "{} {}: cannot connect: {fault:?}", io.id, io.peer.addr);
+                debug!(target: "uncork::transport", "{} {}: cannot connect: {fault}", io.id, io.peer.addr);
                 self.fault.get_or_insert(fault.into());
                 return Err(EndReason::Aborted);
             }
@@ -122,7 +122,7 @@ impl Dialing {
         let dialed = Dialed {
             peer: &io.peer.addr,
             local,
-            secure: secure(&io.transport),
+            tls_info: tls_info(&io.transport),
             alpn: io.transport.alpn(),
             waker: &waker,
             now: core.now,
@@ -172,7 +172,7 @@ impl From<Fault> for DialError {
     fn from(fault: Fault) -> Self {
         match fault {
             Fault::Io(error) => Self::Io(error),
-            Fault::Tls(words) => Self::Tls(words),
+            Fault::Tls(text) => Self::Tls(text),
             Fault::PlainHttp => Self::Tls("the peer sent plain HTTP".into()),
         }
     }

@@ -33,7 +33,7 @@ pub(super) enum Step {
     Progress,
     /// Its work is done, and this phase follows.
     Become(Phase),
-    /// The connection has ended in order. (A failure is an `Err` of the function that returns the step.)
+    /// The connection has ended normally. (A failure is an `Err` of the function that returns the step.)
     Closed(EndReason),
 }
 
@@ -48,7 +48,7 @@ impl Step {
 pub(super) struct Dialing {
     /// `None` after the call.
     pub(super) then: Option<dial::Then>,
-    /// When it must be established.
+    /// The time by which it must be established.
     pub(super) by: Tick,
     pub(super) connected: bool,
     /// The cause of a failure, in more detail than an [`EndReason`].
@@ -71,23 +71,23 @@ pub(super) struct Upgraded {
     pub(super) holds: bool,
     /// The application's own deadline.
     pub(super) deadline: Tick,
-    /// How long a partial segment may be held back.
+    /// The time until which a partial segment may be held back.
     pub(super) held: Tick,
     pub(super) woken: bool,
     pub(super) stopping: bool,
     pub(super) started: bool,
     pub(super) reported: Reported,
-    /// The application has ended its side; and that has been sent.
+    /// The application has half-closed; and that was sent.
     pub(super) finished: bool,
-    pub(super) fin_sent: bool,
-    /// Why the transport cannot continue.
+    pub(super) half_close_sent: bool,
+    /// The failure of the transport.
     pub(super) fault: Option<EndReason>,
 }
 
 /// Events that are reported once.
 #[derive(Default)]
 pub(super) struct Reported {
-    pub(super) end: bool,
+    pub(super) read_closed: bool,
     pub(super) stopping: bool,
 }
 
@@ -103,9 +103,9 @@ pub(super) struct Closing {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Sending the output, then ending our side.
+    /// Sending the output, then half-closing.
     Flush,
-    /// Our side has ended; input is discarded.
+    /// Half-closed; input is discarded.
     Linger,
 }
 

@@ -30,9 +30,9 @@ impl ConnIo {
             return Ok(Step::Idle);
         }
         let proxy = self.peer.addr;
-        let said = match self.transport.read_proxy_header() {
-            Ok(Some(said)) => said,
-            Ok(None) if self.ready.contains(Ready::FIN) => return Err(EndReason::PeerClosed),
+        let header = match self.transport.read_proxy_header() {
+            Ok(Some(header)) => header,
+            Ok(None) if self.ready.contains(Ready::READ_CLOSED) => return Err(EndReason::PeerClosed),
             Ok(None) => {
                 self.ready.remove(Ready::READ);
                 return Ok(Step::Idle);
@@ -44,9 +44,9 @@ impl ConnIo {
                 return Err(EndReason::Rejected { status: 0, rule });
             }
         };
-        let client = said.source.map_or(proxy, PeerAddr::tcp);
+        let client = header.source.map_or(proxy, PeerAddr::tcp);
         if let Err(full) = self.peer.set_client(client) {
-            debug!(target: "uncork::engine", "{client}, by {proxy}: rejected: too many connections ({full:?})");
+            debug!(target: "uncork::engine", "{client}, by {proxy}: rejected: {full}");
             return Err(EndReason::Rejected { status: 0, rule: "too many connections" });
         }
         if !dispatch::accept(handler, &self.peer.addr) {

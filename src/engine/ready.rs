@@ -1,7 +1,7 @@
 //! The readiness of a socket: set by events, cleared by a call that returned nothing (or less than requested).
 //!
-//! One mechanism for four sources: mio is edge-triggered, the application's `select` is level-triggered, rustls may hold
-//! plaintext while the socket is silent, and pipes within the process send messages.
+//! One mechanism for four sources: mio is edge-triggered, the application's `select` is level-triggered, rustls may
+//! hold plaintext while the socket is silent, and pipes within the process send messages.
 
 use crate::base::duplex::PeerSide;
 
@@ -11,9 +11,9 @@ bitflags::bitflags! {
         const READ = 1;
         const WRITE = 2;
         /// The peer has half-closed or closed. Unread bytes may precede that.
-        const FIN = 4;
+        const READ_CLOSED = 4;
         /// The connection was reset. (A connection shut down in both directions may still have bytes to read.)
-        const DEAD = 8;
+        const RESET = 8;
         /// The send timeout has passed. One more write is tried before the connection is given up.
         const LATE = 16;
         /// Not an event: the socket reports large amounts of data only (`coalescing`).
@@ -28,8 +28,8 @@ impl Ready {
     pub(super) fn note_within(&mut self, peer: PeerSide) {
         self.insert(match peer {
             PeerSide::Open => Self::NEW,
-            PeerSide::Finished => Self::NEW | Self::FIN,
-            PeerSide::Gone => Self::NEW | Self::FIN | Self::DEAD,
+            PeerSide::Finished => Self::NEW | Self::READ_CLOSED,
+            PeerSide::Reset => Self::NEW | Self::READ_CLOSED | Self::RESET,
         });
     }
 
@@ -42,10 +42,10 @@ impl Ready {
             self.insert(Self::WRITE);
         }
         if event.is_read_closed() {
-            self.insert(Self::READ | Self::FIN);
+            self.insert(Self::READ | Self::READ_CLOSED);
         }
         if event.is_error() {
-            self.insert(Self::READ | Self::WRITE | Self::FIN | Self::DEAD);
+            self.insert(Self::READ | Self::WRITE | Self::READ_CLOSED | Self::RESET);
         }
     }
 }

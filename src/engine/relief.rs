@@ -1,9 +1,9 @@
 //! Closes connections when no buffer is left, so that the others can continue.
 //!
-//! A connection keeps a buffer as long as it holds bytes that do not move: encrypted output that a client does not receive,
-//! or an incomplete TLS record. One address can have as many of those as it has connections, and its timeouts are long.
-//! So when buffers have been missing for a second, connections of the address with the most of them are closed. Only
-//! those that have not moved for a second are, until an eighth of all buffers is free.
+//! A connection keeps a buffer as long as it holds bytes that do not move: encrypted output that a client does not
+//! receive, or an incomplete TLS record. One address can have as many of those as it has connections, and its timeouts
+//! are long. So when buffers have been missing for a second, connections of the address with the most of them are
+//! closed. Only those that have not moved for a second are, until an eighth of all buffers is free.
 
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
@@ -64,9 +64,10 @@ impl Engine<'_> {
             self.close_slot(id, EndReason::TimedOut(Timeout::Send));
         }
         if closed > 0
-            && let Some(times) = self.admission.relieved.happens(self.core.now.mono)
+            && let Some(repetitions) = self.admission.relieved.record(self.core.now.mono)
         {
-            warn!(target: "uncork::engine", "no buffer was left: {closed} stalled connections were closed{times}");
+            warn!(target: "uncork::engine", "no buffer was left: {closed} stalled connections were \
+                closed{repetitions}");
         }
     }
 
@@ -103,10 +104,10 @@ impl Slot {
         if self.io.queued || matches!(self.phase, Phase::Dialing(_)) {
             return false;
         }
-        match self.io.clock {
+        match self.io.running_timeout {
             _ if self.io.send_by != Tick::NEVER => since(self.io.send_by, core.limits.send_timeout),
-            Some(timer) if self.io.recv_by != Tick::NEVER => since(self.io.recv_by, core.limits.time(timer)),
-            // No clock runs for a suspended request: pipelined bytes of its client could keep a buffer for hours.
+            Some(timeout) if self.io.recv_by != Tick::NEVER => since(self.io.recv_by, core.limits.timeout(timeout)),
+            // No timeout runs for a suspended request: pipelined bytes of its client could keep a buffer for hours.
             _ => matches!(&self.phase, Phase::Job(job) if job.is_suspended()),
         }
     }

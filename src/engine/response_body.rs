@@ -49,7 +49,7 @@ impl Job {
             io.conn.forbid_keep_alive();
         }
         self.skip_body(io, core);
-        self.confirm = response.confirm.then_some((Tick::NEVER, Duration::from_millis(1)));
+        self.ack_check = response.wait_for_ack.then_some((Tick::NEVER, Duration::from_millis(1)));
         let out = io.write_head(core, &response, &[]);
         let body = std::mem::take(&mut response.body).0;
         if out == BodyOut::Nothing {

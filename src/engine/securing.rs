@@ -30,7 +30,7 @@ impl ConnIo {
             }
             return Ok(Step::Idle);
         }
-        self.stop_clock();
+        self.stop_timeout();
         let upgrade = match self.transport.alpn() {
             None | Some(b"http/1.1" | b"http/1.0") => {
                 return Ok(Step::Become(Phase::Head));

@@ -38,7 +38,7 @@ pub(super) struct Slot {
     pub(super) phase: Phase,
 }
 
-/// How a connection's turn ended.
+/// The result of a connection's turn.
 pub(super) enum Turn {
     /// It waits for an event, a message or a deadline.
     Waits,
@@ -63,7 +63,7 @@ impl Slot {
     fn rounds(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<Turn, EndReason> {
         for _ in 0..ROUNDS {
             let io = &mut self.io;
-            if io.ready.contains(Ready::DEAD)
+            if io.ready.contains(Ready::RESET)
                 && !matches!(self.phase, Phase::Upgraded(_) | Phase::Dialing(_) | Phase::Proxy)
             {
                 return Err(EndReason::PeerClosed);
@@ -145,8 +145,8 @@ impl Slot {
     /// Handles a deadline that has passed.
     pub(super) fn expire(&mut self, core: &mut Core) -> Result<(), EndReason> {
         if self.io.send_by <= core.tick {
-            // The system reports space only when a third of its buffer is free. Behind several MiB, a slow reader would
-            // look like one that does not read.
+            // The system reports space only when a third of its buffer is free, so a slow reader behind several MiB of
+            // output would look stalled.
             if self.io.ready.contains(Ready::LATE) {
                 return Err(EndReason::TimedOut(Timeout::Send));
             }
@@ -155,15 +155,15 @@ impl Slot {
         if self.io.recv_by > core.tick {
             return Ok(());
         }
-        let Some(timer) = self.io.clock else { return Ok(()) };
-        if timer == Timeout::Body
+        let Some(timeout) = self.io.running_timeout else { return Ok(()) };
+        if timeout == Timeout::Body
             && let Phase::Job(job) = &mut self.phase
             && job.has_yielded()
         {
             return Ok(());
         }
-        let reason = EndReason::TimedOut(timer);
-        let rule = match timer {
+        let reason = EndReason::TimedOut(timeout);
+        let rule = match timeout {
             Timeout::Idle => {
                 let step = self.io.closing(reason, false);
                 self.carry_out(core, step);
@@ -175,7 +175,7 @@ impl Slot {
                 if let Phase::Closing(closing) = &mut self.phase
                     && closing.lingers_on(&mut self.io)
                 {
-                    self.io.clock = None;
+                    self.io.running_timeout = None;
                     return Ok(());
                 }
                 return Err(reason);
@@ -212,7 +212,7 @@ impl Slot {
         !yes
     }
 
-    /// Ends a turn: returns lent buffers that are not needed, sets the clocks, and schedules the earliest. Returns
+    /// Ends a turn: returns lent buffers that are not needed, sets the timeouts, and schedules the earliest. Returns
     /// `true` if the connection must be driven again at once.
     #[inline]
     pub(super) fn settle(&mut self, core: &mut Core) -> bool {
@@ -221,18 +221,18 @@ impl Slot {
         core.pool.settle(&mut self.io.rx);
         self.io.out.settle(&mut core.pool);
         self.io.transport.settle(&mut core.pool);
-        let clock = self.waits_for();
-        match clock {
-            // The previous clock no longer applies: left running, it would expire again and again.
+        let awaited = self.waits_for();
+        match awaited {
+            // The previous timeout no longer applies: left running, it would expire again and again.
             None => self.io.recv_by = Tick::NEVER,
-            Some(timer) if clock != self.io.clock => {
+            Some(timeout) if awaited != self.io.running_timeout => {
                 let own = if let Phase::Job(job) = &self.phase { job.body_timeout } else { None };
-                let time = own.filter(|_| timer == Timeout::Body).unwrap_or(core.limits.time(timer));
-                self.io.recv_by = core.tick.after(time);
+                let duration = own.filter(|_| timeout == Timeout::Body).unwrap_or(core.limits.timeout(timeout));
+                self.io.recv_by = core.tick.after(duration);
             }
             Some(_) => {}
         }
-        self.io.clock = clock;
+        self.io.running_timeout = awaited;
         let more = matches!(&self.phase, Phase::Job(job) if job.has_output());
         if !self.io.is_blocked(more) {
             self.io.send_by = Tick::NEVER;

@@ -19,7 +19,7 @@ use super::{
     ready::Ready,
 };
 use crate::{
-    api::{Events, Io, ReadState, Response, Rx, Switch, Tx, Upgrade, Waker, upgrade::Orders},
+    api::{Events, Io, ReadState, Response, Rx, Switch, Tx, Upgrade, Waker, upgrade::IoCommands},
     base::{EndReason, EventMask, time::Tick},
     conn::{BodyEvent, server::ResponseSpec},
     transport::sys::give_back_memory,
@@ -51,7 +51,7 @@ impl Upgraded {
             started: false,
             reported: Reported::default(),
             finished: false,
-            fin_sent: false,
+            half_close_sent: false,
             fault: None,
         }
     }
@@ -65,8 +65,8 @@ impl Upgraded {
         self.job
     }
 
-    /// Reads what the application requested. Over TLS it also reads a little unrequested input: rustls must read its own
-    /// messages (a key update, a close).
+    /// Reads what the application requested. Over TLS it also reads a little unrequested input: rustls must read its
+    /// own messages (a key update, a close).
     #[inline(never)]
     pub(super) fn fill(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, EndReason> {
         let wants = self.started && self.mask.contains(EventMask::READ);
@@ -113,24 +113,24 @@ impl Upgraded {
         Ok(Step::progress(worked))
     }
 
-    /// Returns `true` if the application has learned of the end of the input, has nothing in progress, and still requests
-    /// input. It would never be called again, and no timeout would end that.
+    /// Returns `true` if the application has learned of the end of the input, has nothing in progress, and still
+    /// requests input. It would never be called again, and no timeout would end that.
     fn waits_for_nothing(&self, io: &ConnIo) -> bool {
         let read_alone = self.mask == EventMask::READ || self.mask == EventMask::READ | EventMask::CORK;
         let all_out = io.out.is_empty() && !io.transport.has_pending();
-        self.reported.end && read_alone && self.deadline == Tick::NEVER && all_out
+        self.reported.read_closed && read_alone && self.deadline == Tick::NEVER && all_out
     }
 
     /// Returns the events for a call, if there are any.
     fn events_for_call(&self, io: &ConnIo, core: &Core) -> Option<Events> {
         let mut events = Events::NONE;
-        let dead = io.ready.contains(Ready::DEAD);
+        let is_reset = io.ready.contains(Ready::RESET);
         if self.mask.contains(EventMask::READ) {
             if io.rx.len() > self.seen {
                 events.add(Events::READ);
             }
-            if io.eof.is_some() && !self.reported.end {
-                events.add(Events::END);
+            if io.eof.is_some() && !self.reported.read_closed {
+                events.add(Events::READ_CLOSED);
             }
         }
         if self.started && self.mask.contains(EventMask::WRITE) && !self.finished {
@@ -150,7 +150,7 @@ impl Upgraded {
         if self.stopping && !self.reported.stopping {
             events.add(Events::STOPPING);
         }
-        if dead {
+        if is_reset {
             events.add(Events::RESET);
         }
         if self.holds && core.held.is_asked(io.id) {
@@ -167,7 +167,7 @@ impl Upgraded {
             return Err(self.fault.unwrap_or(EndReason::PeerClosed));
         }
         self.started = true;
-        self.reported.end |= events.is_read_closed();
+        self.reported.read_closed |= events.is_read_closed();
         self.reported.stopping |= events.is_stopping();
         if events.is_woken() {
             self.woken = false;
@@ -178,16 +178,16 @@ impl Upgraded {
         if events.shed() {
             core.held.take_asked(io.id);
         }
-        let end = match io.eof {
+        let state = match io.eof {
             _ if events.is_error() => ReadState::Truncated,
             None => ReadState::Open,
             Some(true) => ReadState::Eof,
             Some(false) => ReadState::Truncated,
         };
         let (offered, queued) = (io.rx.len(), io.out.len());
-        let mut orders = Orders::default();
+        let mut commands = IoCommands::default();
         let mut view = Io {
-            rx: Rx { buf: &mut io.rx, end },
+            rx: Rx { buf: &mut io.rx, state },
             tx: Tx {
                 out: &mut io.out,
                 limit: core.limits.output,
@@ -198,13 +198,13 @@ impl Upgraded {
             events,
             now: core.now,
             waker: &self.waker,
-            orders: &mut orders,
+            commands: &mut commands,
         };
         let mask = dispatch::ready(self.app.as_mut(), &mut view).map_err(|_| EndReason::Panicked)?;
-        if let Some(at) = orders.deadline {
+        if let Some(at) = commands.deadline {
             self.deadline = at.map_or(Tick::NEVER, |at| Tick::ceil(core.start, at));
         }
-        if orders.abort {
+        if commands.abort {
             return Err(EndReason::Aborted);
         }
         if events.is_error() {
@@ -214,7 +214,7 @@ impl Upgraded {
         self.seen = io.rx.len();
         self.queued = io.out.len();
         self.wrote = io.out.len() > queued;
-        if let Some(bytes) = orders.held.filter(|_| !mask.is_terminate()) {
+        if let Some(bytes) = commands.held.filter(|_| !mask.is_terminate()) {
             self.holds = bytes > 0;
             io.holds(core, bytes);
         }
@@ -226,10 +226,10 @@ impl Upgraded {
         Ok(mask)
     }
 
-    /// Ends the upgrade: the output is sent, then the connection closes in order.
+    /// Ends the upgrade: the output is sent, then the connection closes normally.
     fn terminate(&self, io: &mut ConnIo) -> Step {
         io.rx.consume(io.rx.len());
-        if self.fin_sent && io.eof.is_some() {
+        if self.half_close_sent && io.eof.is_some() {
             return Step::Closed(EndReason::Complete);
         }
         // The request is reported when the last byte is out: the closing takes the job along.
@@ -263,7 +263,7 @@ impl Upgraded {
         }
         let result = io.flush(core).and_then(|sent| self.finish(io, core).map(|()| sent));
         match result {
-            Err(reason) if !io.ready.contains(Ready::DEAD) => {
+            Err(reason) if !io.ready.contains(Ready::RESET) => {
                 self.has_failed(io, reason);
                 io.out.clear();
                 Ok(true)
@@ -274,14 +274,14 @@ impl Upgraded {
 
     /// Records that the transport cannot continue: the next call reports it, and is the last.
     fn has_failed(&mut self, io: &mut ConnIo, reason: EndReason) {
-        io.ready.insert(Ready::DEAD);
+        io.ready.insert(Ready::RESET);
         self.fault.get_or_insert(reason);
     }
 
     fn finish(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<(), EndReason> {
-        if self.finished && !self.fin_sent && io.out.is_empty() && io.ready.contains(Ready::WRITE) {
+        if self.finished && !self.half_close_sent && io.out.is_empty() && io.ready.contains(Ready::WRITE) {
             match io.transport.finish(&mut core.pool) {
-                Ok(true) => self.fin_sent = true,
+                Ok(true) => self.half_close_sent = true,
                 Ok(false) => io.ready.remove(Ready::WRITE),
                 Err(fault) => return Err(io.fault(core, fault)),
             }
@@ -306,16 +306,15 @@ impl Job {
             self.respond(io, core, response);
             return Ok(Step::Progress);
         }
-        // Bytes after the request belong to the new protocol, so the body must be complete first. The application does not
-        // receive it: bytes that have arrived are discarded, and the engine does not wait for more.
+        // Bytes after the request belong to the new protocol, so the body must be complete first. The application does
+        // not receive it: bytes that have arrived are discarded, and the engine does not wait for more.
         while io.conn.is_receiving() {
             match io.conn.poll_body(&mut io.rx, &core.limits) {
                 Ok(BodyEvent::Data(n)) => io.conn.took(&mut io.rx, n),
                 Ok(BodyEvent::End(_)) => break,
                 Ok(BodyEvent::NeedMore) => {
-                    debug!(target: "uncork::engine", "{}: the handler switches before it has received the body", io.request_id());
                     dispatch::discard(upgrade);
-                    self.request_body = RequestBody::Idle;
+                    self.request_body = RequestBody::NotRequested;
                     self.respond(io, core, Response::new(413).close());
                     return Ok(Step::Progress);
                 }
@@ -348,7 +347,8 @@ impl ConnIo {
     fn holds(&mut self, core: &mut Core, bytes: usize) {
         core.held.change(self.id, self.peer.addr.network(), bytes);
         while let Some(asked) = core.held.ask() {
-            debug!(target: "uncork::engine", "{asked}: too many bytes are held in incomplete messages: asked to let go");
+            debug!(target: "uncork::engine", "{asked}: too many bytes are held in incomplete messages: it must \
+                free its own");
             core.run.push_back(asked);
         }
         note_held(core);

@@ -1,4 +1,4 @@
-//! One listener as a value: a listening socket, and the way in which its connections begin.
+//! One listener as a value: a listening socket, and the setup of its connections.
 
 use std::{
     fmt, io,
@@ -16,8 +16,7 @@ use crate::{
     transport::{Listener, Security},
 };
 
-/// A listener of a [`Server`](crate::Server): a listening socket, and the way in which its connections begin (plain or TLS,
-/// with or without a PROXY protocol header).
+/// A listener of a [`Server`](crate::Server): a listening socket, with TLS and the PROXY protocol if configured.
 ///
 /// ```no_run
 /// use uncork::{Listen, Request, Response, Server};
@@ -32,17 +31,17 @@ use crate::{
 #[must_use = "give it to `Server::listen`"]
 pub struct Listen {
     socket: ListenSocket,
-    beginning: Beginning,
+    setup: ConnSetup,
 }
 
-/// The way in which the connections of a listener begin.
+/// What applies to each connection of a listener: TLS, and the trusted proxies.
 #[derive(Clone)]
-pub(super) struct Beginning {
+pub(super) struct ConnSetup {
     security: Security,
     proxies: Option<Arc<Trusted>>,
 }
 
-impl Beginning {
+impl ConnSetup {
     /// Returns a listener without a socket, for loops that get their connections from another loop.
     pub(super) fn without_socket(&self) -> LoopListener {
         self.clone().on(None)
@@ -67,8 +66,8 @@ impl Listen {
     /// [`local_addr`](Self::local_addr). If a name has several addresses, the first that can be bound is used.
     ///
     /// # Errors
-    /// The system's error, such as `AddrInUse`, `PermissionDenied` or `AddrNotAvailable`; its text contains the address.
-    /// `InvalidInput` if `addr` is not an address with a port.
+    /// The system's error, such as `AddrInUse`, `PermissionDenied` or `AddrNotAvailable`; its text contains the
+    /// address. `InvalidInput` if `addr` is not an address with a port.
     pub fn tcp(addr: impl ToSocketAddrs + fmt::Debug) -> io::Result<Self> {
         let found = addr.to_socket_addrs().map_err(|error| {
             let text = format!("cannot listen on {addr:?}, expected an address and a port (127.0.0.1:8080): {error}");
@@ -113,13 +112,13 @@ impl Listen {
     }
 
     fn on(socket: ListenSocket) -> Self {
-        Self { socket, beginning: Beginning { security: None, proxies: None } }
+        Self { socket, setup: ConnSetup { security: None, proxies: None } }
     }
 
     /// Serves HTTPS on this listener.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: impl Into<Tls>) -> Self {
-        self.beginning.security = Some(tls.into());
+        self.setup.security = Some(tls.into());
         self
     }
 
@@ -128,13 +127,13 @@ impl Listen {
     /// [`Handler::accept`](crate::Handler::accept), [`Request::peer`](crate::Request::peer) and logs. A header that
     /// names no TCP client (`LOCAL`, `UNKNOWN`) leaves the proxy as the peer.
     ///
-    /// The header is believed, so `trusted` must return `true` for the addresses of proxies only. Connections from other
-    /// addresses, and connections without a valid header, are closed.
+    /// The header is believed, so `trusted` must return `true` for the addresses of proxies only. Connections from
+    /// other addresses, and connections without a valid header, are closed.
     ///
     /// The header comes before TLS. Both must arrive within
     /// [`Limits::handshake_timeout`](crate::Limits::handshake_timeout).
     pub fn proxy_protocol(mut self, trusted: impl Fn(&PeerAddr) -> bool + Send + Sync + 'static) -> Self {
-        self.beginning.proxies = Some(Arc::new(trusted));
+        self.setup.proxies = Some(Arc::new(trusted));
         self
     }
 
@@ -169,11 +168,11 @@ impl Listen {
             ListenSocket::Shared(listener) => Some(listener.try_clone()?),
             ListenSocket::None => None,
         };
-        Ok(self.beginning.clone().on(listener))
+        Ok(self.setup.clone().on(listener))
     }
 
-    pub(super) fn beginning(&self) -> Beginning {
-        self.beginning.clone()
+    pub(super) fn setup(&self) -> ConnSetup {
+        self.setup.clone()
     }
 
     pub(super) fn into_loop_listener(self) -> LoopListener {
@@ -181,7 +180,7 @@ impl Listen {
             ListenSocket::Bound(listener, _) | ListenSocket::Shared(listener) => Some(listener),
             ListenSocket::None => None,
         };
-        self.beginning.on(listener)
+        self.setup.on(listener)
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use self::listen::Beginning;
+use self::listen::ConnSetup;
 pub use self::{listen::Listen, running::Running};
 use crate::{
     api::{AccessRecord, Handler},
@@ -37,8 +37,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Creates a server without a listener. It serves what [`LoopHandle::adopt`](crate::LoopHandle::adopt) passes to it,
-    /// without TLS, until listeners are [added](Self::listen).
+    /// Creates a server without a listener. It serves what [`LoopHandle::adopt`](crate::LoopHandle::adopt) passes to
+    /// it, without TLS, until listeners are [added](Self::listen).
     pub fn new() -> Self {
         Self::default()
     }
@@ -122,8 +122,8 @@ impl Server {
     {
         let (addr, admission) = (self.local_addr(), Arc::new(Admission::new(&self.limits)));
         let loops = Loops::default();
-        // From the listeners, the engine of a connection needs only their `Beginning`.
-        let beginnings: Vec<Beginning> = self.listeners.iter().map(Listen::beginning).collect();
+        // From the listeners, the engine of a connection needs only their `ConnSetup`.
+        let conn_setups: Vec<ConnSetup> = self.listeners.iter().map(Listen::setup).collect();
         let shared = self.listeners.iter().map(Listen::is_shared).collect();
         let listeners = self.take_listeners();
         let acceptor = self.setup(listeners, handler.clone(), &admission);
@@ -131,7 +131,7 @@ impl Server {
         let prototype = Mutex::new(handler);
         let make = move || Setup {
             handler: Box::new(lock(&prototype).clone()),
-            listeners: beginnings.iter().map(Beginning::without_socket).collect(),
+            listeners: conn_setups.iter().map(ConnSetup::without_socket).collect(),
             limits: limits.clone(),
             admission: admission.clone(),
             access_log: access_log.clone(),

@@ -69,8 +69,8 @@ impl Running {
     /// Waits until the server was stopped and has ended.
     ///
     /// # Errors
-    /// The system's error if a loop could not continue. In thread-per-connection mode, `TimedOut` if handlers that still
-    /// blocked after the grace were abandoned with their threads.
+    /// The system's error if a loop could not continue. In thread-per-connection mode, `TimedOut` if handlers that
+    /// still blocked after the grace were abandoned with their threads.
     pub fn join(self) -> io::Result<()> {
         let mut result = Ok(());
         for thread in self.threads {
@@ -84,7 +84,7 @@ impl Running {
     ///
     /// # Errors
     /// As [`join`](Self::join).
-    pub fn stop(self) -> io::Result<()> {
+    pub fn stop_now(self) -> io::Result<()> {
         self.loops.stop(None);
         self.join()
     }

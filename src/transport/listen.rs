@@ -77,7 +77,7 @@ impl Listener {
 
     /// Takes over a socket from the application.
     pub(crate) fn handed_over(fd: OwnedFd) -> io::Result<Self> {
-        let wrong = |words: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, words));
+        let wrong = |text: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         let socket = SockRef::from(&fd);
         let domain = socket.domain()?;
         if socket.r#type()? != Type::STREAM {
@@ -131,7 +131,7 @@ impl Listener {
     pub(crate) fn accept(&self) -> Accepted {
         let result = match self {
             Self::Tcp(listener) => listener.accept().map(|(stream, addr)| {
-                // See `Socket::from_tcp`. A connection that is already gone will report so when it is read.
+                // See `Socket::from_tcp`. A connection that has ended already will report so when it is read.
                 let _ = stream.set_nodelay(true);
                 (Socket::Tcp(stream), PeerAddr::tcp(addr))
             }),
@@ -245,9 +245,9 @@ mod tests {
 
     #[test]
     fn what_does_not_listen_is_not_taken() {
-        let refused = |fd: OwnedFd, words: &str| {
-            let error = Listener::handed_over(fd).map(drop).expect_err(words);
-            assert!(error.to_string().contains(words), "{error}");
+        let refused = |fd: OwnedFd, text: &str| {
+            let error = Listener::handed_over(fd).map(drop).expect_err(text);
+            assert!(error.to_string().contains(text), "{error}");
         };
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
         let client = std::net::TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");

@@ -22,6 +22,7 @@ pub(crate) mod sys;
 pub(crate) mod tls;
 
 use std::{
+    fmt,
     fs::File,
     io::{self, IoSlice},
 };
@@ -84,6 +85,16 @@ pub(crate) enum Fault {
     /// The peer broke TLS, or no common version, suite or certificate was found. An alert was sent if that was
     /// possible.
     Tls(String),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => write!(f, "{error}"),
+            Self::PlainHttp => f.write_str("plain HTTP on a TLS port"),
+            Self::Tls(text) => write!(f, "TLS: {text}"),
+        }
+    }
 }
 
 /// The reason why a connection has no valid PROXY header.
@@ -154,17 +165,17 @@ impl Transport {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             Err(error) => return Err(ProxyFault::Io(error)),
         };
-        let Some(said) = proxy::parse(&front[..n]).map_err(ProxyFault::Bad)? else { return Ok(None) };
+        let Some(header) = proxy::parse(&front[..n]).map_err(ProxyFault::Bad)? else { return Ok(None) };
         // The peek has seen all of them: one read returns them.
-        match self.socket.read(&mut front[..said.len]) {
-            Ok(n) if n == said.len => Ok(Some(said)),
+        match self.socket.read(&mut front[..header.len]) {
+            Ok(n) if n == header.len => Ok(Some(header)),
             Ok(_) => Err(ProxyFault::Closed),
             Err(error) => Err(ProxyFault::Io(error)),
         }
     }
 
     /// Returns `true` if bytes go unchanged to a socket of the system. Then [`sendfile`](Self::sendfile) and splicing
-    /// work, a read takes no more than it is allowed to, and dropping the socket ends our side in order.
+    /// work, a read takes no more than it is allowed to, and dropping the socket half-closes.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
         #[cfg(feature = "tls")]
@@ -243,8 +254,8 @@ impl Transport {
         Ok(true)
     }
 
-    /// Ends our side in order: close_notify over TLS, then FIN. Returns `false` if not all of it could be sent; call
-    /// again when the socket is writable.
+    /// Half-closes: close_notify over TLS, then FIN. Returns `false` if not all of it could be sent; call again when
+    /// the socket is writable.
     pub(crate) fn finish(&mut self, pool: &mut Pool) -> Result<bool, Fault> {
         #[cfg(feature = "tls")]
         if let Some(tls) = &mut self.tls
@@ -347,8 +358,8 @@ impl Transport {
         cfg!(target_os = "linux") && self.is_plain() && self.socket.is_tcp()
     }
 
-    /// Asks the system to report the socket as readable only from so many bytes on; or if the peer has ended its side
-    /// or is gone, or the receive buffer is full. A hint.
+    /// Asks the system to report the socket as readable only from so many bytes on; or if the peer has half-closed or
+    /// disconnected, or the receive buffer is full. A hint.
     pub(crate) fn set_low_water(&self, bytes: usize) {
         debug_assert!(self.has_low_water());
         sys::set_low_water(&self.socket, bytes);

@@ -94,7 +94,7 @@ impl Socket {
         }
     }
 
-    /// Returns our own address; `None` if the socket is not TCP.
+    /// Returns the local address; `None` if the socket is not TCP.
     pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(stream) => stream.local_addr().ok(),
@@ -176,7 +176,7 @@ impl Socket {
         }
     }
 
-    /// Makes closing send a reset, so that the peer cannot mistake a part for the whole.
+    /// Makes closing send a reset, so that a truncated body never looks complete.
     pub(crate) fn reset_on_close(&mut self) {
         match self {
             Self::Tcp(stream) => {
@@ -187,7 +187,7 @@ impl Socket {
         }
     }
 
-    /// Enables TCP keep-alive, which finds a silent peer that is gone: after 60 s, probes every 15 s.
+    /// Enables TCP keep-alive, which finds a silent peer that has disconnected: after 60 s, probes every 15 s.
     pub(crate) fn keep_alive(&self) {
         if let Self::Tcp(stream) = self {
             let probes = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60));

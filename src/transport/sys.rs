@@ -48,20 +48,21 @@ pub(crate) fn interface_index(name: &str) -> Option<u32> {
 pub(crate) fn read(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
     let no_address = std::ptr::null::<u8>();
     let (fd, at, room) = (socket.as_raw_fd(), into.as_mut_ptr(), into.len());
-    // SAFETY: the descriptor is open for as long as it is borrowed; the call writes at most `room` bytes to `at`, which is
-    // borrowed mutably for that long, and the peer's address nowhere.
+    // SAFETY: the descriptor is open for as long as it is borrowed; the call writes at most `room` bytes to `at`, which
+    // is borrowed mutably for that long, and the peer's address nowhere.
     let n = unsafe { libc::syscall(libc::SYS_recvfrom, fd, at, room, 0, no_address, no_address) };
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
-/// Writes once. If the peer is gone it returns an error and never raises SIGPIPE, which the program may not ignore.
+/// Writes once. If the peer has disconnected it returns an error and never raises SIGPIPE, which the program may not
+/// ignore.
 #[cfg(target_os = "linux")]
 #[inline]
 pub(crate) fn write(socket: BorrowedFd<'_>, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
     let (fd, flags) = (socket.as_raw_fd(), libc::MSG_NOSIGNAL);
     let n = if let [one] = pieces {
-        // SAFETY: the descriptor is open for as long as it is borrowed; the call reads `one.len()` bytes of `one`, and of
-        // an address there is none: null and 0.
+        // SAFETY: the descriptor is open for as long as it is borrowed; the call reads `one.len()` bytes of `one`, and
+        // of an address there is none: null and 0.
         unsafe { libc::syscall(libc::SYS_sendto, fd, one.as_ptr(), one.len(), flags, std::ptr::null::<u8>(), 0) }
     } else {
         // SAFETY: a msghdr of zeros is a valid one, without an address, pieces or control data.
@@ -90,8 +91,8 @@ pub(crate) fn set_low_water(socket: &Socket, bytes: usize) {
 pub(crate) fn peek(socket: &Socket, into: &mut [u8]) -> io::Result<usize> {
     let fd = socket.fd()?.as_raw_fd();
     loop {
-        // SAFETY: the descriptor is open for as long as `socket` is borrowed; the call writes at most `into.len()` bytes
-        // to `into`, which is borrowed mutably.
+        // SAFETY: the descriptor is open for as long as `socket` is borrowed; the call writes at most `into.len()`
+        // bytes to `into`, which is borrowed mutably.
         let n = unsafe { libc::recv(fd, into.as_mut_ptr().cast(), into.len(), libc::MSG_PEEK) };
         if let Ok(n) = usize::try_from(n) {
             return Ok(n);
@@ -144,7 +145,8 @@ pub(crate) fn sendfile(socket: &Socket, file: &File, offset: u64, most: u64) -> 
 pub(crate) fn kernel_pipe() -> io::Result<Ends> {
     let (read, write) = io::pipe()?;
     let size = libc::c_int::try_from(KERNEL_PIPE).unwrap_or(libc::c_int::MAX);
-    // SAFETY: the descriptor is open for as long as `write` is borrowed; F_SETPIPE_SZ takes an int and touches no memory.
+    // SAFETY: the descriptor is open for as long as `write` is borrowed; F_SETPIPE_SZ takes an int and touches no
+    // memory.
     let got = unsafe { libc::fcntl(write.as_raw_fd(), libc::F_SETPIPE_SZ, size) };
     // A user who has used up the system's memory for pipes gets very small ones: then copying is better.
     if got < size { Err(io::Error::last_os_error()) } else { Ok(Ends { read, write }) }

@@ -7,7 +7,7 @@ use super::{
     session::Session,
 };
 use crate::{
-    api::{Events, Io, ReadState, Rx, Tx, Upgrade, Waker, upgrade::Orders},
+    api::{Events, Io, ReadState, Rx, Tx, Upgrade, Waker, upgrade::IoCommands},
     base::{
         ConnId, EventMask, Moment, RequestId,
         buf::Buf,
@@ -144,13 +144,13 @@ impl Harness {
         self.session.held()
     }
 
-    fn call(&mut self, events: Events, end: ReadState) {
+    fn call(&mut self, events: Events, state: ReadState) {
         if self.is_over() {
             return;
         }
-        let mut orders = Orders::default();
+        let mut commands = IoCommands::default();
         let mut io = Io {
-            rx: Rx { buf: &mut self.rx, end },
+            rx: Rx { buf: &mut self.rx, state },
             tx: Tx {
                 out: &mut self.out,
                 limit: self.limit,
@@ -161,17 +161,17 @@ impl Harness {
             events,
             now: self.now,
             waker: &self.waker,
-            orders: &mut orders,
+            commands: &mut commands,
         };
         self.mask = self.session.ready(&mut io);
-        if let Some(deadline) = orders.deadline {
+        if let Some(deadline) = commands.deadline {
             self.deadline = deadline;
         }
-        self.aborted |= orders.abort;
+        self.aborted |= commands.abort;
         if events.shed() {
             self.holding = 0;
         }
-        self.holding = orders.held.unwrap_or(self.holding);
+        self.holding = commands.held.unwrap_or(self.holding);
         assert!(self.is_over() || self.holding == self.session.assembled(), "the loop knows what is held");
     }
 
@@ -213,7 +213,7 @@ impl Harness {
     /// Ends the stream, as the peer would.
     pub(crate) fn end(&mut self) {
         if self.mask.contains(EventMask::READ) {
-            self.call(Events::END, ReadState::Eof);
+            self.call(Events::READ_CLOSED, ReadState::Eof);
         }
         self.drain();
     }

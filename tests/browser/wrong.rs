@@ -117,7 +117,7 @@ pub(crate) fn a_relay_that_stops(driver: &Driver) {
     let (sender, receiver) = (driver.browser(), driver.browser());
     receiver.open(&write(&sender, &site, "later"));
     receiver.shows("Receive a text");
-    site.0.stop().expect("stopped");
+    site.0.stop_now().expect("stopped");
     // The page does not wait forever.
     sender.shows("The relay ");
     receiver.click("#show");
@@ -128,7 +128,7 @@ pub(crate) fn a_relay_that_stops(driver: &Driver) {
     let _source = site.request(&format!("PUT /stream/{id}"), "Content-Length: 5\r\n", b"");
     receiver.open(&format!("{}#file={id}", site.url()));
     receiver.shows("Receive a file");
-    site.0.stop().expect("stopped");
+    site.0.stop_now().expect("stopped");
     receiver.click("#download");
     receiver.shows("The relay cannot be reached");
 }

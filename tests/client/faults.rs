@@ -352,6 +352,6 @@ fn a_request_can_be_cancelled() {
         result.expect("a response").collect(100, move |response| drop(sender.send(response)));
     });
     assert_eq!(result.recv_timeout(TIMEOUT).expect("a result").expect("a response").body, b"late");
-    running.stop().expect("in order");
+    running.stop_now().expect("in order");
     server.join();
 }

@@ -281,7 +281,7 @@ fn streams_switch_to_another_protocol() {
         assert_eq!(wait(client::Request::get(&server.url("/")).upgrade("shout")), Ok(b"HELLO".to_vec()));
         assert_eq!(wait(client::Request::get(&server.url("/")).upgrade("whisper")), Err(426));
         assert_eq!(wait(client::Request::new("CONNECT", &server.url("/"))), Ok(b"HELLO".to_vec()));
-        loops.stop().expect("ended");
+        loops.stop_now().expect("ended");
     }
 }
 

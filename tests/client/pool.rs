@@ -96,8 +96,8 @@ fn requests_beyond_the_limit_are_queued() {
     assert_eq!((client.connections(), client.idle_connections()), (2, 2));
     client.close_idle();
     until(|| client.connections() == 0);
-    server.stop().expect("ended");
-    loops.running.stop().expect("ended");
+    server.stop_now().expect("ended");
+    loops.running.stop_now().expect("ended");
 }
 
 /// The client may be dropped while requests are in progress, queued, or on their way to a connection.
@@ -117,7 +117,7 @@ fn a_dropped_client_completes_its_requests() {
     // The connections are closed, so the server has none to wait for.
     server.stop_handle().shutdown(TIMEOUT);
     server.join().expect("ended");
-    loops.running.stop().expect("ended");
+    loops.running.stop_now().expect("ended");
 }
 
 #[test]
@@ -140,8 +140,8 @@ fn a_queued_request_times_out() {
     release.send(()).expect("a receiver");
     assert!(wait(&fetch(&client, &loops.loops[0], client::Request::get(&url))).is_ok());
     assert_eq!(requests.load(Ordering::SeqCst), 2);
-    server.stop().expect("ended");
-    loops.running.stop().expect("ended");
+    server.stop_now().expect("ended");
+    loops.running.stop_now().expect("ended");
 }
 
 #[test]
@@ -163,8 +163,8 @@ fn loops_share_the_limit_and_none_starves() {
         loops.loops.iter().all(|loop_handle| wait(&fetch(&client, loop_handle, client::Request::get(&url))).is_ok())
     );
     assert_eq!(client.connections(), 1);
-    server.stop().expect("ended");
-    loops.running.stop().expect("ended");
+    server.stop_now().expect("ended");
+    loops.running.stop_now().expect("ended");
 }
 
 #[test]
@@ -189,8 +189,8 @@ fn results_arrive_on_the_loop_of_their_request() {
         assert!(names.iter().all(|name| *name == names[0]));
     }
     assert_eq!(client.connections(), 2, "one for each loop");
-    server.stop().expect("ended");
-    loops.running.stop().expect("ended");
+    server.stop_now().expect("ended");
+    loops.running.stop_now().expect("ended");
 }
 
 #[test]
@@ -236,8 +236,8 @@ fn idle_connections_are_few_and_short_lived() {
     assert!(results.iter().all(|result| wait(result).is_ok()));
     until(|| client.connections() <= 2);
     until(|| client.connections() == 0);
-    server.stop().expect("ended");
-    loops.running.stop().expect("ended");
+    server.stop_now().expect("ended");
+    loops.running.stop_now().expect("ended");
 }
 
 #[test]
@@ -260,7 +260,7 @@ fn a_dropped_or_discarded_response_closes_the_connection() {
     send(client::Response::discard);
     send(|response| drop(response.pipe()));
     server.join();
-    loops.running.stop().expect("ended");
+    loops.running.stop_now().expect("ended");
 }
 
 #[test]
@@ -291,7 +291,7 @@ fn a_response_can_be_used_later_on_another_thread() {
     response.collect(5, move |result| sender.send(result).expect("a receiver"));
     assert_eq!(wait(&result), Err(Error::TimedOut(Timeout::Total)));
     server.join();
-    loops.running.stop().expect("ended");
+    loops.running.stop_now().expect("ended");
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn requests_fail_when_their_loop_ends() {
         (0..3).map(|_| fetch(&client, &loops.loops[0], client::Request::get(&server.url("/")))).collect();
     until(|| server.accepted() == 1);
     let loop_handle = loops.loops[0].clone();
-    loops.running.stop().expect("ended");
+    loops.running.stop_now().expect("ended");
     for result in results {
         assert_eq!(wait(&result), Err(Error::LoopEnded));
     }
@@ -326,12 +326,12 @@ fn a_request_queued_behind_another_loop_fails_when_its_own_ends() {
     let first = fetch(&client, &others.loops[0], client::Request::get(&url));
     until(|| requests.load(Ordering::SeqCst) == 1);
     let queued = fetch(&client, &loops.loops[0], client::Request::get(&url));
-    loops.running.stop().expect("ended");
+    loops.running.stop_now().expect("ended");
     assert_eq!(wait(&queued), Err(Error::LoopEnded));
     release.send(()).expect("a receiver");
     assert!(wait(&first).is_ok());
-    server.stop().expect("ended");
-    others.running.stop().expect("ended");
+    server.stop_now().expect("ended");
+    others.running.stop_now().expect("ended");
 }
 
 #[test]
@@ -350,7 +350,7 @@ fn a_panic_costs_one_connection() {
     );
     drop(client);
     server.join();
-    loops.running.stop().expect("ended");
+    loops.running.stop_now().expect("ended");
 }
 
 #[test]
@@ -368,5 +368,5 @@ fn a_graceful_stop_finishes_requests_in_progress() {
     assert!(wait(&result).is_ok());
     loops.running.join().expect("ended");
     assert_eq!(client.connections(), 0);
-    server.stop().expect("ended");
+    server.stop_now().expect("ended");
 }

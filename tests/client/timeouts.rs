@@ -107,6 +107,6 @@ fn single_bytes_do_not_extend_a_timeout() {
         response.discard();
     });
     assert_eq!(end.recv_timeout(TIMEOUT), Ok(Err(Error::TimedOut(Timeout::Idle))));
-    loops.stop().expect("ended");
+    loops.stop_now().expect("ended");
     server.join();
 }

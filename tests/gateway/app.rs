@@ -187,7 +187,7 @@ impl Drop for App {
     fn drop(&mut self) {
         self.shared.state().hanging.clear();
         if let Some(running) = self.running.take() {
-            let _ = running.stop();
+            let _ = running.stop_now();
         }
     }
 }

@@ -201,7 +201,7 @@ impl Within {
 impl Drop for Within {
     fn drop(&mut self) {
         if let Some(bridges) = self.bridges.take() {
-            bridges.stop().expect("in order");
+            bridges.stop_now().expect("ended normally");
         }
     }
 }

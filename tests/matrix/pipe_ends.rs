@@ -234,8 +234,8 @@ fn a_sender_that_leaves_in_the_middle_leaves_nothing_behind(world: &World) {
     }
 }
 
-/// Some of many bodies whose receivers do not read get a pipe of the system. Each buffers its limit, and in the end each
-/// is complete.
+/// Some of many bodies whose receivers do not read get a pipe of the system. Each buffers its limit, and in the end
+/// each is complete.
 fn a_stalled_body_holds_at_most_one_pipe(world: &World) {
     let served = serve_within(world, ROOM, Limits { kernel_pipes: 3, ..Limits::default() });
     let pairs: Vec<_> = (0..5).map(|_| (served.receiver(), served.host.connect())).collect();

@@ -131,7 +131,7 @@ fn a_late_ticket_gets_its_response_back(world: &World) {
     let mut wire = host.connect();
     assert_eq!(wire.request("GET /both", &[]).response().text(), "first");
     let late = both.lock().expect("whole").remove(0);
-    assert!(late.is_gone());
+    assert!(late.is_closed());
     let error = late.respond(Response::new(418)).expect_err("too late");
     assert!(matches!(error.0, Action::Respond(response) if response.status() == 418));
     ended.next();
@@ -177,7 +177,7 @@ fn a_client_that_leaves_is_noticed_at_once(world: &World) {
             _ => drop(wire.send([b'x'; 40_000]).finish()),
         }
         assert_eq!(ended.next().reason, EndReason::PeerClosed, "way {way}");
-        assert!(ticket.is_gone());
+        assert!(ticket.is_closed());
     }
     drop(host);
     assert_eq!(ended.rest().len(), 0);

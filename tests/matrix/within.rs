@@ -321,7 +321,7 @@ fn at_once_everything_ends(world: &World) {
     assert_eq!(streaming.until_end().1, Finish::Reset);
     idle.ends(Finish::Clean);
     assert_eq!([(); 3].map(|()| server.reports.closed.next()), [EndReason::Stopped; 3]);
-    assert!(ticket.is_gone());
+    assert!(ticket.is_closed());
 }
 
 fn gracefully_open_requests_are_finished(world: &World) {

@@ -260,7 +260,7 @@ impl Host {
     #[track_caller]
     fn ends_without_leaks(&mut self) {
         let Some(clones) = self.clones.take() else { return };
-        self.result().expect("ended in order");
+        self.result().expect("ended normally");
         let last = clones.recv_timeout(TIMEOUT);
         assert_eq!(last, Err(RecvTimeoutError::Disconnected), "a handler outlives its server");
     }

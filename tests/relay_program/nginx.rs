@@ -185,7 +185,7 @@ fn websocket_goes_through() {
     assert_eq!(client.exactly(7).expect("a frame"), b"\x81\x05hello");
     drop(client);
     relay.stop();
-    application.stop().expect("stopped");
+    application.stop_now().expect("stopped");
 }
 
 #[test]

@@ -179,6 +179,6 @@ fn a_head_that_no_origin_server_accepts_does_not_end_the_connection() {
         client.send(format!("GET / HTTP/1.1\r\nHost: {HOST}\r\n{fields}\r\n"));
         assert_eq!(client.response().status, status, "{count} fields of {size} bytes");
     }
-    running.stop().expect("stopped");
+    running.stop_now().expect("stopped");
     assert_eq!(world.proxy.counts().connections_total, 1);
 }

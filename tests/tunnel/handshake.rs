@@ -78,7 +78,7 @@ fn a_tunnel_needs_tls() {
     let mut client = Client::connect(addr, None);
     client.send(tunnel_request("app", HOST));
     client.response().assert(403);
-    running.stop().expect("stopped");
+    running.stop_now().expect("stopped");
 }
 
 #[test]

@@ -107,7 +107,7 @@ fn connections_that_begin_nothing_keep_no_origin_server_out() {
     origin.send(tunnel_request("app", HOST));
     assert_eq!(origin.head().status, 101);
     drop(silent);
-    running.stop().expect("stopped");
+    running.stop_now().expect("stopped");
 }
 
 #[test]

@@ -109,7 +109,7 @@ impl TestProxy {
 impl Drop for TestProxy {
     fn drop(&mut self) {
         for running in self.servers.drain(..) {
-            running.stop().expect("in order");
+            running.stop_now().expect("in order");
         }
     }
 }

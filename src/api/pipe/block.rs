@@ -19,8 +19,8 @@ impl Block {
         self.len() == 0
     }
 
-    /// Returns `true` if more can be put in, without moving the bytes in it, and more than a few bytes. A kernel pipe is
-    /// filled only when it is empty: otherwise the reason why the system takes no more would be uncertain.
+    /// Returns `true` if more can be put in, without moving the bytes in it, and more than a few bytes. A kernel pipe
+    /// is filled only when it is empty: otherwise the reason why the system takes no more would be uncertain.
     pub(super) fn is_worth_filling(&mut self, room: usize) -> bool {
         match self {
             Self::Buf(buf) => buf.has_room(room),

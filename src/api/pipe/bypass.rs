@@ -5,8 +5,8 @@
 //!                              └─ socket full, body over, an error ─▶ on_data            the receiver takes over
 //! ```
 //!
-//! Unlike the state of the pipe, the bypass is locked while a system call runs. When the receiver takes its socket back,
-//! it waits for at most one such call: nothing is sent afterwards, and what was sent is counted.
+//! Unlike the state of the pipe, the bypass is locked while a system call runs. When the receiver takes its socket
+//! back, it waits for at most one such call: nothing is sent afterwards, and what was sent is counted.
 
 use std::{
     io,
@@ -23,7 +23,7 @@ pub(super) struct Bypass(Mutex<State>);
 #[derive(Default)]
 struct State {
     socket: Option<OwnedFd>,
-    /// How many bytes may be sent there.
+    /// The number of bytes that may still be sent there.
     left: u64,
     /// The error that ended it.
     fault: Option<io::Error>,
@@ -55,8 +55,8 @@ impl Bypass {
         lock(&self.0).fault.take()
     }
 
-    /// Sends the content of the kernel pipe, as far as it is allowed and the socket takes it. Returns `true` if the receiver
-    /// must take over.
+    /// Sends the content of the kernel pipe, as far as it is allowed and the socket takes it. Returns `true` if the
+    /// receiver must take over.
     pub(super) fn send(
         &self,
         pipe: &mut KernelPipe,

@@ -21,7 +21,7 @@ const WORTH_SPLICING: usize = 64 * 1024;
 pub struct PipeIn {
     shared: Arc<Shared>,
     finished: bool,
-    /// How many more bytes the engine may put in.
+    /// The number of bytes that the engine may still put in.
     allowed: u64,
 }
 
@@ -35,8 +35,8 @@ impl PipeIn {
     /// dropped](Self::is_closed).
     pub fn write(&mut self, bytes: &[u8]) -> usize {
         let mut written = 0;
-        // Until nothing is left or `lend` fails. Only that notes that the writer must be woken, so it cannot miss a reader
-        // that makes room meanwhile.
+        // Until nothing is left or `lend` fails. Only that notes that the writer must be woken, so it cannot miss a
+        // reader that makes room meanwhile.
         while written < bytes.len()
             && let Lent::Block(mut block) = self.lend(None)
         {
@@ -53,22 +53,22 @@ impl PipeIn {
         written
     }
 
-    /// Ends the stream: everything was written. If the reading end is the body of a chunked response, `trailers` are sent
-    /// after it, otherwise they are dropped. A reader that works by hand finds them in
+    /// Ends the stream: everything was written. If the reading end is the body of a chunked response, `trailers` are
+    /// sent after it, otherwise they are dropped. A reader that works by hand finds them in
     /// [`PipeOut::trailers`](super::PipeOut::trailers).
     pub fn finish(mut self, trailers: Option<Headers>) {
         self.end(PipeEnd::Clean(trailers.filter(|t| !t.is_empty()).map(Box::new)));
     }
 
-    /// Sets the waker that is called when there is room again: a [`Waker`](crate::Waker), or any other. It replaces the one
-    /// set before.
+    /// Sets the waker that is called when there is room again: a [`Waker`](crate::Waker), or any other. It replaces the
+    /// one set before. Its panic is logged and goes no further.
     pub fn on_room(&mut self, waker: impl Into<task::Waker>) {
         self.shared.set_waker(WRITER, waker.into());
     }
 
     /// Limits how many bytes of a request's body the engine puts in. The bytes beyond are passed to the upload's own
-    /// [`data`](Upload::data), which can [stop](Consumed::Stop) it, for instance with a 413. Use it for bodies without a
-    /// length. [`write`](Self::write) is not limited.
+    /// [`data`](Upload::data), which can [stop](Consumed::Stop) it, for instance with a 413. Use it for bodies without
+    /// a length. [`write`](Self::write) is not limited.
     pub fn limit(mut self, bytes: u64) -> Self {
         self.allowed = bytes;
         self
@@ -158,8 +158,8 @@ impl PipeIn {
     }
 
     /// Forwards the bytes that were just spliced into the kernel pipe, if the receiver has lent its socket: as many as
-    /// `send` can send. Unsent bytes stay for the receiver. The kernel reports a socket error only once, so it is stored for the
-    /// receiver.
+    /// `send` can send. Unsent bytes stay for the receiver. The kernel reports a socket error only once, so it is
+    /// stored for the receiver.
     pub(crate) fn pass_on(
         &self,
         pipe: &mut KernelPipe,

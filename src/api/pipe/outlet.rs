@@ -15,8 +15,8 @@ use crate::{
 
 /// The reading end of a pipe. Dropping it early closes the pipe ([`PipeIn::is_closed`](super::PipeIn::is_closed)).
 ///
-/// If the writer is dropped before it has finished, the response that this end is the body of is aborted: the client must
-/// not take a part for the whole.
+/// If the writer is dropped before it has finished, the response that this end is the body of is aborted, so that a
+/// truncated body never looks complete.
 pub struct PipeOut {
     shared: Arc<Shared>,
     /// The block, while the application reads it.
@@ -54,7 +54,7 @@ impl PipeOut {
     }
 
     /// Sets the waker that is called when there are bytes, or the stream has ended: a [`Waker`](crate::Waker), or any
-    /// other. It replaces the one set before.
+    /// other. It replaces the one set before. Its panic is logged and goes no further.
     pub fn on_data(&mut self, waker: impl Into<task::Waker>) {
         self.shared.set_waker(READER, waker.into());
     }
@@ -66,8 +66,8 @@ impl PipeOut {
         matches!(state.end, Some(PipeEnd::Clean(_))) && state.block.as_ref().is_some_and(Block::is_empty)
     }
 
-    /// Returns the trailers of [`PipeIn::finish`](super::PipeIn::finish), if there are any. They are known as soon as the
-    /// writer has finished, before all bytes are read.
+    /// Returns the trailers of [`PipeIn::finish`](super::PipeIn::finish), if there are any. They are known as soon as
+    /// the writer has finished, before all bytes are read.
     pub fn trailers(&self) -> Option<Headers> {
         match &self.shared.state().end {
             Some(PipeEnd::Clean(Some(trailers))) => Some(Headers::clone(trailers)),
@@ -85,8 +85,8 @@ impl PipeOut {
         self.shared.state().end.is_some()
     }
 
-    /// Ends the response in order even if the stream is truncated. This hides the truncation from the client: use it only
-    /// where that is the contract.
+    /// Ends the response normally even if the stream is truncated. This hides the truncation from the client: use it
+    /// only where that is the contract.
     pub fn end_cleanly_if_truncated(mut self) -> Self {
         self.clean_if_truncated = true;
         self
@@ -107,17 +107,17 @@ impl PipeOut {
         self.shared.state().splices = yes;
     }
 
-    /// Lends the pipe a socket that takes spliced bytes, until [`shut_bypass`](Self::shut_bypass). The writer may send the
-    /// next `max` bytes there itself; it wakes the reader when they are sent or when it cannot continue. Nothing is lent
-    /// before bytes were spliced: a socket costs a descriptor.
+    /// Lends the pipe a socket that takes spliced bytes, until [`shut_bypass`](Self::shut_bypass). The writer may send
+    /// the next `max` bytes there itself; it wakes the reader when they are sent or when it cannot continue. Nothing is
+    /// lent before bytes were spliced: a socket costs a descriptor.
     pub(crate) fn open_bypass(&self, max: u64, socket: impl FnOnce() -> io::Result<OwnedFd>) {
         if self.lends {
             self.shared.bypass.open(max, socket);
         }
     }
 
-    /// Ends the loan: from now on the writer sends nothing on the reader's socket. Returns how many bytes it has sent there
-    /// since the last call.
+    /// Ends the loan: from now on the writer sends nothing on the reader's socket. Returns how many bytes it has sent
+    /// there since the last call.
     pub(crate) fn shut_bypass(&mut self) -> u64 {
         if !self.lends {
             return 0;

@@ -1,13 +1,16 @@
 //! The state that both ends of a pipe share: the block, its end, and the wakers.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard},
     task,
 };
 
+use log::error;
+
 use super::{Block, PipeCounters, bypass::Bypass};
 use crate::{
-    base::{lock, pipe_memory::Share, runs::Runs},
+    base::{lock, panic_message, pipe_memory::Share, runs::Runs},
     h1::Headers,
     transport::kernel_pipe::KernelPipe,
 };
@@ -81,8 +84,8 @@ impl Shared {
 
     pub(super) fn set_waker(&self, end: usize, waker: task::Waker) {
         let old = self.state().wakers[end].replace(waker);
-        // The waker may be application code: not dropped under the lock.
-        drop(old);
+        // Not under the lock: the waker may be application code.
+        guard(move || drop(old));
     }
 
     /// Wakes that end, whether it waits or not.
@@ -98,6 +101,13 @@ pub(super) fn wake(mut state: MutexGuard<'_, State>, end: usize) {
     let waker = if std::mem::take(&mut state.wants_block[end]) { state.wakers[end].clone() } else { None };
     drop(state);
     if let Some(waker) = waker {
-        waker.wake();
+        guard(move || waker.wake());
+    }
+}
+
+/// Calls a waker. The caller may be a loop, which a panic of the application must not end.
+fn guard(call: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
+        error!(target: "uncork::engine", "the application panicked in a waker of a pipe: {}", panic_message(&*panic));
     }
 }

@@ -25,6 +25,15 @@ impl task::Wake for Wakes {
     }
 }
 
+/// Panics when it is called.
+struct Panicking;
+
+impl task::Wake for Panicking {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker of the application");
+    }
+}
+
 fn make() -> io::Result<Ends> {
     let (read, write) = io::pipe()?;
     Ok(Ends { read, write })
@@ -60,6 +69,23 @@ fn the_store_grows_with_small_writes() {
     }
     assert!(written >= 32 * 1024, "at least half of the room: {written}");
     assert_eq!(outlet.bytes(), &all[..written]);
+}
+
+#[test]
+fn a_waker_that_panics_ends_neither_end() {
+    let (mut inlet, mut outlet) = pipe(8);
+    inlet.on_room(Arc::new(Panicking));
+    outlet.on_data(Arc::new(Panicking));
+    assert!(outlet.bytes().is_empty(), "the reader waits");
+    assert_eq!(inlet.write(b"hello, world"), 8);
+    assert_eq!(inlet.write(b"orld"), 0, "the writer waits");
+    assert_eq!(outlet.bytes(), b"hello, w");
+    outlet.consume(8);
+    assert_eq!(inlet.write(b"orld"), 4);
+    inlet.finish(None);
+    assert_eq!(outlet.bytes(), b"orld");
+    outlet.consume(4);
+    assert!(outlet.is_finished());
 }
 
 #[test]

@@ -25,7 +25,7 @@ const QUEUED: usize = 8;
 
 impl Job {
     /// Moves the block to the socket, behind the output: the receiver's side. Returns `true` if there may be more to
-    /// do: not if the pipe is empty or the socket full, which both report when that changes.
+    /// do; `false` if the pipe is empty or the socket is full: both cause an event.
     pub(in crate::engine) fn drain_pipe(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
         for _ in 0..CALLS {
             if self.note_bypassed(io, core)? {
@@ -109,7 +109,7 @@ impl Job {
         Ok(true)
     }
 
-    /// Counts what the sender's loop has written to our socket, and stops it from writing until the receiver waits
+    /// Counts what the sender's loop has written to this socket, and stops it from writing until the receiver waits
     /// again. Returns `true` if that was the last of the body.
     fn note_bypassed(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
         let ResponseBody::Pipe { produce, .. } = &mut self.response_body else { return Ok(false) };

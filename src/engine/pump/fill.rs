@@ -39,7 +39,7 @@ impl Job {
     pub(in crate::engine) fn fill_pipe(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
         let mut worked = false;
         for _ in 0..CALLS {
-            let RequestBody::Pipe { upload, pace, reads, coalescing } = &mut self.request_body else {
+            let RequestBody::Pipe { upload, progress, reads, coalescing } = &mut self.request_body else {
                 return Ok(worked);
             };
             let Some(inlet) = dispatch::inlet(upload.as_mut())? else { return Err(EndReason::Aborted.into()) };
@@ -50,13 +50,15 @@ impl Job {
                 self.body_ended(io, core, None)?;
                 return Ok(true);
             }
-            if *pace != PipeProgress::Going {
+            if *progress != PipeProgress::Going {
                 return Ok(worked);
             }
             let allowed = inlet.allowed();
             if allowed == 0 {
                 // The pipe's limit is reached. The upload decides about further bytes.
-                if let RequestBody::Pipe { upload, .. } = std::mem::replace(&mut self.request_body, RequestBody::Idle) {
+                if let RequestBody::Pipe { upload, .. } =
+                    std::mem::replace(&mut self.request_body, RequestBody::NotRequested)
+                {
                     self.request_body = RequestBody::Upload { upload, pushed_back: false };
                 }
                 return Ok(true);
@@ -82,13 +84,13 @@ impl Job {
                 }
                 Lent::Block(block) => block,
                 Lent::NotNow => {
-                    *pace = PipeProgress::PushedBack;
+                    *progress = PipeProgress::PushedBack;
                     return Ok(worked);
                 }
                 Lent::Over(_) => {
                     // The receiver has disconnected. The application learns of that end; its ticket, if there is one,
                     // responds to the sender. No more is read.
-                    self.request_body = RequestBody::Idle;
+                    self.request_body = RequestBody::NotRequested;
                     match self.response_body {
                         ResponseBody::Owed => self.perform(io, core, Action::Suspend)?,
                         _ => self.skip_body(io, core),
@@ -115,7 +117,7 @@ impl Job {
             let spliced = matches!(block, Block::Kernel(_));
             let waits = spliced && !block.is_empty();
             if waits {
-                *pace = PipeProgress::Yielding;
+                *progress = PipeProgress::Yielding;
             }
             if let Block::Buf(buf) = &mut block
                 && buf.is_empty()
@@ -129,7 +131,7 @@ impl Job {
             }
             io.note_received(core, added, self.body_timeout);
             match result? {
-                // The pump must wait until it is out, except at the body's end.
+                // The next splice must wait until the kernel pipe is empty, except at the end of the body.
                 Filled::Added if spliced => return Ok(!waits || io.conn.is_all_in()),
                 Filled::Added => worked = true,
                 Filled::Unable => inlet.splice_no_more(),
@@ -163,7 +165,7 @@ fn read_raw(block: &mut Runs, most: usize, io: &mut ConnIo, core: &mut Core) -> 
     let got = block.read_raw(|buf| io.transport.read(buf, most, &mut core.pool));
     match got {
         Ok(Got::Data { drained }) => {
-            if drained && !io.ready.contains(Ready::FIN) {
+            if drained && !io.ready.contains(Ready::READ_CLOSED) {
                 io.ready.remove(Ready::READ);
             }
             Ok(Filled::Added)

@@ -250,7 +250,7 @@ impl SessionRelay {
         // A request that has a response, or whose client has disconnected, does not count, even if its end is not yet known
         // here.
         match role {
-            _ if taken.is_none_or(|poll| poll.ticket.is_gone()) => {}
+            _ if taken.is_none_or(|poll| poll.ticket.is_closed()) => {}
             Role::Receive => return text(409, "there can be only one receiver at a time").into(),
             Role::Send => return text(409, "there can be only one sender at a time").into(),
         }

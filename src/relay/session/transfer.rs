@@ -31,7 +31,7 @@ impl Session {
     ) -> Option<RespondError> {
         let to = from.other();
         // A sender that has just disconnected or timed out does not count; the end of its request removes it.
-        let ready = |sender: &mut Sender| matches!(sender, Sender::Waiting(poll, _) if !poll.ticket.is_gone());
+        let ready = |sender: &mut Sender| matches!(sender, Sender::Waiting(poll, _) if !poll.ticket.is_closed());
         self.receivers[to].as_ref()?;
         let Sender::Waiting(sender, message) = self.senders[from].take_if(ready)? else { return None };
         let Poll { id, ticket, cors, .. } = self.receivers[to].take()?;

@@ -1,4 +1,4 @@
-//! TLS as a client: the trusted certificates, the offered protocols, and a certificate of our own.
+//! TLS as a client: the trusted certificates, the offered protocols, and a client certificate.
 
 use std::{fmt, path::Path, sync::Arc};
 
@@ -15,7 +15,7 @@ use super::{
     pinned::Pinned,
 };
 
-/// The TLS configuration of outbound connections: the trusted certificates, and a certificate of our own.
+/// The TLS configuration of outbound connections: the trusted certificates, and a client certificate.
 ///
 /// Cheap to clone; all clones share one configuration and the resumable sessions (of 256 servers).
 ///
@@ -54,7 +54,7 @@ impl TlsClient {
         Self::builder().system()?.build()
     }
 
-    /// Returns a builder: for roots from several sources, or for a certificate of our own.
+    /// Returns a builder: for roots from several sources, or for a client certificate.
     pub fn builder() -> TlsClientBuilder {
         TlsClientBuilder::default()
     }
@@ -95,7 +95,7 @@ impl fmt::Debug for TlsClient {
     }
 }
 
-/// Builds a [`TlsClient`]: roots from several sources, and a certificate of our own for servers that ask for one.
+/// Builds a [`TlsClient`]: roots from several sources, and a client certificate for servers that ask for one.
 #[derive(Debug)]
 pub struct TlsClientBuilder {
     roots: RootCertStore,
@@ -145,8 +145,8 @@ impl TlsClientBuilder {
         Err(TlsError::Unusable(format!("cannot load the system's root certificates: {why}; add some with `roots`")))
     }
 
-    /// Sets the certificate (with its chain, our own first) and private key for servers that ask for one, from PEM
-    /// files.
+    /// Sets the client certificate (with its chain, the certificate first) and private key for servers that ask for
+    /// one, from PEM files.
     ///
     /// # Errors
     /// If a file cannot be read, does not contain what it must, or certificate and key do not belong together.

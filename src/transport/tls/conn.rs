@@ -218,12 +218,12 @@ impl TlsConn {
     /// there is nothing to end.
     pub(crate) fn finish(&mut self, socket: &mut Socket, pool: &mut Pool) -> Result<bool, Fault> {
         if !self.finished {
-            let said = match &mut self.rustls {
+            let result = match &mut self.rustls {
                 Rustls::Server(server) => self.records.say_goodbye(server, pool),
                 Rustls::Client(client) => self.records.say_goodbye(client, pool),
             };
             self.finished = true;
-            said.map_err(Fault::Tls)?;
+            result.map_err(Fault::Tls)?;
         }
         self.flush(socket, pool)
     }

@@ -1,8 +1,8 @@
 //! Servers that are trusted for their key, not for the signer of their certificate.
 //!
 //! ```text
-//!   certificate ──▶ SubjectPublicKeyInfo ──SHA-256──▶ among the pins?   ──and, if there are roots──▶ signed by one, for
-//!                                                                                                     this name, now
+//!   certificate ──▶ SubjectPublicKeyInfo ──SHA-256─▶ among the pins?   ──and, if there are roots──▶ signed by one, for
+//!                                                                                                    this name, now
 //! ```
 //! The signature of the handshake is checked in any case: a server must have the key of its certificate.
 

@@ -13,10 +13,10 @@
 //! - Each call processes one record; its result is one state. Bytes to send come before the next record.
 //! - `EncodeTlsData` owns what it must send: without space for it, it is lost. So there is always space.
 //! - A handshake message in several records stays in `rx`, decrypted in place, and rustls keeps offsets into it. `rx`
-//!   may be moved, but only `discard` may be taken from it. The next call must be given all of it: a shorter one panics.
-//!   Only directly behind application data (no message can be incomplete there) may it be given an empty one.
+//!   may be moved, but only `discard` may be taken from it. The next call must be given all of it: a shorter one
+//!   panics. Only directly behind application data (no message can be incomplete there) may it be given an empty one.
 //! - The response to a KeyUpdate is not sent by itself, but in front of the next data. So it cannot be forgotten, and a
-//!   peer that sends thousands of them does not make us send anything.
+//!   peer that sends thousands of them causes no output.
 
 use std::io::IoSlice;
 
@@ -82,7 +82,7 @@ pub(super) struct Records {
     pub(super) tx: Buf,
     /// A complete record is in `rx`: `into` was full. Directly behind application data, see above.
     pub(super) held: bool,
-    /// The peer has ended the stream; `true` if in order.
+    /// The peer has ended the stream; `true` if by close_notify.
     pub(super) end: Option<bool>,
 }
 
@@ -104,7 +104,7 @@ impl Records {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                     data = true;
                     while let Some(record) = traffic.next_record() {
-                        append(into, record.map_err(|error| words(&error))?.payload, pool);
+                        append(into, record.map_err(|error| description(&error))?.payload, pool);
                     }
                 }
                 Ok(ConnectionState::EncodeTlsData(chunk)) => encode(chunk, &mut self.tx, pool)?,
@@ -118,7 +118,7 @@ impl Records {
                 }
                 Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_)) => blocked = true,
                 Ok(_) => return Err("unexpected early data".into()),
-                Err(error) => return Err(words(&error)),
+                Err(error) => return Err(description(&error)),
             }
             self.rx.consume(discard);
             if blocked || data && self.rx.is_empty() {
@@ -150,7 +150,7 @@ impl Records {
                 Ok(ConnectionState::PeerClosed) => self.end = Some(true),
                 Ok(ConnectionState::BlockedHandshake | ConnectionState::Closed) => return Ok(0),
                 Ok(_) => return Err("unexpected state of rustls".into()),
-                Err(error) => return Err(words(&error)),
+                Err(error) => return Err(description(&error)),
             }
         }
     }
@@ -327,8 +327,8 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// Describes an error; those that an operator can act upon get words of their own.
-fn words(error: &Error) -> String {
+/// Describes an error; those that an operator can act upon get a text of their own.
+fn description(error: &Error) -> String {
     use CertificateError as C;
     match error {
         Error::InvalidCertificate(C::UnknownIssuer) => "the peer's certificate is not trusted: unknown issuer".into(),

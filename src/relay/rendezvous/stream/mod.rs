@@ -200,7 +200,7 @@ impl Stream {
 
     /// Removes requests whose client has disconnected, or that have a response, also if their ends are not known here yet.
     pub(super) fn prune(&mut self, config: &RendezvousConfig, now: Moment) {
-        let is_over = |waiter: &Waiter| self.phase.is_waiting() && waiter.ticket.is_gone();
+        let is_over = |waiter: &Waiter| self.phase.is_waiting() && waiter.ticket.is_closed();
         let source =
             self.source.iter().map(|source| &source.waiter).find(|waiter| is_over(waiter)).map(|waiter| waiter.id);
         let receivers = self.receivers.iter().map(|receiver| &receiver.waiter).filter(|waiter| is_over(waiter));
