@@ -81,7 +81,7 @@ fn fields(text: &str) -> Headers {
 /// ask                    asks for the body           respond 200 ? [fields]   ... of unknown length
 /// body hello             waits for this much of it   write hello              some of the response's body
 /// end [trailers]         waits for its end           finish [trailers]        ends the response's body
-/// inform 103 [fields]    an interim response         switch 101 [fields]      hands the stream over
+/// inform 103 [fields]    an informational response   switch 101 [fields]      hands the stream over
 /// close                  no other request            next, wait               a head, an end that never come
 /// ```
 fn act(text: &str, step: &mut Step) {
