@@ -87,7 +87,7 @@ fn chunks(c: &mut Criterion) {
     group.finish();
 }
 
-fn answers(c: &mut Criterion) {
+fn responses(c: &mut Criterion) {
     let date = b"Sun, 06 Nov 1994 08:49:37 GMT";
     let mut fields = b"Content-Type: text/plain\r\n".to_vec();
     let mut out = Vec::with_capacity(4096);
@@ -136,6 +136,6 @@ fn requests(c: &mut Criterion) {
 criterion_group! {
     name = wire;
     config = Criterion::default().sample_size(30);
-    targets = heads, chunks, answers, requests
+    targets = heads, chunks, responses, requests
 }
 criterion_main!(wire);

@@ -5,8 +5,8 @@
 //!     curl -T some.file http://127.0.0.1:8080/ -o same.file     # of any size, in constant memory
 //!     curl -T . -N http://127.0.0.1:8080/                       # line by line, as you type
 //!
-//! A pipe connects the request's body with the response. It is bounded: a client that sends faster than it reads is slowed
-//! down, and the server holds at most 64 KiB for it, however long the body is.
+//! A pipe connects the request's body with the response. It is bounded: a client that sends faster than it reads is
+//! slowed down, and the server holds at most 64 KiB for it, however long the body is.
 
 use clap::Parser;
 use uncork::{Action, EventMask, Io, Produced, ReadState, Request, Response, Switch};

@@ -41,15 +41,15 @@ struct Echo {
 }
 
 impl Upgrade for Echo {
-    /// Called at the start, and then for each event of the last mask. The first call may find input already: bytes that the
-    /// client sent right after its request.
+    /// Called at the start, and then for each event of the last mask. The first call may find input already: bytes that
+    /// the client sent right after its request.
     fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
         self.stopping |= io.events().is_stopping();
         let n = io.tx.write(io.rx.bytes());
         io.rx.consume(n);
         if !io.rx.bytes().is_empty() {
-            // The output is full, since the client does not read. Without READ the client is slowed down, and the server
-            // holds at most one input and one output buffer for it.
+            // The output is full, since the client does not read. Without READ the client is slowed down, and the
+            // server holds at most one input and one output buffer for it.
             return EventMask::WRITE;
         }
         match io.rx.state() {
@@ -57,8 +57,9 @@ impl Upgrade for Echo {
             ReadState::Open if self.stopping => EventMask::TERMINATE,
             // A mask without WRITE sends the output at once.
             ReadState::Open => EventMask::READ,
-            // The client has sent its last byte and gets it back before the connection closes. A truncated stream (TLS without
-            // close_notify) makes no difference to an echo. Other protocols must distinguish `Eof` from `Truncated`.
+            // The client has sent its last byte and gets it back before the connection closes. A truncated stream (TLS
+            // without close_notify) makes no difference to an echo. Other protocols must distinguish `Eof` from
+            // `Truncated`.
             ReadState::Eof | ReadState::Truncated => EventMask::TERMINATE,
         }
     }

@@ -7,8 +7,8 @@
 //!   page ◀═════════════ gateway ◀──────────POST /send ────────────────────── app.rs
 //! ```
 //!
-//! Both run in this program and have only each other's address, so they could run on two machines. `app.rs` is the whole
-//! application.
+//! Both run in this program and have only each other's address, so they could run on two machines. `app.rs` is the
+//! whole application.
 
 use std::{process::ExitCode, time::Duration};
 

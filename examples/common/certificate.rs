@@ -53,8 +53,8 @@ pub(crate) fn is_below(dir: &Path, root: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Returns the files of the certificate and its key in `dir`. If there are none, or they expire within a day, it makes new
-/// ones. Clients reject the certificate unless they are configured to trust it (`curl --cacert DIR/cert.pem`).
+/// Returns the files of the certificate and its key in `dir`. If there are none, or they expire within a day, it makes
+/// new ones. Clients reject the certificate unless they are configured to trust it (`curl --cacert DIR/cert.pem`).
 pub(crate) fn self_made(dir: &Path) -> Result<(PathBuf, PathBuf), String> {
     let (cert, key) = files(dir);
     if !(key.is_file() && is_good(&cert)) {

@@ -21,7 +21,8 @@ pub(crate) struct Needs {
     pub(crate) outgoing: u64,
 }
 
-/// Raises the soft limit to the hard limit, and lowers connections and pipes that do not fit, with a warning in the log.
+/// Raises the soft limit to the hard limit, and lowers connections and pipes that do not fit, with a warning in the
+/// log.
 pub(crate) fn fit(limits: Limits, needs: Needs) -> Limits {
     let Some(max) = raise_limit() else { return limits };
     let fitted = fitted(&limits, max, open_files(), needs);
@@ -53,7 +54,8 @@ fn open_files() -> u64 {
     open.map_or(RESERVE, |open| open.count() as u64)
 }
 
-/// Returns how many of `wanted` concurrent requests the descriptors suffice for, if each needs one; a lower number is logged.
+/// Returns how many of `wanted` concurrent requests the descriptors suffice for, if each needs one; a lower number is
+/// logged.
 #[allow(dead_code, reason = "only `origin` needs it")]
 pub(crate) fn fit_requests(wanted: usize) -> usize {
     let Some(max) = raise_limit() else { return wanted };

@@ -1,7 +1,7 @@
 //! Code that the examples share: flags, TLS, the three modes, signals, logging.
 //!
-//! An example flattens [`ServeArgs`] into its own flags and calls [`serve`] with any handler. An example with its own flags for
-//! listeners uses [`RunArgs`] and [`run`] instead.
+//! An example flattens [`ServeArgs`] into its own flags and calls [`serve`] with any handler. An example with its own
+//! flags for listeners uses [`RunArgs`] and [`run`] instead.
 
 pub(crate) mod certificate;
 pub(crate) mod descriptors;
@@ -65,8 +65,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
 
-    /// For tests: HTTPS with a self-signed certificate for localhost, kept in this directory (cert.pem, key.pem) and made
-    /// if missing [default: uncork in $XDG_STATE_HOME or ~/.local/state]
+    /// For tests: HTTPS with a self-signed certificate for localhost, kept in this directory (cert.pem, key.pem) and
+    /// made if missing [default: uncork in $XDG_STATE_HOME or ~/.local/state]
     #[arg(long, value_name = "DIR", conflicts_with = "tls_cert")]
     tls_self_made: Option<Option<PathBuf>>,
 
@@ -74,7 +74,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N")]
     connections: Option<usize>,
 
-    /// Connections from one address, never more than half of all, fewer when few are free; 0 for no limit [default: 16384]
+    /// Connections from one address: at most half of all, fewer when few are free; 0 for no limit [default: 16384]
     #[arg(long, value_name = "N")]
     connections_per_address: Option<usize>,
 
@@ -93,8 +93,8 @@ enum Mode {
     ThreadPerConnection,
 }
 
-/// An error that ends the program: message and exit code. The code is 1 for an error of the system, 2 for a wrong flag (as in
-/// clap).
+/// An error that ends the program: message and exit code. The code is 1 for an error of the system, 2 for a wrong flag
+/// (as in clap).
 pub(crate) struct Failure(pub(crate) String, pub(crate) u8);
 
 impl Failure {
@@ -137,8 +137,8 @@ pub(crate) fn listen(addr: &str) -> Result<Listen, Failure> {
     })
 }
 
-/// Serves until a signal stops the program, with the TLS of the flags and the settings of `configure`. `name` is printed
-/// for a server without an IP address.
+/// Serves until a signal stops the program, with the TLS of the flags and the settings of `configure`. `name` is
+/// printed for a server without an IP address.
 pub(crate) fn run<H>(
     listen: Listen,
     configure: impl FnOnce(Server) -> Server,
@@ -231,8 +231,8 @@ impl RunArgs {
             connections_per_address: per_address.unwrap_or(default.connections_per_address),
             ..default
         };
-        // A loop has a selector, a wake-up descriptor and a listener. In thread-per-connection mode, a connection has the first
-        // two as well.
+        // A loop has a selector, a wake-up descriptor and a listener. In thread-per-connection mode, a connection has
+        // the first two as well.
         let (per_connection, loops) = match self.mode {
             Mode::ThreadPerConnection => (3, 1),
             Mode::External => (1, 1),

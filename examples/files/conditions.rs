@@ -16,8 +16,8 @@ pub(crate) struct Validators {
 impl Validators {
     /// Makes the validators of a file from its size, modification time and inode.
     ///
-    /// A file may change twice within one tick of its clock. For 2 s after a change the entity tag is therefore weak: good
-    /// enough for a cache, but not for combining ranges (RFC 9110 §8.8.1).
+    /// A file may change twice within one tick of its clock. For 2 s after a change the entity tag is therefore weak:
+    /// good enough for a cache, but not for combining ranges (RFC 9110 §8.8.1).
     pub(crate) fn new(len: u64, modified: Option<SystemTime>, inode: u64, now: SystemTime) -> Self {
         let since = |time: SystemTime| match time.duration_since(SystemTime::UNIX_EPOCH) {
             Ok(after) => after.as_nanos() as i128,
@@ -113,8 +113,8 @@ pub(crate) fn judge(fields: HeadersRef<'_>, file: &Validators) -> Verdict {
     if unchanged { Verdict::NotModified } else { Verdict::Go }
 }
 
-/// Returns the value of a field that may occur once. Two fields are not a valid HTTP-date, so they must be ignored (§13.1.3,
-/// §13.1.4).
+/// Returns the value of a field that may occur once. Two fields are not a valid HTTP-date, so they must be ignored
+/// (§13.1.3, §13.1.4).
 fn single<'b>(fields: HeadersRef<'b>, name: &str) -> Option<&'b [u8]> {
     let mut values = fields.get_all(name);
     let first = values.next();
@@ -135,8 +135,8 @@ pub(crate) enum Part {
     None,
 }
 
-/// Returns the range of a GET. Unknown units and invalid ranges are ignored (§14.2). So are several ranges, as §14.2 allows:
-/// requests for `multipart/byteranges` are mostly attacks.
+/// Returns the range of a GET. Unknown units and invalid ranges are ignored (§14.2). So are several ranges, as §14.2
+/// allows: requests for `multipart/byteranges` are mostly attacks.
 pub(crate) fn part(fields: HeadersRef<'_>, file: &Validators, len: u64) -> Part {
     let Some(range) = single(fields, "range") else { return Part::Whole };
     if fields.get("if-range").is_some() && !single(fields, "if-range").is_some_and(|value| holds(value, file)) {
@@ -148,8 +148,8 @@ pub(crate) fn part(fields: HeadersRef<'_>, file: &Validators, len: u64) -> Part 
 /// Evaluates If-Range (§13.1.5): it holds only for a strong validator that is identical.
 fn holds(value: &[u8], file: &Validators) -> bool {
     let same_tag = || file.etag.as_ref().is_some_and(|etag| value == etag.as_bytes());
-    // A date covers a whole second. A client must not use one that it got within that second (§8.8.2.2), and the server does
-    // not accept one until then.
+    // A date covers a whole second. A client must not use one that it got within that second (§8.8.2.2), and the server
+    // does not accept one until then.
     let same_date = || file.modified.is_some() && date(value) == file.modified;
     file.is_strong() && (same_tag() || same_date())
 }

@@ -1,8 +1,8 @@
-//! A handler that serves a directory: files with ranges and conditional requests, and listings. `fileserver` uses it on a
-//! listener, `origin` through a tunnel.
+//! A handler that serves a directory: files with ranges and conditional requests, and listings. `fileserver` uses it on
+//! a listener, `origin` through a tunnel.
 //!
-//! Opening a file may wait for the disk, and then the other connections of that loop wait, too. Other file servers without
-//! threads for this do the same.
+//! Opening a file may wait for the disk, and then the other connections of that loop wait, too. Other file servers
+//! without threads for this do the same.
 
 pub(crate) mod conditions;
 pub(crate) mod listing;
@@ -155,8 +155,8 @@ fn send(req: &Request<'_>, file: File, facts: &Facts, name: &Path) -> io::Result
 /// Maximum length of a file without disk blocks that is checked by reading it: more than a page of `/sys`.
 const CHECKED_MAX: u64 = 64 * 1024;
 
-/// Returns `true` if the length of a file is not that of its content. The kernel generates the content of `/proc` and `/sys`
-/// when it is read; their files have the length 0 or that of a page.
+/// Returns `true` if the length of a file is not that of its content. The kernel generates the content of `/proc` and
+/// `/sys` when it is read; their files have the length 0 or that of a page.
 #[cold]
 fn is_unmeasured(file: &File, len: u64) -> io::Result<bool> {
     if len > CHECKED_MAX {

@@ -231,8 +231,8 @@ impl Root {
         }
     }
 
-    /// Finds a file whose path has a symbolic link. The target must be below the root, too. The response reveals nothing about
-    /// targets outside.
+    /// Finds a file whose path has a symbolic link. The target must be below the root, too. The response reveals
+    /// nothing about targets outside.
     #[cold]
     fn find_by_link(&self, names: &[OsString], secrets: &[(u64, u64)]) -> Result<Found, PathError> {
         let hide = |error: io::Error| match PathError::from(error) {
@@ -247,8 +247,8 @@ impl Root {
         self.walk(&root, below.iter(), secrets)?.ok_or(PathError::NotFound)
     }
 
-    /// Opens one name after the other, each in the directory before it. It does not follow links, even ones that replace a
-    /// directory meanwhile, so it cannot leave the root. Returns `None` if there is a link in the path.
+    /// Opens one name after the other, each in the directory before it. It does not follow links, even ones that
+    /// replace a directory meanwhile, so it cannot leave the root. Returns `None` if there is a link in the path.
     ///
     /// Only regular files are opened: a FIFO would block, and opening a device may have effects.
     fn walk<'n>(
@@ -285,15 +285,15 @@ impl Root {
         Ok(Some(Found::Dir(dir)))
     }
 
-    /// Returns device and inode of each secret file. They are read each time, since a renewed certificate is another file of
-    /// the same name. Hard and symbolic links to a secret have the same numbers.
+    /// Returns device and inode of each secret file. They are read each time, since a renewed certificate is another
+    /// file of the same name. Hard and symbolic links to a secret have the same numbers.
     fn secrets(&self) -> Vec<(u64, u64)> {
         let secrets = self.shown.secrets.iter();
         secrets.filter_map(|path| fs::metadata(path).ok()).map(|meta| (meta.dev(), meta.ino())).collect()
     }
 
-    /// Returns `true` if the file is neither secret nor private. The first private file is logged, so that an operator learns
-    /// the reason for missing files.
+    /// Returns `true` if the file is neither secret nor private. The first private file is logged, so that an operator
+    /// learns the reason for missing files.
     fn is_served(&self, name: &OsStr, facts: &Facts, secrets: &[(u64, u64)]) -> bool {
         if secrets.contains(&(facts.device, facts.inode)) {
             return false;
@@ -312,8 +312,8 @@ impl Root {
         if self.is_served(name, facts, secrets) { Ok(()) } else { Err(PathError::Forbidden) }
     }
 
-    /// Returns the entries of a directory that are served themselves, at most `max`, and `false` if there are more. `dir` is
-    /// the result of [`find`](Self::find) for the names in `at`.
+    /// Returns the entries of a directory that are served themselves, at most `max`, and `false` if there are more.
+    /// `dir` is the result of [`find`](Self::find) for the names in `at`.
     pub(crate) fn list(
         &self,
         dir: &OwnedFd,

@@ -4,8 +4,9 @@
 //!     curl http://127.0.0.1:8080/
 //!     curl http://127.0.0.1:8080/Cargo.toml -r 0-99 -i
 //!
-//! It has listings, content types, ranges and conditional requests, and no path leads out of the root (`../files/path.rs`). On
-//! a plain connection the kernel sends files itself; their bytes do not pass through this process.
+//! It has listings, content types, ranges and conditional requests, and no path leads out of the root
+//! (`../files/path.rs`). On a plain connection the kernel sends files itself; their bytes do not pass through this
+//! process.
 //!
 //! Files that only their owner may read are not served (unless `--serve-private` is set). Neither are the keys and
 //! certificates that the flags name, nor links to them.

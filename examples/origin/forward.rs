@@ -65,15 +65,16 @@ impl Forward {
         };
         let mut call = client::Request::new(req.method(), &format!("{}{path}{query}", self.base))
             .headers(&self.forwarded_fields(req, forwards));
-        if let Some(host) = req.authority() {
-            call = call.host(host);
+        if let Some(authority) = req.authority() {
+            call = call.authority(authority);
         }
         let protocol = upgrade(req);
         if let Some(protocol) = &protocol {
             call = call.upgrade(protocol);
         }
-        let (ticket, interim) = (req.ticket(), req.ticket());
-        call = call.on_interim(move |status, fields| interim.send_informational(status, end_to_end(&fields)));
+        let (ticket, informational) = (req.ticket(), req.ticket());
+        call =
+            call.on_informational(move |status, fields| informational.send_informational(status, end_to_end(&fields)));
         let action = match req.has_body() {
             true => {
                 let (inlet, outlet) = pipe(ROOM);

@@ -13,7 +13,8 @@ use crate::{
 /// ```
 /// use std::time::Duration;
 /// use uncork::client::Client;
-/// let client = Client::builder().max_connections(8).pool_idle_timeout(Duration::from_secs(30)).max_redirects(5).build();
+/// let idle = Duration::from_secs(30);
+/// let client = Client::builder().max_connections(8).pool_idle_timeout(idle).max_redirects(5).build();
 /// # let _ = client;
 /// ```
 #[derive(Clone, Debug)]
@@ -25,15 +26,15 @@ impl ClientBuilder {
         Self(Settings::default())
     }
 
-    /// Limits the connections to one origin (scheme, host and port, or Unix socket), over all loops. Default: 64; at least
-    /// 1. Requests beyond it are [queued](Self::max_queued).
+    /// Limits the connections to one origin (scheme, host and port, or Unix socket), over all loops. Default: 64,
+    /// never less than 1. Requests beyond it are [queued](Self::max_queued).
     pub fn max_connections(mut self, max: usize) -> Self {
         self.0.max_connections = max.max(1);
         self
     }
 
-    /// Limits the requests that are queued for a connection to one origin. Default: 1,024. Their timeouts run while they
-    /// are queued. Beyond it, a request fails with [`Error::QueueFull`](super::Error::QueueFull).
+    /// Limits the requests that are queued for a connection to one origin. Default: 1,024. Their timeouts run while
+    /// they are queued. Beyond it, a request fails with [`Error::QueueFull`](super::Error::QueueFull).
     ///
     /// With 0, a request fails at once if all [connections](Self::max_connections) are in use. That suits an
     /// intermediary, whose clients can try again.
@@ -48,8 +49,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets how long an idle connection is kept in the pool. Default: 10 s. Many servers close idle connections too (nginx
-    /// after 75 s, Apache and Node.js after 5 s); a short timeout makes stale connections rare.
+    /// Sets how long an idle connection is kept in the pool. Default: 10 s. Many servers close idle connections too
+    /// (nginx after 75 s, Apache and Node.js after 5 s); a short timeout makes stale connections rare.
     ///
     /// See also [`idle_timeout`](Self::idle_timeout), which limits pauses in a body.
     pub fn pool_idle_timeout(mut self, timeout: Duration) -> Self {
@@ -88,8 +89,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Limits the bytes of a response's head. Default: 32 KiB; cookies make it longer than a request's head. Beyond it, the
-    /// request fails with [`Error::TooLarge`](super::Error::TooLarge).
+    /// Limits the bytes of a response's head. Default: 32 KiB; cookies make it longer than a request's head. Beyond it,
+    /// the request fails with [`Error::TooLarge`](super::Error::TooLarge).
     pub fn head_limit(mut self, bytes: usize) -> Self {
         self.0.head_limits = HeadLimits { head: bytes, target: bytes, ..self.0.head_limits };
         self

@@ -12,7 +12,8 @@ use std::{
 
 use crate::{api::Waker, base::lock};
 
-/// Cancels one [`Request`](super::Request), from any thread: see [`Request::cancel_handle`](super::Request::cancel_handle).
+/// Cancels one [`Request`](super::Request), from any thread: see
+/// [`Request::cancel_handle`](super::Request::cancel_handle).
 #[derive(Clone)]
 pub struct CancelHandle(Arc<Mutex<State>>);
 
@@ -39,8 +40,8 @@ impl CancelHandle {
         lock(&self.0)
     }
 
-    /// Cancels the request: it fails with [`Error::Cancelled`](super::Error::Cancelled) on its loop, and its connection is
-    /// closed. Does nothing if the head of the response has been received: then drop the
+    /// Cancels the request: it fails with [`Error::Cancelled`](super::Error::Cancelled) on its loop, and its connection
+    /// is closed. Does nothing if the head of the response has been received: then drop the
     /// [`Response`](super::Response) instead.
     pub fn cancel(&self) {
         let stage = {

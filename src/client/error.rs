@@ -4,16 +4,16 @@ use std::{fmt, io};
 
 use crate::{base::Timeout, h1::Misbehaved};
 
-/// The error of a request that failed. `Display` has the cause and the address.
+/// The error of a request that failed. Its `Display` has the cause, and the address if no connection could be opened.
 ///
-/// [`Url`](Self::Url), [`InvalidRequest`](Self::InvalidRequest), [`Resolve`](Self::Resolve), [`Connect`](Self::Connect),
-/// [`Tls`](Self::Tls) and [`QueueFull`](Self::QueueFull) mean that nothing of the request was sent. After any other, the
-/// server may have processed it.
+/// [`InvalidUrl`](Self::InvalidUrl), [`InvalidRequest`](Self::InvalidRequest), [`Resolve`](Self::Resolve),
+/// [`Connect`](Self::Connect), [`Tls`](Self::Tls) and [`QueueFull`](Self::QueueFull) mean that nothing of the request
+/// was sent. After any other, the server may have processed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
     /// The URL is invalid, for the reason given.
-    Url(&'static str),
+    InvalidUrl(&'static str),
     /// The request has a method, a header field or a setting that HTTP does not allow.
     InvalidRequest(String),
     /// The host name cannot be resolved to an address.
@@ -47,10 +47,10 @@ pub enum Error {
     /// The connection ended before the response was complete, in its head or in its body.
     Incomplete {
         /// Bytes of the body that were received.
-        got: u64,
+        received: u64,
         /// Bytes of the body that were announced. `None` if the body was chunked, if it lasted until the end of the
         /// connection, or if the head was incomplete.
-        of: Option<u64>,
+        expected: Option<u64>,
     },
     /// The response is larger than its limit, in the part given.
     TooLarge(TooLargePart),
@@ -63,8 +63,8 @@ pub enum Error {
     UploadFailed,
     /// A redirect cannot be followed, for the reason given: there were too many, or its target is invalid.
     Redirect(&'static str),
-    /// The request was [cancelled](super::CancelHandle::cancel), or the receiver of the response's body was dropped. Only
-    /// [`Response::on_end`](super::Response::on_end) reports the latter.
+    /// The request was [cancelled](super::CancelHandle::cancel), or the receiver of the response's body was dropped.
+    /// Only [`Response::on_end`](super::Response::on_end) reports the latter.
     Cancelled,
     /// The loop has ended.
     LoopEnded,
@@ -96,24 +96,24 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Url(reason) => write!(f, "invalid URL: {reason}"),
+            Self::InvalidUrl(reason) => write!(f, "invalid URL: {reason}"),
             Self::InvalidRequest(reason) => write!(f, "invalid request: {reason}"),
             Self::Resolve { host, reason } => write!(f, "cannot resolve {host}: {reason}"),
             Self::Connect { to, reason, .. } => write!(f, "cannot connect to {to}: {reason}"),
-            Self::Tls { to, reason } => write!(f, "TLS handshake with {to} failed: {reason}"),
-            Self::TimedOut(Timeout::Connect) => f.write_str("timed out: no connection"),
-            Self::TimedOut(Timeout::Head) => f.write_str("timed out: no response"),
-            Self::TimedOut(Timeout::Idle) => f.write_str("timed out: no progress in a body"),
-            Self::TimedOut(_) => f.write_str("timed out: the request took too long"),
+            Self::Tls { to, reason } => write!(f, "cannot establish TLS with {to}: {reason}"),
+            Self::TimedOut(Timeout::Connect) => f.write_str("connect timeout"),
+            Self::TimedOut(Timeout::Head) => f.write_str("head timeout: no response"),
+            Self::TimedOut(Timeout::Idle) => f.write_str("idle timeout: no progress in a body"),
+            Self::TimedOut(_) => f.write_str("timeout of the whole request"),
             Self::Protocol(rule) => write!(f, "malformed response: {rule}"),
-            Self::Incomplete { got, of: Some(of) } => {
-                write!(f, "the server closed the connection after {got} of {of} bytes of the body")
+            Self::Incomplete { received, expected: Some(expected) } => {
+                write!(f, "the server closed the connection after {received} of {expected} bytes of the body")
             }
-            Self::Incomplete { got: 0, of: None } => {
+            Self::Incomplete { received: 0, expected: None } => {
                 f.write_str("the server closed the connection in the head of the response")
             }
-            Self::Incomplete { got, of: None } => {
-                write!(f, "the server closed the connection in the body, after {got} bytes")
+            Self::Incomplete { received, expected: None } => {
+                write!(f, "the server closed the connection in the body, after {received} bytes")
             }
             Self::TooLarge(TooLargePart::Head) => f.write_str("the response's head is too large"),
             Self::TooLarge(TooLargePart::Body) => f.write_str("the response's body is too large"),
@@ -132,7 +132,7 @@ impl std::error::Error for Error {}
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match &error {
-            Error::Url(_) | Error::InvalidRequest(_) => io::ErrorKind::InvalidInput,
+            Error::InvalidUrl(_) | Error::InvalidRequest(_) => io::ErrorKind::InvalidInput,
             Error::Connect { kind, .. } => *kind,
             Error::TimedOut(_) => io::ErrorKind::TimedOut,
             Error::Protocol(_) | Error::TooLarge(_) => io::ErrorKind::InvalidData,

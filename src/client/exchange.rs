@@ -1,6 +1,7 @@
 //! One request on its way to a connection: its origin, its deadlines, and the list of those that are queued.
 
 use std::{
+    fmt,
     path::Path,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -45,6 +46,20 @@ impl Key {
     }
 }
 
+/// For the log.
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.https { "https" } else { "http" };
+        if let Some(path) = &self.unix {
+            return write!(f, "{scheme} on {}", path.display());
+        }
+        match (self.host.strip_suffix(']'), &self.zone) {
+            (Some(address), Some(zone)) => write!(f, "{scheme}://{address}%{zone}]:{}", self.port),
+            _ => write!(f, "{scheme}://{}:{}", self.host, self.port),
+        }
+    }
+}
+
 /// One request in progress.
 pub(super) struct Exchange {
     pub(super) key: Key,
@@ -74,7 +89,7 @@ impl Exchange {
         now: Moment,
     ) -> Box<Self> {
         let options = &request.options;
-        let after = |time| now.mono.checked_add(time);
+        let after = |timeout| now.mono.checked_add(timeout);
         let deadline = options.total_timeout.or(settings.total_timeout).and_then(after);
         // Without a limit: beyond what a clock can represent in practice.
         let connect_by = after(options.connect_timeout.unwrap_or(settings.connect_timeout)).or(deadline);
@@ -167,5 +182,20 @@ struct Timed(Pending);
 impl Drop for Timed {
     fn drop(&mut self) {
         self.0.fail(Error::LoopEnded);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_in_the_log() {
+        let key = |url| Key::of(&Request::get(url)).to_string();
+        assert_eq!(key("http://Example.com/a"), "http://example.com:80");
+        assert_eq!(key("https://[fe80::1%eth0]:8443/"), "https://[fe80::1%eth0]:8443");
+        for (url, text) in [("http://a/", "http on /run/x"), ("https://a/", "https on /run/x")] {
+            assert_eq!(Key::of(&Request::get(url).unix("/run/x")).to_string(), text);
+        }
     }
 }

@@ -14,8 +14,8 @@ use crate::api::LoopHandle;
 
 /// An HTTP client with a pool of connections.
 ///
-/// Cheap to clone: all clones share one pool, for all loops. When the last clone is dropped, idle connections are closed
-/// and requests in progress are completed.
+/// Cheap to clone: all clones share one pool, for all loops. When the last clone is dropped, idle connections are
+/// closed and requests in progress are completed.
 #[derive(Clone)]
 pub struct Client {
     pool: Arc<Pool>,
@@ -37,11 +37,11 @@ impl Client {
 
     /// Sends `request` and calls `then` with the head of the response, or with an error.
     ///
-    /// `then` is called exactly once, on the loop `on`. It must not block. It is never called within `send`, except with
-    /// [`Error::LoopEnded`] if the loop has ended.
+    /// `then` is called exactly once, on the loop `on`. It must not block. It is never called within `send`, except
+    /// with [`Error::LoopEnded`] if the loop has ended.
     ///
-    /// `on` is [`Request::loop_handle`](crate::Request::loop_handle), or any other [`LoopHandle`]. Connections belong to
-    /// loops; an idle connection of this loop is used first.
+    /// `on` is [`Request::loop_handle`](crate::Request::loop_handle), or any other [`LoopHandle`]. Connections belong
+    /// to loops; an idle connection of this loop is used first.
     pub fn send(&self, on: &LoopHandle, request: Request, then: impl FnOnce(Result<Response, Error>) + Send + 'static) {
         let (pool, loop_handle, then) = (self.pool.clone(), on.clone(), Completion::new(then));
         // The loop knows the time. If it has ended, dropping `then` reports that.

@@ -33,8 +33,8 @@ impl Intake {
         lock(&self.state)
     }
 
-    /// Adds what fits, and returns its length; `None` if the reader was dropped. Calls the waker when there is room again,
-    /// or when the reader is dropped.
+    /// Adds what fits, and returns its length; `None` if the reader was dropped. Calls the waker when there is room
+    /// again, or when the reader is dropped.
     pub(super) fn put(&self, bytes: &[u8], waker: &Waker) -> Option<usize> {
         let mut state = self.state();
         if state.reader_dropped {

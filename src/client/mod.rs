@@ -4,7 +4,7 @@
 //!   Request ──send──▶ pool: an idle connection? a new one? the queue?
 //!                       │                          └─ connect: names, happy eyeballs, TLS
 //!                       ▼
-//!                  connection: an Upgrade around conn::ClientConn ──head──▶ Response ──▶ collect │ pipe │ discard │ switch
+//!                  connection: an Upgrade around conn::ClientConn ─head─▶ Response: collect │ pipe │ discard │ switch
 //! ```
 //!
 //! A connection to a server is an [`Upgrade`](crate::Upgrade) on a connection that the loop has
@@ -17,8 +17,8 @@
 //!
 //! # In a handler
 //!
-//! The handler suspends its own request with a [`Ticket`](crate::Ticket). The body is passed on as it arrives, no faster
-//! than its receiver reads:
+//! The handler suspends its own request with a [`Ticket`](crate::Ticket). The body is passed on as it arrives, no
+//! faster than its receiver reads:
 //!
 //! ```no_run
 //! use uncork::{Action, Request, Response, Server, client};
@@ -29,7 +29,7 @@
 //!         let ticket = req.ticket();
 //!         let mut request = client::Request::get("http://127.0.0.1:9000/").header("Accept", "text/plain");
 //!         let cancel = request.cancel_handle();
-//!         req.on_end(move |_| cancel.cancel()); // the client may leave before there is a response
+//!         req.on_end(move |_| cancel.cancel()); // the client may disconnect before there is a response
 //!         client.send(&req.loop_handle(), request, move |result| {
 //!             let response = match result {
 //!                 Ok(response) => {

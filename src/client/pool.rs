@@ -6,9 +6,9 @@
 //!            space in the queue? ──▶ waits for a free connection of its loop, or for a free permit
 //! ```
 //!
-//! All connections to one origin (scheme, host, port; or Unix socket) are counted together, over all loops. A connection
-//! serves only requests of its own loop. A loop that blocks (thread per connection) or ends affects no requests of other
-//! loops.
+//! All connections to one origin (scheme, host, port; or Unix socket) are counted together, over all loops. A
+//! connection serves only requests of its own loop. A loop that blocks (thread per connection) or ends affects no
+//! requests of other loops.
 //!
 //! A request that has a permit goes to the function [`Connect`], so this file does not depend on sockets. A connection
 //! that is free calls [`Pool::release`].
@@ -230,8 +230,8 @@ impl Pool {
             if loop_handle.at_once(resume) {
                 return;
             }
-            // That loop has ended, and so has this request. The permit is taken back for the next one. A loop instead of
-            // recursion, since a thousand requests may wait for that loop.
+            // That loop has ended, and so has this request. The permit is taken back for the next one. A loop instead
+            // of recursion, since a thousand requests may wait for that loop.
             if let Some(permit) = lock(&permit).take() {
                 permit.void();
             }

@@ -13,8 +13,8 @@ const PRIVATE: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "o
 const OF_BODY: [&str; 5] =
     ["content-type", "content-encoding", "content-language", "content-location", "content-length"];
 
-/// Changes a request to its redirected form. Returns `false` if the 3xx itself is the response: redirects are off, it has
-/// no usable Location, or the body was a stream and is consumed.
+/// Changes a request to its redirected form. Returns `false` if the 3xx itself is the response: redirects are off, it
+/// has no usable Location, or the body was a stream and is consumed.
 ///
 /// # Errors
 /// More redirects than allowed, several Locations, or an invalid one.
@@ -48,7 +48,7 @@ pub(super) fn follow(exchange: &mut Exchange, status: u16, fields: HeadersRef<'_
     let request = &mut exchange.request;
     request.url = url;
     if other_origin {
-        request.host = None;
+        request.authority = None;
         PRIVATE.iter().for_each(|name| request.headers.remove(name));
     }
     if to_get {

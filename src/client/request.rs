@@ -24,8 +24,8 @@ use crate::{
 /// The client writes Host, Content-Length, Transfer-Encoding, Connection and Expect itself. The application sets all
 /// other fields.
 ///
-/// A malformed request is never sent, nor one that could end a line early (a CR or LF in a value, a space in a method or
-/// URL). It fails with [`Error::Url`] or [`Error::InvalidRequest`].
+/// A malformed request is never sent, nor one that could end a line early (a CR or LF in a value, a space in a method
+/// or URL). It fails with [`Error::InvalidUrl`] or [`Error::InvalidRequest`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -40,18 +40,18 @@ pub struct Request {
     pub(super) method: Box<str>,
     pub(super) url: Url,
     pub(super) unix: Option<Arc<Path>>,
-    pub(super) host: Option<String>,
+    pub(super) authority: Option<String>,
     pub(super) headers: Headers,
     pub(super) content: Content,
     pub(super) options: Options,
     pub(super) cancel: Option<CancelHandle>,
-    pub(super) interim: Option<Interim>,
+    pub(super) informational: Option<OnInformational>,
     /// The first error in it: it must not be sent.
     pub(super) fault: Option<Error>,
 }
 
-/// A callback for interim responses.
-type Interim = Box<dyn FnMut(u16, Headers) + Send>;
+/// A callback for informational responses (1xx).
+type OnInformational = Box<dyn FnMut(u16, Headers) + Send>;
 
 /// The body to send.
 pub(super) enum Content {
@@ -103,7 +103,7 @@ impl Request {
     pub fn new(method: &str, url: &str) -> Self {
         let mut fault = None;
         let url = Url::parse(url).unwrap_or_else(|reason| {
-            fault = Some(Error::Url(reason));
+            fault = Some(Error::InvalidUrl(reason));
             Url { https: false, host: String::new(), zone: None, port: 0, target: String::new() }
         });
         if !is_token(method.as_bytes()) {
@@ -113,12 +113,12 @@ impl Request {
             method: method.into(),
             url,
             unix: None,
-            host: None,
+            authority: None,
             headers: Headers::new(),
             content: Content::None,
             options: Options::default(),
             cancel: None,
-            interim: None,
+            informational: None,
             fault,
         }
     }
@@ -139,18 +139,19 @@ impl Request {
         self
     }
 
-    /// Sends this host, or `host:port`, in the Host field instead of the URL's. The client still connects to the URL's
-    /// host, and verifies that host's certificate.
-    pub fn host(mut self, host: &str) -> Self {
-        match target::is_authority(host.as_bytes()) {
-            true => self.host = Some(host.to_owned()),
-            false => self.invalid(Error::InvalidRequest(format!("invalid host {host:?}"))),
+    /// Sends this authority in the `Host` field instead of the URL's. The client still connects to the URL's host, and
+    /// verifies that host's certificate.
+    pub fn authority(mut self, authority: &str) -> Self {
+        match target::is_authority(authority.as_bytes()) {
+            true => self.authority = Some(authority.to_owned()),
+            false => self
+                .invalid(Error::InvalidRequest(format!("invalid authority {authority:?}: expected HOST or HOST:PORT"))),
         }
         self
     }
 
-    /// Adds a header field. A [singleton](crate::h1::is_singleton) such as `User-Agent` replaces an earlier value; other
-    /// fields are added to those of the same name.
+    /// Adds a header field. A [singleton](crate::h1::is_singleton) such as `User-Agent` replaces an earlier value;
+    /// other fields are added to those of the same name.
     pub fn header(self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.with(name, |headers| headers.put(name, value))
     }
@@ -167,9 +168,9 @@ impl Request {
 
     fn with(mut self, name: &str, add: impl FnOnce(&mut Headers) -> Result<(), InvalidHeader>) -> Self {
         if OWN.iter().any(|own| own.eq_ignore_ascii_case(name)) {
-            self.invalid(Error::InvalidRequest(format!("header field {name:?} is reserved for the client")));
+            self.invalid(Error::InvalidRequest(format!("invalid header field {name:?}: the client sets it")));
         } else if let Err(error) = add(&mut self.headers) {
-            self.invalid(Error::InvalidRequest(format!("header field {name:?}: {error}")));
+            self.invalid(Error::InvalidRequest(format!("invalid header field {name:?}: {error}")));
         }
         self
     }
@@ -220,8 +221,8 @@ impl Request {
         self
     }
 
-    /// Sends `Expect: 100-continue`, and the body after the server's 100 or after 1 s (RFC 9110 §10.1.1). After a 417 the
-    /// client repeats the request without the expectation.
+    /// Sends `Expect: 100-continue`, and the body after the server's 100 or after 1 s (RFC 9110 §10.1.1). After a 417
+    /// the client repeats the request without the expectation.
     pub fn expect_continue(mut self) -> Self {
         self.options.expect_continue = true;
         self
@@ -244,18 +245,19 @@ impl Request {
         fields.fold(self, |request, (name, value)| request.append(name, value))
     }
 
-    /// Calls `f` with the status and fields of each interim response (RFC 9110 §15.2), for example 103 Early Hints.
+    /// Calls `f` with the status and fields of each informational response (1xx), for example 103 Early Hints (RFC 9110
+    /// §15.2).
     ///
-    /// `f` runs on the request's loop before the response is delivered, and must not block. It is not called for 100, which
-    /// the client handles itself, or for 101, which is a response. Without this callback, interim responses are dropped.
-    /// After more than 16 of them the request fails.
-    pub fn on_interim(mut self, f: impl FnMut(u16, Headers) + Send + 'static) -> Self {
-        self.interim = Some(Box::new(f));
+    /// `f` runs on the request's loop before the response is delivered, and must not block. It is not called for 100,
+    /// which the client handles itself, or for 101, which is a response. Without this callback, informational responses
+    /// are dropped. After more than 16 of them the request fails.
+    pub fn on_informational(mut self, f: impl FnMut(u16, Headers) + Send + 'static) -> Self {
+        self.informational = Some(Box::new(f));
         self
     }
 
-    /// Limits the time from [`Client::send`](super::Client::send) to the last byte of the response's body. Default: none,
-    /// so that only the other timeouts apply. It stops at a switch to another protocol.
+    /// Limits the time from [`Client::send`](super::Client::send) to the last byte of the response's body. Default:
+    /// none, so that only the other timeouts apply. It stops at a switch to another protocol.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.options.total_timeout = Some(timeout);
         self
@@ -282,7 +284,8 @@ impl Request {
         self
     }
 
-    /// Limits the redirects that are followed. Default: [`ClientBuilder::max_redirects`](super::ClientBuilder::max_redirects).
+    /// Limits the redirects that are followed. Default:
+    /// [`ClientBuilder::max_redirects`](super::ClientBuilder::max_redirects).
     pub fn max_redirects(mut self, max: u8) -> Self {
         self.options.max_redirects = Some(max);
         self
@@ -296,8 +299,8 @@ impl Request {
 
     /// Returns a handle that cancels this request from any thread, until the head of its response has been received.
     ///
-    /// A proxy needs it: when its client disconnects ([`Request::on_end`](crate::Request::on_end)), the origin server must
-    /// notice, and the closed connection shows it.
+    /// A proxy needs it: when its client disconnects ([`Request::on_end`](crate::Request::on_end)), the origin server
+    /// must notice, and the closed connection shows it.
     pub fn cancel_handle(&mut self) -> CancelHandle {
         self.cancel.get_or_insert_with(CancelHandle::new).clone()
     }

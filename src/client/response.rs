@@ -117,13 +117,14 @@ impl Response {
         self.head.length
     }
 
-    /// Returns `true` after a 101, or a 2xx to CONNECT: the stream is no longer HTTP. Call [`switch`](Self::switch) then.
+    /// Returns `true` after a 101, or a 2xx to CONNECT: the stream is no longer HTTP. Call [`switch`](Self::switch)
+    /// then.
     pub fn is_switched(&self) -> bool {
         self.channel.switched
     }
 
-    /// Collects the body and calls `then` with the complete response, on the request's loop. A body of more than `limit`
-    /// bytes is [`Error::TooLarge`], and closes the connection.
+    /// Collects the body and calls `then` with the complete response, on the request's loop. A body of more than
+    /// `limit` bytes is [`Error::TooLarge`], and closes the connection.
     pub fn collect(self, limit: usize, then: impl FnOnce(Result<FullResponse, Error>) + Send + 'static) {
         self.collect_for(limit, Completion::new(then));
     }
@@ -138,8 +139,8 @@ impl Response {
         &self.head
     }
 
-    /// Returns the body as a pipe, which can be the body of a server's [`Response`](crate::Response::stream) or of another
-    /// request.
+    /// Returns the body as a pipe, which can be the body of a server's [`Response`](crate::Response::stream) or of
+    /// another request.
     ///
     /// The body is read as fast as the pipe is read. If the body is truncated, so is the pipe. If the pipe's end is
     /// dropped, the connection is closed. Trailer fields arrive with the end of the pipe.
@@ -155,17 +156,17 @@ impl Response {
         self.decide(Choice::Discard);
     }
 
-    /// Hands the stream over to `upgrade`, whose input begins with the bytes behind the response's head. If the response
-    /// is [not a switch](Self::is_switched), the connection is closed and `upgrade` dropped.
+    /// Hands the stream over to `upgrade`, whose input begins with the bytes behind the response's head. If the
+    /// response is [not a switch](Self::is_switched), the connection is closed and `upgrade` dropped.
     pub fn switch(mut self, upgrade: impl Upgrade + 'static) {
         if self.channel.switched {
             self.decide(Choice::Switch(Box::new(upgrade)));
         }
     }
 
-    /// Calls `f` at the end of the response, on the request's loop: with `Ok` if its body was received completely (also by
-    /// a pipe or [`discard`](Self::discard)), or with the error. It is not called for a response that is dropped, or for
-    /// a stream that is handed over.
+    /// Calls `f` at the end of the response, on the request's loop: with `Ok` if its body was received completely (also
+    /// by a pipe or [`discard`](Self::discard)), or with the error. It is not called for a response that is dropped, or
+    /// for a stream that is handed over.
     pub fn on_end(self, f: impl FnOnce(Result<(), Error>) + Send + 'static) -> Self {
         self.channel.state().on_end = Some(Completion::new(f));
         self

@@ -93,8 +93,8 @@ impl Sink {
         }))
     }
 
-    /// Returns `true` if the application wants the body. An unwanted body has one timeout as a whole. Otherwise a server
-    /// that sends one byte at a time could hold the connection, and a redirected request, without limit.
+    /// Returns `true` if the application wants the body. An unwanted body has one timeout as a whole. Otherwise a
+    /// server that sends one byte at a time could hold the connection, and a redirected request, without limit.
     pub(super) fn is_wanted(&self) -> bool {
         !matches!(self, Self::Discard(_))
     }

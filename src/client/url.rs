@@ -6,15 +6,17 @@
 //!   scheme     host    port  target
 //! ```
 //!
-//! Strict: a URL that violates the grammar is rejected, not repaired. Percent-encoding is neither added nor removed, and
-//! userinfo is rejected (RFC 9110 §4.2.4). There are two exceptions:
+//! The crate `url` is not used: it repairs invalid URLs, and brings in IDNA.
 //!
-//!  - A `Location` with spaces or bytes beyond ASCII in its path or query is percent-encoded, as every other client does:
-//!    servers send file names unencoded. A URL of the caller is not, since only the caller knows its meaning. Control bytes
-//!    are rejected in both.
+//! Strict: a URL that violates the grammar is rejected, not repaired. Percent-encoding is neither added nor removed,
+//! and userinfo is rejected (RFC 9110 §4.2.4). There are two exceptions:
+//!
+//!  - A `Location` with spaces or bytes beyond ASCII in its path or query is percent-encoded, as every other client
+//!    does: servers send file names unencoded. A URL of the caller is not, since only the caller knows its meaning.
+//!    Control bytes are rejected in both.
 //!  - The zone of an IPv6 address (RFC 4007 §11), as in `http://[fe80::1%eth0]/`: the form of RFC 9844. The
-//!    obsolete form of RFC 6874 (`%25eth0`) is accepted as well. A zone is a name or number of this machine. It selects the
-//!    interface and is never sent. A `Location` cannot contain one.
+//!    obsolete form of RFC 6874 (`%25eth0`) is accepted as well. A zone is a name or number of this machine. It selects
+//!    the interface and is never sent. A `Location` cannot contain one.
 
 use std::borrow::Cow;
 
@@ -39,7 +41,7 @@ const fn default_port(https: bool) -> u16 {
 
 impl Url {
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
-        let (scheme, rest) = text.split_once("://").ok_or("no scheme")?;
+        let (scheme, rest) = text.split_once("://").ok_or("expected http:// or https://")?;
         let https = match () {
             () if scheme.eq_ignore_ascii_case("http") => false,
             () if scheme.eq_ignore_ascii_case("https") => true,
@@ -52,12 +54,12 @@ impl Url {
         }
         let (authority, zone) = without_zone(authority)?;
         if !target::is_authority(authority.as_bytes()) {
-            return Err("malformed host");
+            return Err("invalid host");
         }
-        let (host, port) = target::split_port(&authority).ok_or("malformed host")?;
+        let (host, port) = target::split_port(&authority).ok_or("invalid host")?;
         let port = match port.unwrap_or_default() {
             "" => default_port(https),
-            digits => digits.parse().ok().filter(|port| *port > 0).ok_or("malformed port")?,
+            digits => digits.parse().ok().filter(|port| *port > 0).ok_or("invalid port")?,
         };
         let target = checked(if path.starts_with('/') { path.to_owned() } else { format!("/{path}") })?;
         Ok(Self { https, host: host.to_ascii_lowercase(), zone, port, target })
@@ -115,7 +117,7 @@ impl Url {
         let authority = url.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?']).next().unwrap_or_default());
         // Either `encoded` has added it, so the host was invalid, or it begins a zone.
         if authority.contains('%') {
-            return Err("malformed host");
+            return Err("invalid host");
         }
         let url = Self::parse(url)?;
         let zone = if url.host == self.host { self.zone.clone() } else { None };
@@ -132,7 +134,7 @@ fn without_zone(authority: &str) -> Result<(Cow<'_, str>, Option<String>), &'sta
     let zone = zone.strip_prefix("25").filter(|zone| !zone.is_empty()).unwrap_or(zone);
     // RFC 6874 §2: unreserved characters, as in the names of all interfaces.
     if zone.is_empty() || !zone.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~')) {
-        return Err("malformed zone");
+        return Err("invalid zone");
     }
     Ok((format!("[{address}]{port}").into(), Some(zone.to_owned())))
 }
@@ -144,7 +146,7 @@ fn encoded(reference: &[u8]) -> Result<String, &'static str> {
         match b {
             b'!'..=b'~' => text.push(char::from(b)),
             b' ' | 0x80.. => text += &format!("%{b:02X}"),
-            _ => return Err("control byte"),
+            _ => return Err("it has a control byte"),
         }
     }
     Ok(text)
@@ -153,7 +155,7 @@ fn encoded(reference: &[u8]) -> Result<String, &'static str> {
 fn checked(target: String) -> Result<String, &'static str> {
     match grammar::is_target(target.as_bytes()) {
         true => Ok(target),
-        false => Err("path or query with a character that must be percent-encoded"),
+        false => Err("its path or query has a character that must be percent-encoded"),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::h1::{
     write::{self, BodyLength, ConnectionOption, RequestLine, Sink},
 };
 
-/// Interim responses to one request. RFC 9110 §15.2 sets no limit; servers send no more than two or three.
+/// Informational responses (1xx) to one request. RFC 9110 §15.2 sets no limit; servers send no more than two or three.
 const INFORMATIONAL_MAX: u8 = 16;
 
 /// The head of a request, as the machine needs it.
@@ -41,8 +41,8 @@ pub(crate) struct RequestSpec<'a> {
 /// The meaning of a response head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HeadKind {
-    /// An informational response; 100 means that the server wants the body. Another head follows.
-    Interim(u16),
+    /// An informational response (1xx); 100 means that the server wants the body. Another head follows.
+    Informational(u16),
     /// The final response; its body follows, if it has one.
     Final,
     /// The final response; another protocol follows.
@@ -227,17 +227,17 @@ impl ClientConn {
     /// Continues the exchange with this head. Returns its meaning.
     ///
     /// # Errors
-    /// [`Misbehaved::UnaskedSwitch`], [`Misbehaved::TooManyInterim`].
+    /// [`Misbehaved::UnrequestedSwitch`], [`Misbehaved::TooManyInformational`].
     pub(crate) fn received_head(&mut self, head: &ParsedResponse<'_>) -> Result<HeadKind, Misbehaved> {
         self.scan = HeadScanner::default();
         if head.status == 101 && !self.upgrade {
-            return Err(Misbehaved::UnaskedSwitch);
+            return Err(Misbehaved::UnrequestedSwitch);
         }
         if matches!(head.status, 100 | 102..200) {
             self.informational += 1;
             return match self.informational > INFORMATIONAL_MAX {
-                true => Err(Misbehaved::TooManyInterim),
-                false => Ok(HeadKind::Interim(head.status)),
+                true => Err(Misbehaved::TooManyInformational),
+                false => Ok(HeadKind::Informational(head.status)),
             };
         }
         if !head.keep_alive {

@@ -279,7 +279,7 @@ mod tests {
     fn switching() {
         let switch = "HTTP/1.1 101 x\r\nUpgrade: y\r\nConnection: upgrade\r\n\r\nHTTP/";
         assert_eq!(events_of("u", switch)[1..], [Event::Switched]);
-        assert_eq!(events_of("g", switch)[1..], [Event::Broken(Misbehaved::UnaskedSwitch)]);
+        assert_eq!(events_of("g", switch)[1..], [Event::Broken(Misbehaved::UnrequestedSwitch)]);
         assert_eq!(events_of("c", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nHTTP/")[1..], [Event::Switched]);
         assert_eq!(events_of("c", "HTTP/1.1 403 x\r\nContent-Length: 1\r\n\r\nx")[1..], [body("x"), end()]);
     }
@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn informational_responses_are_bounded() {
         let wire = "HTTP/1.1 102 x\r\n\r\n".repeat(30);
-        assert_eq!(events_of("g", &wire).last(), Some(&Event::Broken(Misbehaved::TooManyInterim)));
+        assert_eq!(events_of("g", &wire).last(), Some(&Event::Broken(Misbehaved::TooManyInformational)));
     }
 
     #[test]

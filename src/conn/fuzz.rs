@@ -103,7 +103,7 @@ fn check(harness: &Harness) {
     for (n, expected) in harness.expected.iter().enumerate() {
         let last = n + 1 == harness.expected.len();
         let mut informed = 0;
-        // Interim responses.
+        // Informational responses (1xx).
         while let Some(head) = head_of(rest).filter(|head| matches!(head.status, 100 | 102..200)) {
             let modern = expected.request.as_ref().is_some_and(|(_, version)| *version == Version::Http11);
             assert!(modern && head.length.is_none() && !head.chunked && head.dates == 0);

@@ -13,8 +13,8 @@ use super::{Headers, Misbehaved, grammar};
 /// Bytes of one chunk-size line, with its extensions. 1 KiB: extensions are hardly used, but allowed.
 const LINE_MAX: usize = 1024;
 
-/// Bytes of extensions in a whole body. 16 KiB, like Go and Node.js. Without this limit, a body of one-byte chunks could
-/// have 1 KiB of extensions for each byte of data (CVE-2023-39326).
+/// Bytes of extensions in a whole body. 16 KiB, like Go and Node.js. Without this limit, a body of one-byte chunks
+/// could have 1 KiB of extensions for each byte of data (CVE-2023-39326).
 const EXTENSIONS_MAX: u16 = 16 * 1024;
 
 /// Hexadecimal digits of a chunk size: as many as 64 bits have. Leading zeros count.
@@ -45,8 +45,8 @@ pub enum Step {
     Skip(usize),
     /// This many bytes of data, more than 0. Take any number of them, report it with [`Decoder::took`], drop them.
     Data(usize),
-    /// The end of the body. Drop this many bytes; the body ends behind them. The trailer fields that may be used (RFC 9110
-    /// §6.5.1), if there are any.
+    /// The end of the body. Drop this many bytes; the body ends behind them. The trailer fields that may be used (RFC
+    /// 9110 §6.5.1), if there are any.
     End(usize, Option<Box<Headers>>),
     /// The input ends within a line. Keep it, and call again with more input.
     NeedMore,

@@ -35,27 +35,27 @@ macro_rules! rules {
 
 rules! {
     /// A line feed without a carriage return before it (RFC 9112 §2.2).
-    BareLf = 400 "lines end with CR LF, not with LF alone",
+    BareLf = 400 "lines must end with CR LF",
     /// A carriage return without a line feed behind it (RFC 9112 §2.2).
-    BareCr = 400 "CR stands only before LF",
+    BareCr = 400 "a CR must be followed by LF",
     /// A NUL or another control byte in a head (RFC 9110 §5.5).
     ControlByte = 400 "control characters are not allowed in a head",
     /// Not `method SP target SP version` (RFC 9112 §3).
-    BadRequestLine = 400 "the request line is method, target and version with one space between",
+    BadRequestLine = 400 "malformed request line: expected METHOD TARGET VERSION",
     /// The method is not a token (RFC 9110 §9.1).
     BadMethod = 400 "the method must be a token",
     /// The target is in none of the four forms, or not in the one its method needs (RFC 9112 §3.2).
     BadTarget = 400 "the request target is malformed",
-    /// The target, or the whole request line, is over the limit.
+    /// The target, or the whole request line, exceeds the limit.
     TargetTooLong = 414 "the request target is too long",
     /// Not `HTTP/` digit `.` digit (RFC 9112 §2.3).
     BadVersion = 400 "the protocol version is malformed",
     /// A version other than 1.0 and 1.1.
-    UnsupportedVersion = 505 "only HTTP/1.0 and HTTP/1.1 are spoken here",
+    UnsupportedVersion = 505 "unsupported HTTP version: expected HTTP/1.0 or HTTP/1.1",
     /// A field line that is not `name ":" OWS value OWS` (RFC 9112 §5).
     BadField = 400 "a header field line is malformed",
     /// A field line continued on the next (RFC 9112 §5.2).
-    ObsFold = 400 "a header field may not continue on the next line",
+    ObsFold = 400 "a header field must not continue on the next line",
     /// Whitespace between field name and colon (RFC 9112 §5.1).
     SpaceBeforeColon = 400 "no space is allowed between a field name and its colon",
     /// More field lines than the limit.
@@ -73,7 +73,7 @@ rules! {
     /// Content-Length and Transfer-Encoding together (RFC 9112 §6.3, item 3): the smuggling case.
     BothLengths = 400 "Content-Length and Transfer-Encoding exclude each other",
     /// A transfer coding other than chunked (RFC 9112 §6.1).
-    UnknownTransferCoding = 501 "the only transfer coding known here is chunked",
+    UnknownTransferCoding = 501 "unsupported transfer coding: expected chunked",
     /// Chunked twice, or not the last (RFC 9112 §6.3, item 4).
     ChunkedNotFinal = 400 "chunked must be the last transfer coding, and only once",
     /// An empty list, an empty element, a parameter on chunked, or not a token (RFC 9112 §6.1, §7).
@@ -91,21 +91,21 @@ rules! {
     /// A body longer than the limit.
     BodyTooLarge = 413 "the request body is too large",
     /// An expectation other than 100-continue (RFC 9110 §10.1.1).
-    UnknownExpectation = 417 "the only expectation met here is 100-continue",
+    UnknownExpectation = 417 "unsupported expectation: expected 100-continue",
     /// Plain HTTP on a TLS port.
-    PlainHttpOnTls = 400 "this port speaks HTTPS, not plain HTTP",
+    PlainHttpOnTls = 400 "plain HTTP on an HTTPS port",
     /// The head did not arrive in time.
     HeadTimeout = 408 "the request head took too long",
     /// The body did not arrive in time, or too slowly.
     BodyTimeout = 408 "the request body took too long",
     /// The connection ended before the body (RFC 9112 §8).
-    TruncatedBody = 400 "the body ended too early",
+    TruncatedBody = 400 "the body is truncated",
     /// Not `version SP three digits SP [reason]` (RFC 9112 §4); or a response that is not HTTP.
-    BadStatusLine = 502 "the status line is version, three digits and a reason with one space between",
+    BadStatusLine = 502 "malformed status line: expected VERSION STATUS REASON",
     /// A 101 to a request that offered no upgrade (RFC 9110 §7.8).
-    UnaskedSwitch = 502 "protocols are not switched unless the request offers to",
-    /// Too many interim responses (RFC 9110 §15.2).
-    TooManyInterim = 502 "there are too many interim responses",
+    UnrequestedSwitch = 502 "101 although no upgrade was offered",
+    /// Too many informational responses (1xx, RFC 9110 §15.2).
+    TooManyInformational = 502 "too many informational responses (1xx)",
 }
 
 impl fmt::Display for Misbehaved {

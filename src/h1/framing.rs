@@ -212,8 +212,8 @@ pub fn request_framing<'a>(
     fields.decide(version)
 }
 
-/// Fuzz target: lines of both fields, `T` or `C` first. An accepted framing must be that of the strictest reading of the
-/// same lines.
+/// Fuzz target: lines of both fields, `T` or `C` first. An accepted framing must be that of the strictest reading of
+/// the same lines.
 #[cfg(any(test, fuzzing, feature = "__internals"))]
 #[doc(hidden)]
 pub fn fuzz(data: &[u8]) {

@@ -28,8 +28,8 @@ const fn classes() -> [u8; 256] {
         if b.is_ascii_alphanumeric() || in_set(b, b"-._~!$&'()*+,;=%") {
             class |= REG_NAME;
         }
-        // Visible ASCII without `#`, which a client never sends (RFC 9112 §3.2). This is wider than RFC 3986: browsers send
-        // `|` and `^` unescaped, and no framing depends on them.
+        // Visible ASCII without `#`, which a client never sends (RFC 9112 §3.2). This is wider than RFC 3986: browsers
+        // send `|` and `^` unescaped, and no framing depends on them.
         if b > b' ' && b < 0x7f && b != b'#' {
             class |= TARGET;
         }
@@ -65,8 +65,8 @@ pub fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && all(bytes, TOKEN)
 }
 
-/// Returns `true` if these bytes are allowed in a field value (RFC 9110 §5.5): visible ASCII, SP, HTAB, and bytes from 0x80 up;
-/// so neither CR, LF, NUL nor any other control byte. Whitespace at the ends is ignored.
+/// Returns `true` if these bytes are allowed in a field value (RFC 9110 §5.5): visible ASCII, SP, HTAB, and bytes from
+/// 0x80 up; so neither CR, LF, NUL nor any other control byte. Whitespace at the ends is ignored.
 #[inline]
 pub fn is_field_value(bytes: &[u8]) -> bool {
     all(bytes, VALUE)
@@ -124,7 +124,8 @@ pub(crate) fn trim(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// Returns the elements of a comma-separated list, including empty ones (RFC 9110 §5.6.1). Not for lists of quoted strings.
+/// Returns the elements of a comma-separated list, including empty ones (RFC 9110 §5.6.1). Not for lists of quoted
+/// strings.
 #[inline]
 pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&b| b == b',').map(trim)
@@ -162,9 +163,9 @@ impl InvalidHeader {
 impl fmt::Display for InvalidHeader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::EmptyName => f.write_str("a header name must not be empty"),
-            Self::Name(b) => write!(f, "'{}' is not allowed in a header name", b.escape_ascii()),
-            Self::Value(b) => write!(f, "'{}' is not allowed in a header value", b.escape_ascii()),
+            Self::EmptyName => f.write_str("a field name must not be empty"),
+            Self::Name(b) => write!(f, "'{}' is not allowed in a field name", b.escape_ascii()),
+            Self::Value(b) => write!(f, "'{}' is not allowed in a field value", b.escape_ascii()),
         }
     }
 }
@@ -263,7 +264,7 @@ mod tests {
         for (value, byte) in [("a\r\nb", b'\r'), ("a\nb", b'\n'), ("a\0", 0), ("\x0ba", 11), ("\x7f", 127)] {
             assert_eq!(HeaderValue::new(value), Err(InvalidHeader::Value(byte)));
         }
-        assert_eq!(InvalidHeader::Value(b'\r').to_string(), "'\\r' is not allowed in a header value");
+        assert_eq!(InvalidHeader::Value(b'\r').to_string(), "'\\r' is not allowed in a field value");
     }
 
     #[test]

@@ -6,8 +6,8 @@
 //!   method target version     host           framing               and: keep_alive, expect_continue, upgrade
 //! ```
 //!
-//! httparse is lenient in places: it takes bare LF for line ends (rejected before, by [`HeadScanner`](super::HeadScanner)), any
-//! UTF-8 in a target, and skips empty lines. Each of these has a test.
+//! httparse is lenient in places: it takes bare LF for line ends (rejected before, by
+//! [`HeadScanner`](super::HeadScanner)), any UTF-8 in a target, and skips empty lines. Each of these has a test.
 
 use std::mem::MaybeUninit;
 
@@ -105,8 +105,8 @@ impl<'b> RequestHead<'b> {
         self.authority().and_then(target::split_port).map(|(host, _)| host)
     }
 
-    /// Returns the path as received, percent-encoding and dot segments included: `/` at least; `*` of the asterisk form, `""`
-    /// of the authority form.
+    /// Returns the path as received, percent-encoding and dot segments included: `/` at least; `*` of the asterisk
+    /// form, `""` of the authority form.
     pub fn path(&self) -> &'b str {
         target::path_and_query(self.form, self.target).0
     }
@@ -190,8 +190,8 @@ impl<'b> Facts<'b> {
     }
 }
 
-/// Parses a head as [`HeadScanner`](super::HeadScanner) found it: without the empty lines before it, with the empty line that
-/// ends it. Line ends are not checked again.
+/// Parses a head as [`HeadScanner`](super::HeadScanner) found it: without the empty lines before it, with the empty
+/// line that ends it. Line ends are not checked again.
 ///
 /// A minor version above 1 is rejected with 505 like any other version. By RFC 9110 §2.5 it would be read as 1.1, but
 /// no such version exists or will exist.

@@ -181,9 +181,9 @@ impl Headers {
     }
 }
 
-/// Returns `true` if a message may have this field once: the singleton fields of RFC 9110 and RFC 9111, and a few of other
-/// documents that browsers know. Fields that are lists (`Vary`, `Cache-Control`, `Allow`), and `Set-Cookie`, may occur
-/// several times, and so may unknown fields.
+/// Returns `true` if a message may have this field once: the singleton fields of RFC 9110 and RFC 9111, and a few of
+/// other documents that browsers know. Fields that are lists (`Vary`, `Cache-Control`, `Allow`), and `Set-Cookie`, may
+/// occur several times, and so may unknown fields.
 ///
 /// ```
 /// use uncork::h1::is_singleton;

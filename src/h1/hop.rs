@@ -17,8 +17,8 @@ const HOP: [&str; 7] =
 /// Options that most messages have in `Connection`. If they name a field, it is in [`HOP`].
 const COMMON: [&[u8]; 4] = [b"", b"close", b"keep-alive", b"upgrade"];
 
-/// Returns `true` if a field of this name is always for one hop, with or without `Connection`: `Connection`, `Keep-Alive`,
-/// `Proxy-Connection`, `TE`, `Transfer-Encoding`, `Upgrade`, `HTTP2-Settings`.
+/// Returns `true` if a field of this name is always for one hop, with or without `Connection`: `Connection`,
+/// `Keep-Alive`, `Proxy-Connection`, `TE`, `Transfer-Encoding`, `Upgrade`, `HTTP2-Settings`.
 pub fn is_hop_by_hop(name: &str) -> bool {
     HOP.iter().any(|own| own.eq_ignore_ascii_case(name))
 }
@@ -34,8 +34,8 @@ fn is_one_of(names: &[&[u8]], name: &str) -> bool {
 }
 
 impl Headers {
-    /// Returns the fields that an intermediary may forward, in order: without those of one hop ([`is_hop_by_hop`]) and those that
-    /// `Connection` lists.
+    /// Returns the fields that an intermediary may forward, in order: without those of one hop ([`is_hop_by_hop`]) and
+    /// those that `Connection` lists.
     ///
     /// ```
     /// use uncork::h1::Headers;
@@ -59,8 +59,8 @@ impl<'b> HeadersRef<'b> {
         self.iter().filter(move |(name, _)| !is_hop_by_hop(name) && !is_one_of(&names, name))
     }
 
-    /// Returns the names that `Connection` lists, without its common options. A trailer field of such a name ends at this hop
-    /// as well.
+    /// Returns the names that `Connection` lists, without its common options. A trailer field of such a name ends at
+    /// this hop as well.
     pub fn connection_names(&self) -> Vec<Box<str>> {
         let names = named(self.get_all("connection"));
         names.into_iter().map(|name| String::from_utf8_lossy(name).into()).collect()

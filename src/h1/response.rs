@@ -7,12 +7,12 @@
 //!   version status          framing              and: keep_alive
 //! ```
 //!
-//! [`HeadScanner`] finds the head, as that of a request, and rejects bare LF and CR. Bytes that cannot become a status line
-//! are rejected at the first byte that differs: otherwise the client would wait for a server of another protocol.
+//! [`HeadScanner`] finds the head, as that of a request, and rejects bare LF and CR. Bytes that cannot become a status
+//! line are rejected at the first byte that differs: otherwise the client would wait for a server of another protocol.
 //!
-//! One leniency: `HTTP/1.1 200` without a space after the number is accepted. By RFC 9112 §4 a server must send the space
-//! even if no phrase follows. Some servers do not, every other client accepts it, and it is not ambiguous: the line ends in
-//! either case.
+//! One leniency: `HTTP/1.1 200` without a space after the number is accepted. By RFC 9112 §4 a server must send the
+//! space even if no phrase follows. Some servers do not, every other client accepts it, and it is not ambiguous: the
+//! line ends in either case.
 
 use super::{
     FieldSlots, HeadLimits, HeadScanner, HeadersRef, Misbehaved, ResponseFraming, Version, framing::BodyFields,
@@ -32,15 +32,16 @@ pub struct ParsedResponse<'b> {
     pub framing: ResponseFraming,
     /// The value of Content-Length, with or without a body (HEAD, 304).
     pub announced: Option<u64>,
-    /// `true` if the server is ready for another request on this connection (RFC 9112 §9.3). Never if the body ends with
-    /// the connection; nor if a response that has no body announces one, since servers have sent it.
+    /// `true` if the server is ready for another request on this connection (RFC 9112 §9.3). Never if the body ends
+    /// with the connection; nor if a response that has no body announces one, since servers have sent it.
     pub keep_alive: bool,
 }
 
 /// Finds the end of a response's head, as [`HeadScanner::find`] does for requests.
 ///
 /// # Errors
-/// Like [`HeadScanner::find`], and [`BadStatusLine`](Misbehaved::BadStatusLine) at the first byte that cannot begin a response.
+/// Like [`HeadScanner::find`], and [`BadStatusLine`](Misbehaved::BadStatusLine) at the first byte that cannot begin a
+/// response.
 pub fn find_response(scan: &mut HeadScanner, bytes: &[u8], limits: &HeadLimits) -> Result<Option<usize>, Misbehaved> {
     const START: &[u8] = b"HTTP/";
     let n = bytes.len().min(START.len());

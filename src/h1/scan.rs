@@ -71,7 +71,8 @@ impl HeadScanner {
             let window = &bytes[..bytes.len().min(limit)];
             let hit = next_control(window, at);
             match window.get(hit..) {
-                // The usual case: a line, and then the empty one. (Of two empty lines, the second belongs to the next head.)
+                // The usual case: a line, and then the empty one. (Of two empty lines, the second belongs to the next
+                // head.)
                 Some([b'\r', b'\n', b'\r', b'\n', ..]) if hit != usize::from(self.skip) && window[hit - 1] != b'\n' => {
                     self.lined = true;
                     self.at = (hit + 4) as u32;

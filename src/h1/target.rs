@@ -73,8 +73,8 @@ pub(crate) fn path_and_query(form: TargetForm, target: &str) -> (&str, Option<&s
     (if path.is_empty() { "/" } else { path }, query)
 }
 
-/// Returns host and port of `host`, `host:port`, `[v6]`, `[v6]:port`; the port without its colon. `None` if a bracket is not
-/// closed or something other than a port follows it.
+/// Returns host and port of `host`, `host:port`, `[v6]`, `[v6]:port`; the port without its colon. `None` if a bracket
+/// is not closed or something other than a port follows it.
 pub(crate) fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
     let host_end = if authority.starts_with('[') {
         authority.find(']')? + 1
@@ -88,8 +88,8 @@ pub(crate) fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
     port.strip_prefix(':').map(|port| (host, Some(port)))
 }
 
-/// Returns `true` if this is `uri-host [":" port]`, with a host that is not empty and a port of at most 65,535 (RFC 9110
-/// §7.2, RFC 3986 §3.2.2). `IPvFuture` and zone identifiers are not in use, and rejected.
+/// Returns `true` if this is `uri-host [":" port]`, with a host that is not empty and a port of at most 65,535 (RFC
+/// 9110 §7.2, RFC 3986 §3.2.2). `IPvFuture` and zone identifiers are not in use, and rejected.
 #[inline]
 pub(crate) fn is_authority(value: &[u8]) -> bool {
     // The usual case: a name or an IPv4 address.

@@ -6,8 +6,8 @@
 //!   ␍␊
 //! ```
 //!
-//! The framing is correct by construction: only [`BodyLength`] sets a length, once. A caller that passes on fields of an
-//! application must first remove those that this module writes: [`is_written_here`].
+//! The framing is correct by construction: only [`BodyLength`] sets a length, once. A caller that passes on fields of
+//! an application must first remove those that this module writes: [`is_written_here`].
 
 use super::{
     Headers, Misbehaved,
@@ -80,7 +80,7 @@ pub struct ResponseHead<'h> {
     pub connection: Option<ConnectionOption>,
 }
 
-/// The interim response that requests the body (RFC 9110 §15.2.1).
+/// The informational response that requests the body (RFC 9110 §15.2.1).
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// The end of a chunked body without trailers (RFC 9112 §7.1).
@@ -263,8 +263,8 @@ pub fn request_head<S: Sink>(head: &RequestLine<'_>, to: &mut S) -> Result<(), M
     Ok(())
 }
 
-/// Writes the line before a chunk of `size` bytes, `size in hexadecimal CR LF`, at the front of `to`, and returns its length.
-/// `size` must not be 0, which would end the body: use [`LAST_CHUNK`].
+/// Writes the line before a chunk of `size` bytes, `size in hexadecimal CR LF`, at the front of `to`, and returns its
+/// length. `size` must not be 0, which would end the body: use [`LAST_CHUNK`].
 #[inline]
 pub fn chunk_head(size: usize, to: &mut [u8; 18]) -> usize {
     debug_assert!(size > 0, "an empty chunk ends the body");
@@ -283,7 +283,8 @@ pub fn trailers<S: Sink>(trailers: &Headers, to: &mut S) {
     to.put(b"\r\n");
 }
 
-/// Writes an interim response, 1xx but not 101, such as 103 with its Link fields (RFC 9110 §15.2). Not to 1.0 clients.
+/// Writes an informational response (1xx), but not 101, such as 103 with its Link fields (RFC 9110 §15.2). Not to 1.0
+/// clients.
 pub fn informational<S: Sink>(status: u16, fields: &Headers, to: &mut S) {
     debug_assert!((100..200).contains(&status) && status != 101);
     to.put_with(OWN, |room| {

@@ -108,9 +108,9 @@ fn an_application_cannot_split_a_response() {
         let (head, _) = written(200, &fields, BodyLength::Known(0), None);
         assert_eq!(lines_of(head.as_bytes()), 2 + count);
         assert_eq!(head.matches("\r\n\r\n").count(), 1);
-        let mut interim = Vec::new();
-        informational(103, &fields, &mut interim);
-        assert_eq!(lines_of(&interim), count);
+        let mut wire = Vec::new();
+        informational(103, &fields, &mut wire);
+        assert_eq!(lines_of(&wire), count);
     }
 }
 
@@ -150,7 +150,7 @@ fn errors_name_the_rule_and_close() {
 }
 
 #[test]
-fn interim_responses() {
+fn informational_responses() {
     let mut link = Headers::new();
     link.append("Link", "</a.css>; rel=preload").unwrap();
     let mut out = Vec::new();

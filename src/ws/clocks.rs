@@ -1,4 +1,5 @@
-//! The clocks of one WebSocket: keep-alive, idle, and the arriving message. They are checked when the armed one expires.
+//! The clocks of one WebSocket: keep-alive, idle, and the arriving message. They are checked when the armed one
+//! expires.
 //!
 //! ```text
 //!   received ──ping_interval──▶ ping ──pong_timeout──▶ ended   any received bytes restart it
@@ -35,9 +36,9 @@ pub(super) struct Progress {
     pub(super) bytes: u64,
 }
 
-fn after(since: Instant, time: impl Into<Option<Duration>>) -> Option<Instant> {
+fn after(since: Instant, timeout: impl Into<Option<Duration>>) -> Option<Instant> {
     // A time beyond the range of the clock never comes.
-    time.into().and_then(|time| since.checked_add(time))
+    timeout.into().and_then(|timeout| since.checked_add(timeout))
 }
 
 impl Clocks {
@@ -45,8 +46,8 @@ impl Clocks {
         Self { config: config.clone(), received: now, active: now, pinged: None, message: None }
     }
 
-    /// Records that something was received, or that nothing was read. Returns `true` if a ping was waiting for this: check the
-    /// clocks then, since the next ping may be due before the deadline of this one.
+    /// Records that something was received, or that nothing was read. Returns `true` if a ping was waiting for this:
+    /// check the clocks then, since the next ping may be due before the deadline of this one.
     pub(super) fn received(&mut self, now: Instant) -> bool {
         (self.received, self.active) = (now, now);
         self.pinged.take().is_some()
@@ -57,8 +58,8 @@ impl Clocks {
         self.active = now;
     }
 
-    /// Records the progress of the arriving message; `None` if there is none, or if nothing is read. Returns `true` if a
-    /// clock has started: check the clocks then.
+    /// Records the progress of the arriving message; `None` if there is none, or if nothing is read. Returns `true` if
+    /// a clock has started: check the clocks then.
     #[inline]
     pub(super) fn arriving(&mut self, now: Instant, progress: Option<Progress>) -> bool {
         if progress.is_none() && self.message.is_none() {
@@ -96,8 +97,8 @@ impl Clocks {
         self.message.as_ref().is_some_and(|message| now >= message.1)
     }
 
-    /// Returns whether a ping is due, and when to check again. `waits`: output is still queued, and a ping would be behind
-    /// it.
+    /// Returns `true` if a ping is due, and the time of the next check. `waits`: output is still queued, and a ping
+    /// would be behind it.
     pub(super) fn check(&mut self, now: Instant, waits: bool) -> Result<(bool, Option<Instant>), Ended> {
         let idle = after(self.active, self.config.0.idle_timeout);
         if idle.is_some_and(|idle| now >= idle) {

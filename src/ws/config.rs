@@ -61,33 +61,33 @@ impl Config {
         self
     }
 
-    /// Limits the bytes of a received message, after inflating. Default: 16 MiB, which is tungstenite's limit for frames.
-    /// Beyond it the connection is closed with 1009.
+    /// Limits the bytes of a received message, after inflating. Default: 16 MiB, which is tungstenite's limit for
+    /// frames. Beyond it the connection is closed with 1009.
     pub fn message(self, bytes: u64) -> Self {
         self.with(|values| values.message = bytes)
     }
 
-    /// Limits the bytes of a received frame. Default: the limit of a message. Beyond it the connection is closed with 1009,
-    /// before the payload arrives.
+    /// Limits the bytes of a received frame. Default: the limit of a message. Beyond it the connection is closed with
+    /// 1009, before the payload arrives.
     pub fn frame(self, bytes: u64) -> Self {
         self.with(|values| values.frame = bytes)
     }
 
-    /// Limits the frames of a received message. Default: 1,048,576, so that a message of empty frames must end. Beyond it
-    /// the connection is closed with 1009.
+    /// Limits the frames of a received message. Default: 1,048,576, so that a message of empty frames must end. Beyond
+    /// it the connection is closed with 1009.
     pub fn fragments(self, count: u32) -> Self {
         self.with(|values| values.fragments = count)
     }
 
     /// Limits the time from the first to the last frame of a received message. Default: 30 s, like
-    /// [`Limits::body_timeout`](crate::Limits::body_timeout). Beyond it the connection is closed with 1008. `None` means no
-    /// limit.
+    /// [`Limits::body_timeout`](crate::Limits::body_timeout). Beyond it the connection is closed with 1008. `None`
+    /// means no limit.
     ///
-    /// Each byte of the payload extends the deadline by 1/[`message_min_rate`](Self::message_min_rate) s, at most to the
-    /// full timeout from now. Pings and pongs do not. The clock is stopped while the handler is not
+    /// Each byte of the payload extends the deadline by 1/[`message_min_rate`](Self::message_min_rate) s, at most to
+    /// the full timeout from now. Pings and pongs do not. The clock is stopped while the handler is not
     /// [`Done`](super::Done).
-    pub fn message_timeout(self, time: impl Into<Option<Duration>>) -> Self {
-        self.with(|values| values.message_timeout = time.into())
+    pub fn message_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.with(|values| values.message_timeout = timeout.into())
     }
 
     /// Sets the minimum rate of a received message, in bytes per second. Default: 240, like
@@ -100,41 +100,42 @@ impl Config {
     /// Limits the bytes in the send queue. Default: 1 MiB. Beyond it sending fails with
     /// [`SendError::Full`](super::SendError).
     ///
-    /// A message is accepted while the queue is below the limit, so that a message of any size can be sent. The queue never
-    /// holds more than this limit and one message. The engine's output ([`Limits::output`](crate::Limits::output)) and the
-    /// system's buffers are additional.
+    /// A message is accepted while the queue is below the limit, so that a message of any size can be sent. The queue
+    /// never holds more than this limit and one message. The engine's output
+    /// ([`Limits::output`](crate::Limits::output)) and the system's buffers are additional.
     pub fn queue(self, bytes: usize) -> Self {
         self.with(|values| values.queue = bytes)
     }
 
-    /// Limits the messages in the send queue, not counting the one being sent. Default: `None`, which counts bytes only.
+    /// Limits the messages in the send queue, not counting the one being sent. Default: `None`, which counts bytes
+    /// only.
     pub fn queue_messages(self, count: impl Into<Option<usize>>) -> Self {
         self.with(|values| values.queue_messages = count.into())
     }
 
-    /// Sends a ping when nothing has been received for this time. Default: 25 s. Proxies and address translators drop
-    /// connections that are silent for 30 s or more. `None` sends no pings.
-    pub fn ping_interval(self, time: impl Into<Option<Duration>>) -> Self {
-        self.with(|values| values.ping_interval = time.into())
+    /// Sends a ping when nothing has been received for this interval. Default: 25 s. Proxies and address translators
+    /// drop connections that are silent for 30 s or more. `None` sends no pings.
+    pub fn ping_interval(self, interval: impl Into<Option<Duration>>) -> Self {
+        self.with(|values| values.ping_interval = interval.into())
     }
 
-    /// Limits the time from a ping to the next bytes from the peer; they need not be a pong. Default: 20 s. The clock runs
-    /// only while this side reads, and while no output waits for the peer.
-    pub fn pong_timeout(self, time: Duration) -> Self {
-        self.with(|values| values.pong_timeout = time)
+    /// Limits the time from a ping to the next bytes from the peer; they need not be a pong. Default: 20 s. The clock
+    /// runs only while this side reads, and while no output waits for the peer.
+    pub fn pong_timeout(self, timeout: Duration) -> Self {
+        self.with(|values| values.pong_timeout = timeout)
     }
 
-    /// Limits the close handshake, from the first Close frame to the end of the stream. Default: 10 s. Then the connection
-    /// is closed.
-    pub fn close_timeout(self, time: Duration) -> Self {
-        self.with(|values| values.close_timeout = time)
+    /// Limits the close handshake, from the first Close frame to the end of the stream. Default: 10 s. Then the
+    /// connection is closed.
+    pub fn close_timeout(self, timeout: Duration) -> Self {
+        self.with(|values| values.close_timeout = timeout)
     }
 
-    /// Ends the connection, without a Close frame, if for this time nothing was received (pings and pongs included) and no
-    /// message was sent. Default: `None`, never. If [`ping_interval`](Self::ping_interval) is shorter, a live peer never
-    /// reaches it.
-    pub fn idle_timeout(self, time: impl Into<Option<Duration>>) -> Self {
-        self.with(|values| values.idle_timeout = time.into())
+    /// Ends the connection, without a Close frame, if for this time nothing was received (pings and pongs included) and
+    /// no message was sent. Default: `None`, never. If [`ping_interval`](Self::ping_interval) is shorter, a live peer
+    /// never reaches it.
+    pub fn idle_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.with(|values| values.idle_timeout = timeout.into())
     }
 }
 

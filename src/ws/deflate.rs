@@ -5,16 +5,16 @@
 //!   received:     payloads of a message's frames, then 00 00 ff ff ─▶ inflate, piece by piece, under the limit
 //! ```
 //!
-//! A block can be marked as the final one (RFC 7692 §7.2.3.4). The next block, in this message or in the next one, starts at
-//! a byte boundary with an empty window: by RFC 1951 §3.2.3 the final block ends the data set, and no known compressor
-//! refers to earlier data (zlib resets, on both sides). A message that ends with a final block is complete without
-//! `00 00 ff ff`.
+//! A block can be marked as the final one (RFC 7692 §7.2.3.4). The next block, in this message or in the next one,
+//! starts at a byte boundary with an empty window: by RFC 1951 §3.2.3 the final block ends the data set, and no known
+//! compressor refers to earlier data (zlib resets, on both sides). A message that ends with a final block is complete
+//! without `00 00 ff ff`.
 //!
-//! With its tail, a message must end where a block ends. A truncated message is rejected itself: otherwise the beginning of
-//! the next message would be read as its rest.
+//! With its tail, a message must end where a block ends. A truncated message is rejected itself: otherwise the
+//! beginning of the next message would be read as its rest.
 //!
-//! A side that keeps its context between messages keeps a codec for each connection. A side that does not borrows one from
-//! its thread while it handles a message, so an idle connection has none.
+//! A side that keeps its context between messages keeps a codec for each connection. A side that does not borrows one
+//! from its thread while it handles a message, so an idle connection has none.
 
 use std::cell::RefCell;
 
@@ -25,10 +25,10 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 ///
 /// # Memory
 ///
-/// By default, neither side keeps its context from one message to the next. Then codecs belong to the thread, which keeps up
-/// to four of each kind, and an idle connection has none. A side that keeps its context needs a codec for each connection,
-/// from its first compressed message on: 320 KiB to deflate with a window of 15 bits (200 KiB with 9), and 50 KiB to
-/// inflate with any.
+/// By default, neither side keeps its context from one message to the next. Then codecs belong to the thread, which
+/// keeps up to four of each kind, and an idle connection has none. A side that keeps its context needs a codec for each
+/// connection, from its first compressed message on: 320 KiB to deflate with a window of 15 bits (200 KiB with 9), and
+/// 50 KiB to inflate with any.
 ///
 /// [`Config::message`](super::Config::message) limits the size of an inflated message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +70,8 @@ impl Deflate {
         Self { own: Half { bits: bits.clamp(9, 15), ..self.own }, ..self }
     }
 
-    /// Sets the size of the peer's window, as its logarithm, clamped to 9 to 15. It is requested where the RFC allows that.
+    /// Sets the size of the peer's window, as its logarithm, clamped to 9 to 15. It is requested where the RFC allows
+    /// that.
     pub fn peer_window(self, bits: u8) -> Self {
         Self { peer: Half { bits: bits.clamp(9, 15), ..self.peer }, ..self }
     }
@@ -126,8 +127,8 @@ impl Inflate {
         Self { half, codec: None, corrupt: false, finished: false }
     }
 
-    /// Reads some of `input` and writes some of `out`. Returns the number of bytes of each. If `out` is full, there may be
-    /// more output, even if all of `input` was read. Output before a fault is returned together with the fault: see
+    /// Reads some of `input` and writes some of `out`. Returns the number of bytes of each. If `out` is full, there may
+    /// be more output, even if all of `input` was read. Output before a fault is returned together with the fault: see
     /// [`is_corrupt`](Self::is_corrupt).
     pub(crate) fn step(&mut self, input: &[u8], out: &mut [u8]) -> (usize, usize) {
         let half = self.half;
@@ -167,13 +168,14 @@ impl Inflate {
         self.corrupt
     }
 
-    /// Returns `true` if the input so far ends with a final block. A message that ends here is complete without its tail.
+    /// Returns `true` if the input so far ends with a final block. A message that ends here is complete without its
+    /// tail.
     pub(crate) fn is_finished(&self) -> bool {
         self.finished
     }
 
-    /// Returns `true` if a block has just ended: empty blocks have no effect there. Within a block they are data or invalid,
-    /// and the codec cannot be used afterwards.
+    /// Returns `true` if a block has just ended: empty blocks have no effect there. Within a block they are data or
+    /// invalid, and the codec cannot be used afterwards.
     pub(crate) fn is_between_blocks(&mut self) -> bool {
         const EMPTY: [u8; 10] = [0, 0, 0, 0xff, 0xff, 0, 0, 0, 0xff, 0xff];
         self.step(&EMPTY, &mut [0; 16]) == (EMPTY.len(), 0) && !self.corrupt

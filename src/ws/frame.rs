@@ -76,8 +76,8 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// Returns the head at the start of `bytes`, if it is complete. A violated rule is reported at the first byte that breaks
-    /// it, so that nothing depends on how bytes arrive. `first` checks the first byte in its context.
+    /// Returns the head at the start of `bytes`, if it is complete. A violated rule is reported at the first byte that
+    /// breaks it, so that nothing depends on how bytes arrive. `first` checks the first byte in its context.
     #[inline]
     pub(crate) fn parse(
         bytes: &[u8],
@@ -301,8 +301,8 @@ pub(crate) fn split(wire: &[u8]) -> (u8, &[u8]) {
     (wire.first().copied().unwrap_or_default(), wire.get(head..).unwrap_or_default())
 }
 
-/// Returns `true` if a Close may have this code (§7.4): the codes of the RFC, those registered later, and the two ranges
-/// for libraries and for applications. 1004, 1005, 1006 and 1015 must never be sent.
+/// Returns `true` if a Close may have this code (§7.4): the codes of the RFC, those registered later, and the two
+/// ranges for libraries and for applications. 1004, 1005, 1006 and 1015 must never be sent.
 pub(crate) fn may_be_sent(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }

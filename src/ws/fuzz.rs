@@ -149,8 +149,8 @@ fn bounded(setup: &Setup, wire: &[u8]) {
     }
 }
 
-/// Inflates all of it, up to 100,000 bytes: in pieces of `size`, into `room` bytes at a time. Returns the output, `true` if
-/// the input was valid, and `true` if it ends with a final block.
+/// Inflates all of it, up to 100,000 bytes: in pieces of `size`, into `room` bytes at a time. Returns the output,
+/// `true` if the input was valid, and `true` if it ends with a final block.
 fn inflated(half: Half, mut bytes: &[u8], size: usize, room: usize) -> (Vec<u8>, bool, bool) {
     let mut inflate = Inflate::new(half);
     let (mut all, mut out) = (Vec::new(), vec![0; room]);

@@ -6,8 +6,8 @@ use super::{Sender, queue::Core};
 
 /// The application's handler of one WebSocket.
 ///
-/// It is called on the connection's own loop, never re-entrantly. It must not block, except in thread-per-connection mode.
-/// A panic ends this connection; [`closed`](Self::closed) is called then too.
+/// It is called on the connection's own loop, never re-entrantly. It must not block, except in thread-per-connection
+/// mode. A panic ends this connection; [`closed`](Self::closed) is called then too.
 pub trait Handler: Send {
     /// Called when the handshake is complete, before the first message. `sender` is the one that
     /// [`Accept::switch`](super::Accept::switch) returned.
@@ -21,14 +21,15 @@ pub trait Handler: Send {
     /// from the peer, and nothing is buffered beyond what the loop has received already.
     fn message(&mut self, message: Message<'_>, done: Done);
 
-    /// Returns `true` if messages must be delivered as they arrive, by [`part`](Self::part). Called once, before `open`.
-    /// Default: `false`.
+    /// Returns `true` if messages must be delivered as they arrive, by [`part`](Self::part). Called once, before
+    /// `open`. Default: `false`.
     fn streams(&self) -> bool {
         false
     }
 
     /// Called with a piece of a message instead of [`message`](Self::message), if [`streams`](Self::streams) returns
-    /// `true`. Text is split between characters. [`Config::message`](super::Config::message) limits the sum of the pieces.
+    /// `true`. Text is split between characters. [`Config::message`](super::Config::message) limits the sum of the
+    /// pieces.
     fn part(&mut self, part: MessagePart<'_>, done: Done) {
         let _ = (part, done);
     }
@@ -129,8 +130,8 @@ impl fmt::Debug for Done {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Closed {
-    /// The code of the peer's Close frame, or 1005 if it has none; the code sent to a rejected peer; otherwise 1006 (RFC
-    /// 6455 §7.1.5, §7.4).
+    /// The code of the peer's Close frame, or 1005 if it has none; the code sent to a rejected peer; otherwise 1006
+    /// (RFC 6455 §7.1.5, §7.4).
     pub code: u16,
     /// The reason in the peer's Close frame, often empty. For a rejected peer, the rule.
     pub reason: String,
@@ -177,9 +178,28 @@ pub enum CloseCause {
     ClosedWithoutHandshake,
     /// The application called [`Sender::abort`].
     Aborted,
-    /// The engine dropped the connection. It ended before the handshake was complete, the server's grace time is over, the
-    /// peer does not read its input, or the handler panicked.
+    /// The engine dropped the connection: it ended before the handshake was complete, the server's grace period has
+    /// ended, the peer does not read its input, or the handler panicked.
     Dropped,
     /// The system cannot supply random bytes, which a client needs to mask its frames.
-    NoRandom,
+    RandomUnavailable,
+}
+
+impl fmt::Display for CloseCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::PeerClosed => "closed by the peer",
+            Self::LocalClosed => "closed by this side",
+            Self::Rejected { code, rule } => return write!(f, "rejected with {code}: {rule}"),
+            Self::NoCloseFrame => "the stream ended without a Close frame",
+            Self::Reset => "the connection was reset",
+            Self::PongTimeout => "pong timeout",
+            Self::IdleTimeout => "idle timeout",
+            Self::CloseTimeout => "close timeout",
+            Self::ClosedWithoutHandshake => "closed without a handshake",
+            Self::Aborted => "aborted",
+            Self::Dropped => "dropped by the engine",
+            Self::RandomUnavailable => "cannot read random bytes",
+        })
+    }
 }

@@ -8,14 +8,14 @@
 //!            └───────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! A session is an [`Upgrade`](crate::Upgrade) and knows neither sockets nor TLS. It behaves the same over HTTP and HTTPS,
-//! in every drive mode.
+//! A session is an [`Upgrade`](crate::Upgrade) and knows neither sockets nor TLS. It behaves the same over HTTP and
+//! HTTPS, in every mode.
 //!
 //! # A server
 //!
 //! [`check`] applies every rule of RFC 6455 §4.2.1 to a request. It returns an [`Accept`], or a response that names the
-//! violated rule. [`Accept::switch`] takes a [`Handler`], which receives the peer's messages, and returns the [`Sender`],
-//! which sends messages to the peer from any thread.
+//! violated rule. [`Accept::switch`] takes a [`Handler`], which receives the peer's messages, and returns the
+//! [`Sender`], which sends messages to the peer from any thread.
 //!
 //! ```no_run
 //! use uncork::{Action, Request, Server, ws};
@@ -82,16 +82,16 @@
 //!
 //! Everything is bounded; [`Config`] has the limits.
 //!
-//! - Input is held once. A message that arrives in one piece, uncompressed and unfragmented, is delivered from the loop's
-//!   receive buffer.
-//! - Output waits in the [`Sender`]'s queue, which returns an error when it is full. Input and output buffers are empty when
-//!   the connection is idle.
+//! - Input is held once. A message that arrives in one piece, uncompressed and unfragmented, is delivered from the
+//!   loop's receive buffer.
+//! - Output waits in the [`Sender`]'s queue, which returns an error when it is full. Input and output buffers are empty
+//!   when the connection is idle.
 //! - A message that arrives in pieces is assembled in the session's own memory. It has a timeout
 //!   ([`Config::message_timeout`]). Its memory, with the state that inflates it, counts towards the loop's
-//!   [`Limits::buffers`](crate::Limits::buffers). If all such messages together exceed half of that limit, the largest one
-//!   of the client that holds most is rejected with 1013.
-//! - The next message is delivered when the handler is done with the last one ([`Done`]). Until then nothing is read from
-//!   the peer.
+//!   [`Limits::buffers`](crate::Limits::buffers). If all such messages together exceed half of that limit, the largest
+//!   one of the client that holds most is rejected with 1013.
+//! - The next message is delivered when the handler is done with the last one ([`Done`]). Until then nothing is read
+//!   from the peer.
 //!
 //! Not here: rooms, topics, sub-protocols. Applications add them.
 

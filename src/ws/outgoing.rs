@@ -170,7 +170,7 @@ impl Outgoing {
         }
         let key = match self.role {
             Role::Server => None,
-            Role::Client => Some(keys::next().map_err(|_| Ended(CloseCause::NoRandom))?),
+            Role::Client => Some(keys::next().map_err(|_| Ended(CloseCause::RandomUnavailable))?),
         };
         if let Some(key) = key {
             mask(&mut current[HEAD..], key, 0);

@@ -12,7 +12,7 @@ use std::{
     collections::VecDeque,
     mem,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock,
         atomic::{AtomicU8, Ordering},
     },
 };
@@ -21,7 +21,7 @@ use super::{
     Config, Frame, SendError,
     frame::{Encoded, FIN, Op},
 };
-use crate::api::Waker;
+use crate::{api::Waker, base::lock};
 
 pub(super) type OnRoom = Box<dyn FnOnce() + Send>;
 
@@ -233,7 +233,7 @@ impl Core {
     }
 
     pub(super) fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queue)
     }
 
     /// Sets the waker. The session finds what was sent before.

@@ -155,8 +155,9 @@ impl Reader {
         }
     }
 
-    /// Reads some of `input`, which is changed, adds the number of bytes to `used`, and returns the next event. `None`: all
-    /// was read except the beginning of a head, and more is needed. Must not be called again after an error or a Close.
+    /// Reads some of `input`, which is changed, adds the number of bytes to `used`, and returns the next event. `None`:
+    /// all was read except the beginning of a head, and more is needed. Must not be called again after an error or a
+    /// Close.
     pub(crate) fn next<'a>(&'a mut self, input: &'a mut [u8], used: &mut usize) -> Result<Option<Event<'a>>, Fault> {
         let found = self.find(input, used)?;
         Ok(match found {

@@ -13,8 +13,8 @@ use super::{
 /// Cheap to clone, usable from any thread, and harmless after the end of the connection. Two senders are equal if they
 /// send to the same peer.
 ///
-/// Messages wait in a queue until the peer reads them; [`Config::queue`](super::Config::queue) is its limit. An `Ok` means
-/// queued, not delivered. Messages arrive complete, in the order in which they were queued.
+/// Messages wait in a queue until the peer reads them; [`Config::queue`](super::Config::queue) is its limit. An `Ok`
+/// means queued, not delivered. Messages arrive complete, in the order in which they were queued.
 #[derive(Clone)]
 pub struct Sender(pub(super) Arc<Core>);
 
@@ -94,11 +94,12 @@ impl Sender {
         Ok(())
     }
 
-    /// Starts the close handshake (RFC 6455 §7.1.2) after the queued messages. Nothing can be queued after this call. The
-    /// peer's messages are still delivered until its own Close arrives. Does nothing if the connection is closing already.
+    /// Starts the close handshake (RFC 6455 §7.1.2) after the queued messages. Nothing can be queued after this call.
+    /// The peer's messages are still delivered until its own Close arrives. Does nothing if the connection is closing
+    /// already.
     ///
-    /// A code that must not be sent (§7.4: below 1000, 1004 to 1006, 1015 to 2999, 5000 and above) results in a Close frame
-    /// without code and reason. At most the first 123 bytes of the reason are sent.
+    /// A code that must not be sent (§7.4: below 1000, 1004 to 1006, 1015 to 2999, 5000 and above) results in a Close
+    /// frame without code and reason. At most the first 123 bytes of the reason are sent.
     pub fn close(&self, code: u16, reason: &str) {
         self.finish_with(Last::Close { code, reason: reason.to_owned() });
     }

@@ -1,6 +1,6 @@
 //! One session in memory, without an engine, for the fuzzer, the tests and the benchmarks.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::{
     Closed, Config, Deflate, Done, Handler, Message, MessagePart, Sender, handshake::Agreed, outgoing::Role,
@@ -11,6 +11,7 @@ use crate::{
     base::{
         ConnId, EventMask, Moment, RequestId,
         buf::Buf,
+        lock,
         mailbox::{Mailbox, Notifier},
         out::Out,
     },
@@ -65,7 +66,7 @@ impl Handler for Echo {
     }
 
     fn closed(&mut self, closed: &Closed) {
-        self.closed.lock().unwrap_or_else(PoisonError::into_inner).push(closed.clone());
+        lock(&self.closed).push(closed.clone());
     }
 }
 
@@ -135,7 +136,7 @@ impl Harness {
 
     /// Returns the ends that were reported: one at most.
     pub(crate) fn closed(&self) -> Vec<Closed> {
-        self.closed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.closed).clone()
     }
 
     /// Returns the bytes allocated for messages, in either direction.

@@ -84,8 +84,8 @@ impl Session {
         (session, Sender(core))
     }
 
-    /// Does everything that can be done now, and returns the mask. `quiet`: nothing is left to send; a sender that changes
-    /// that wakes the session.
+    /// Does everything that can be done now, and returns the mask. `quiet`: nothing is left to send; a sender that
+    /// changes that wakes the session.
     fn advance(&mut self, io: &mut Io<'_>, quiet: bool) -> Result<EventMask, Ended> {
         let mut sent = if quiet { Sent::NOTHING } else { self.send(io)? };
         loop {
@@ -362,7 +362,7 @@ impl Upgrade for Session {
             Ok(mask) => return mask,
             Err(Ended(cause)) => cause,
         };
-        if matches!(cause, CloseCause::Aborted | CloseCause::NoRandom)
+        if matches!(cause, CloseCause::Aborted | CloseCause::RandomUnavailable)
             || (cause == CloseCause::CloseTimeout && !self.outgoing.closed)
         {
             io.abort();
@@ -372,7 +372,7 @@ impl Upgrade for Session {
     }
 }
 
-/// The engine drops it without a call: after a panic, at the end of the grace time, or if the peer reads nothing.
+/// The engine drops it without a call: after a panic, when the grace period has ended, or if the peer reads nothing.
 impl Drop for Session {
     fn drop(&mut self) {
         self.ended(CloseCause::Dropped);

@@ -17,8 +17,8 @@ impl Utf8 {
         self.len == 0
     }
 
-    /// Returns the text at the start of `bytes`, and keeps an incomplete character at their end. Requires that none was begun
-    /// before.
+    /// Returns the text at the start of `bytes`, and keeps an incomplete character at their end. Requires that none was
+    /// begun before.
     pub(crate) fn borrow<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a str, NotUtf8> {
         debug_assert!(self.is_whole());
         match std::str::from_utf8(bytes) {

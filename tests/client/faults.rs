@@ -40,13 +40,13 @@ fn responses_that_break_rules() {
         ("HTTP/2 200 OK\r\n\r\n", Error::Protocol(BadStatusLine)),
         ("220 smtp.example ESMTP\r\n", Error::Protocol(BadStatusLine)),
         ("\r\nHTTP/1.1 200 OK\r\n\r\n", Error::Protocol(BadStatusLine)),
-        ("HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", Error::Protocol(UnaskedSwitch)),
-        ("", Error::Incomplete { got: 0, of: None }),
-        ("HTTP/1.1 200 O", Error::Incomplete { got: 0, of: None }),
-        ("HTTP/1.1 100 Continue\r\n\r\n", Error::Incomplete { got: 0, of: None }),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", Error::Incomplete { got: 3, of: Some(9) }),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", Error::Incomplete { got: 3, of: None }),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab", Error::Incomplete { got: 2, of: None }),
+        ("HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", Error::Protocol(UnrequestedSwitch)),
+        ("", Error::Incomplete { received: 0, expected: None }),
+        ("HTTP/1.1 200 O", Error::Incomplete { received: 0, expected: None }),
+        ("HTTP/1.1 100 Continue\r\n\r\n", Error::Incomplete { received: 0, expected: None }),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", Error::Incomplete { received: 3, expected: Some(9) }),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", Error::Incomplete { received: 3, expected: None }),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab", Error::Incomplete { received: 2, expected: None }),
     ];
     let responses: Vec<String> = rows.iter().map(|(response, _)| (*response).to_owned()).collect();
     let server = Scripted::new(rows.len(), move |n, mut peer| {
@@ -74,7 +74,7 @@ fn a_peer_that_sends_first_is_not_a_server() {
     let call =
         || client.call_blocking(client::Request::get(&server.url("/")).timeout(TIMEOUT)).expect_err("no response");
     assert_eq!(call(), Error::Protocol(Misbehaved::BadStatusLine));
-    assert_eq!(call(), Error::Incomplete { got: 0, of: None });
+    assert_eq!(call(), Error::Incomplete { received: 0, expected: None });
     server.join();
 }
 
@@ -105,7 +105,7 @@ fn responses_beyond_the_limits() {
     assert_eq!(call(), Error::TooLarge(TooLargePart::Head));
     assert_eq!(call(), Error::TooLarge(TooLargePart::Body));
     assert_eq!(call(), Error::TooLarge(TooLargePart::Body));
-    assert_eq!(call(), Error::Protocol(Misbehaved::TooManyInterim));
+    assert_eq!(call(), Error::Protocol(Misbehaved::TooManyInformational));
     assert_eq!(call(), Error::Protocol(Misbehaved::ChunkExtensionTooLong));
     assert_eq!(call(), Error::TooLarge(TooLargePart::Head));
     server.join();
@@ -182,9 +182,9 @@ fn malformed_requests_are_not_sent() {
         client::Request::get(url).header("A", "b\r\nC: d"),
         client::Request::get(url).header("A", "b\0"),
         client::Request::get(url).header("A:", "b"),
-        client::Request::get(url).host("a b"),
-        client::Request::get(url).host("a\r\nB: c"),
-        client::Request::get(url).host(""),
+        client::Request::get(url).authority("a b"),
+        client::Request::get(url).authority("a\r\nB: c"),
+        client::Request::get(url).authority(""),
         client::Request::get(url).header("Host", "x"),
         client::Request::get(url).header("content-length", "1"),
         client::Request::get(url).header("Transfer-Encoding", "chunked"),
@@ -194,7 +194,7 @@ fn malformed_requests_are_not_sent() {
         assert!(matches!(client.call_blocking(request), Err(Error::InvalidRequest(_))));
     }
     for url in ["", "ftp://x/", "http://x/\r\nA: b", "http://a@b/", "http://x/ y"] {
-        assert!(matches!(client.call_blocking(client::Request::get(url)), Err(Error::Url(_))));
+        assert!(matches!(client.call_blocking(client::Request::get(url)), Err(Error::InvalidUrl(_))));
     }
     assert_eq!(client.connections(), 0);
 }
@@ -259,7 +259,7 @@ fn a_request_is_not_repeated_after_the_first_byte_of_its_response() {
     let client = Client::new();
     let call = || client.call_blocking(client::Request::get(&server.url("/"))).map(|response| response.body);
     assert_eq!(call(), Ok(b"one".to_vec()));
-    assert_eq!(call(), Err(Error::Incomplete { got: 0, of: None }));
+    assert_eq!(call(), Err(Error::Incomplete { received: 0, expected: None }));
     assert_eq!(server.join(), 1);
 }
 
@@ -352,6 +352,6 @@ fn a_request_can_be_cancelled() {
         result.expect("a response").collect(100, move |response| drop(sender.send(response)));
     });
     assert_eq!(result.recv_timeout(TIMEOUT).expect("a result").expect("a response").body, b"late");
-    running.stop_now().expect("in order");
+    running.stop_now().expect("ended normally");
     server.join();
 }

@@ -334,7 +334,7 @@ fn a_response_that_ends_with_the_connection_needs_a_clean_end() {
     let client = Client::builder().tls(TlsClient::roots_pem(generated.cert.pem().as_bytes()).expect("a root")).build();
     let call = || client.call_blocking(client::Request::get(&url)).map(|response| response.body);
     assert_eq!(call(), Ok(b"hello".to_vec()));
-    assert_eq!(call(), Err(Error::Incomplete { got: 5, of: None }));
+    assert_eq!(call(), Err(Error::Incomplete { received: 5, expected: None }));
     server.join().expect("no panic");
 }
 

@@ -143,18 +143,20 @@ fn every_framing_is_received() {
 }
 
 #[test]
-fn interim_responses_are_reported_and_fields_listed_by_connection_are_removed_from_trailers() {
+fn informational_responses_are_reported_and_fields_listed_by_connection_are_removed_from_trailers() {
     let (sender, receiver) = channel();
     let (_, result) = exchange(
-        |url| Request::get(url).on_interim(move |status, fields| sender.send((status, fields)).expect("a receiver")),
+        |url| {
+            Request::get(url).on_informational(move |status, fields| sender.send((status, fields)).expect("a receiver"))
+        },
         "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 100 x\r\n\r\nHTTP/1.1 199 x\r\n\r\n\
          HTTP/1.1 200 \r\nConnection: X-Hop\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nx-hop: 1\r\nX-Sum: 7\r\n\r\n",
     );
     let response = result.expect("a response");
     assert_eq!(response.trailers.iter().collect::<Vec<_>>(), [("X-Sum", &b"7"[..])]);
-    let interim: Vec<(u16, Option<Vec<u8>>)> =
+    let informational: Vec<(u16, Option<Vec<u8>>)> =
         receiver.try_iter().map(|(status, fields)| (status, fields.get("link").map(<[u8]>::to_vec))).collect();
-    assert_eq!(interim, [(103, Some(b"x".to_vec())), (199, None)], "the client handles 100 itself");
+    assert_eq!(informational, [(103, Some(b"x".to_vec())), (199, None)], "the client handles 100 itself");
 }
 
 #[test]

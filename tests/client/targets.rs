@@ -51,7 +51,7 @@ fn redirects_are_followed_if_allowed() {
     assert!(matches!(call("GET", "/a", 1), Err(Error::Redirect(_))));
     assert!(matches!(call("GET", "/loop", 20), Err(Error::Redirect(_))));
     assert!(matches!(call("GET", "/bad", 1), Err(Error::Redirect("unknown scheme: expected http or https"))));
-    assert!(matches!(call("GET", "/control", 1), Err(Error::Redirect("control byte"))));
+    assert!(matches!(call("GET", "/control", 1), Err(Error::Redirect("it has a control byte"))));
     // An unencoded Location is encoded.
     let raw = "GET /caf%C3%A9%20noir?q=%C3%A9 HTTP/1.1 body Some(\"x\") Some(\"t\")";
     assert_eq!(call("GET", "/raw", 1), Ok((200, raw.into())));
@@ -143,7 +143,7 @@ fn requests_over_a_unix_socket() {
     });
     let client = Client::new();
     let response =
-        client.call_blocking(Request::get("http://some.host/x").unix(&path).host("other:1")).expect("a response");
+        client.call_blocking(Request::get("http://some.host/x").unix(&path).authority("other:1")).expect("a response");
     assert_eq!(response.body, b"unix");
     assert_eq!(server.join().expect("served"), "GET /x HTTP/1.1\r\nHost: other:1\r\n\r\n");
     let result = client.call_blocking(Request::get("http://x/").unix(dir.join("missing")));

@@ -74,7 +74,7 @@ fn single_bytes_do_not_extend_a_timeout() {
                 peer,
                 b"HTTP/1.1 200 OK\r\nA: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
             ),
-            // Interim responses are not the response.
+            // Informational responses (1xx) are not the response.
             1 => send_slowly(peer, b"HTTP/1.1 102 x\r\n\r\n"),
             // Bodies that the client does not need: of a redirect, and of a discarded response.
             2 => {

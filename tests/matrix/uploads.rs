@@ -159,7 +159,7 @@ fn continue_is_sent_when_the_body_is_wanted(world: &World) {
     assert!(ticket.receive(Gather::default()).is_ok(), "the request is suspended");
     wire.head().is(100);
     assert_eq!(wire.send("body").response().is(200).text(), "body");
-    // The body has arrived already: no interim response is sent.
+    // The body has arrived already: no informational response (1xx) is sent.
     wire.post("/now", &["Expect: 100-continue"], b"body");
     let mut head = wire.head();
     if head.status == 100 {

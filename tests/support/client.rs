@@ -126,9 +126,9 @@ impl Client {
     }
 
     /// Sets the timeout of both directions: TLS may have to read before it can write.
-    fn set_timeout(&self, time: Duration) {
-        self.stream.socket().set_read_timeout(Some(time)).expect("set");
-        self.stream.socket().set_write_timeout(Some(time)).expect("set");
+    fn set_timeout(&self, timeout: Duration) {
+        self.stream.socket().set_read_timeout(Some(timeout)).expect("set");
+        self.stream.socket().set_write_timeout(Some(timeout)).expect("set");
     }
 
     /// Sends a request without a body, such as `GET /path`, with these field lines.
@@ -168,7 +168,7 @@ impl Client {
         }
     }
 
-    /// Receives the next head, final or interim.
+    /// Receives the next head, final or informational (1xx).
     #[track_caller]
     pub(crate) fn head(&mut self) -> TestResponse {
         self.try_head().expect("a response")
@@ -250,12 +250,12 @@ impl Client {
 
     /// Like [`is_closed`](Self::is_closed), but the peer must end it as the transport prescribes.
     #[allow(dead_code)] // the rendezvous' tests do
-    pub(crate) fn is_closed_in_order(&mut self) -> bool {
+    pub(crate) fn is_closed_normally(&mut self) -> bool {
         // Over TLS, an end without close_notify is an error.
         self.rest.is_empty() && matches!(self.stream.read(&mut [0]), Ok(0))
     }
 
-    /// Half-closes cleanly. The client can still receive.
+    /// Half-closes the connection, over TLS after a close_notify. The client can still receive.
     pub(crate) fn finish(&mut self) {
         if let Stream::Tls(stream) = &mut self.stream {
             stream.conn.send_close_notify();

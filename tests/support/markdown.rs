@@ -140,8 +140,8 @@ impl Page {
     }
 }
 
-/// Splits a shell block into commands, and those into words. It supports quotes, comments, continued lines, `VAR=value`,
-/// redirections and separators of commands. Words keep their `$`.
+/// Splits a shell block into commands, and those into words. It supports quotes, comments, continued lines,
+/// `VAR=value`, redirections and separators of commands. Words keep their `$`.
 pub(crate) fn commands(text: &str) -> Vec<Vec<String>> {
     let text = text.replace("\\\n", " ");
     let (mut all, mut command, mut word, mut quote) = (Vec::new(), Vec::new(), None::<String>, None);

@@ -78,7 +78,7 @@ pub(super) fn take_line(rest: &mut Vec<u8>) -> Option<io::Result<String>> {
     Some(String::from_utf8(line).map_err(io::Error::other))
 }
 
-/// Reads a head, final or interim.
+/// Reads a head, final or informational (1xx).
 pub(super) fn read_head(mut line: impl FnMut() -> io::Result<String>) -> io::Result<TestResponse> {
     let start = line()?;
     let status = start.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).and_then(|code| code.parse().ok());

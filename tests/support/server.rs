@@ -91,7 +91,7 @@ impl Config for RendezvousConfig {
 #[derive(Clone, Default)]
 struct Counters {
     requests: Counter,
-    /// Requests that did not end in order.
+    /// Requests that did not end normally.
     disconnects: Counter,
 }
 
@@ -146,7 +146,7 @@ impl TestServer {
         }
         .expect("running");
         let (addr, stopper) = (running.local_addr().expect("an address"), running.stop_handle());
-        let thread = Some(std::thread::spawn(move || running.join().expect("ended in order")));
+        let thread = Some(std::thread::spawn(move || running.join().expect("ended normally")));
         Self { addr, stopper, setup, counting: counting.counters, thread }
     }
 
@@ -163,8 +163,8 @@ impl TestServer {
         result
     }
 
-    /// Calls `f`, and waits until the server has counted one more disconnected client. Not for a client that received its
-    /// response: its end is counted a moment later, and would be mistaken for this one.
+    /// Calls `f`, and waits until the server has counted one more disconnected client. Not for a client that received
+    /// its response: its end is counted a moment later, and would be mistaken for this one.
     #[track_caller]
     pub(crate) fn until_disconnected<T>(&self, f: impl FnOnce() -> T) -> T {
         let before = self.counting.disconnects.get();

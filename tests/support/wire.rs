@@ -41,7 +41,7 @@ enum Stream {
 /// The way in which the server ended its side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Finish {
-    /// Cleanly: FIN, and over TLS a close_notify before it.
+    /// Normally: FIN, and over TLS a close_notify before it.
     Clean,
     /// FIN without a close_notify. On a plain connection this is [`Clean`](Self::Clean).
     Truncated,
@@ -153,9 +153,9 @@ impl Wire {
         tcp.write_all(bytes).expect("sent");
     }
 
-    /// Sends until the peer accepts nothing for `time`. Returns the number of bytes (over TLS: approximately).
-    pub(crate) fn push(&mut self, bytes: &[u8], time: Duration) -> usize {
-        self.tcp().set_write_timeout(Some(time)).expect("set");
+    /// Sends until the peer accepts nothing for `timeout`. Returns the number of bytes (over TLS: approximately).
+    pub(crate) fn push(&mut self, bytes: &[u8], timeout: Duration) -> usize {
+        self.tcp().set_write_timeout(Some(timeout)).expect("set");
         let mut sent = 0;
         while sent < bytes.len() {
             match self.write(&bytes[sent..]) {
@@ -194,7 +194,7 @@ impl Wire {
         self
     }
 
-    /// Half-closes cleanly. The server's remaining output can still be received.
+    /// Half-closes the connection, over TLS after a close_notify. The server's remaining output can still be received.
     pub(crate) fn finish(&mut self) -> &mut Self {
         if let Stream::Tls(stream) = &mut self.stream {
             stream.conn.send_close_notify();
@@ -326,7 +326,7 @@ impl Wire {
         }
     }
 
-    /// Receives the next head, final or interim.
+    /// Receives the next head, final or informational (1xx).
     #[track_caller]
     pub(crate) fn head(&mut self) -> TestResponse {
         self.try_head().expect("a response")

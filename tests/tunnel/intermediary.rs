@@ -1,4 +1,4 @@
-//! The proxy and `origin --forward` as intermediaries (RFC 9110 §7.6): hop-by-hop fields, `Via`, loops, interim
+//! The proxy and `origin --forward` as intermediaries (RFC 9110 §7.6): hop-by-hop fields, `Via`, loops, informational
 //! responses, and as many concurrent requests as the tunnel admits. The backend is written by hand.
 
 use std::{
@@ -96,7 +96,7 @@ fn fields_of_one_hop_end_in_both_directions_and_via_is_extended() {
         assert_eq!(names(line), ["mary", names(via)[2], "behind"], "the same names, from the other end");
         assert!(!head.to_ascii_lowercase().contains("hop") && !head.contains("eep_"), "{head}");
     }
-    // HTTP/1.0 has no interim responses.
+    // HTTP/1.0 has no informational responses (1xx).
     let mut client = world.client();
     client.send(format!("GET /a HTTP/1.0\r\nHost: {HOST}\r\n\r\n"));
     client.head().assert(200);

@@ -148,14 +148,14 @@ fn responses_without_a_body_keep_their_length() {
 }
 
 #[test]
-fn interim_responses_are_forwarded() {
+fn informational_responses_are_forwarded() {
     let (world, mut origin) = world_and_origin();
     let mut client = world.client();
     get(&mut client, "/");
     let stream = origin.request();
     origin.head(stream, 103, &[("link", "</a.css>; rel=preload")], false);
-    let interim = client.head();
-    assert_eq!((interim.status, interim.get("link")), (103, Some("</a.css>; rel=preload")));
+    let hints = client.head();
+    assert_eq!((hints.status, hints.get("link")), (103, Some("</a.css>; rel=preload")));
     origin.head(stream, 200, &[], true);
     client.response().assert(200);
     // After too many of them the client gets an error.
@@ -168,7 +168,7 @@ fn interim_responses_are_forwarded() {
     }
     let last = loop {
         match client.head() {
-            interim if interim.status == 103 => {}
+            head if head.status == 103 => {}
             last => break last,
         }
     };

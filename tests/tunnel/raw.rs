@@ -136,7 +136,7 @@ impl RawOrigin {
         self.frame(DATA, if end { END_STREAM } else { 0 }, stream, data)
     }
 
-    /// Sends an interim head to a proxy that may have closed the connection.
+    /// Sends an informational head (1xx) to a proxy that may have closed the connection.
     pub(crate) fn try_head(&mut self, stream: u32, status: u16, fields: &[(&str, &str)]) -> io::Result<()> {
         let status = status.to_string();
         let all = [(":status", status.as_str())].into_iter().chain(fields.iter().copied());

@@ -80,8 +80,8 @@ fn every_check_has_its_rejection() {
         ("GET /", key,     &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZTE="], 400, no_key),
         ("GET /", key,     &["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25*ZQ=="], 400, no_key),
         ("GET /", "",      &["Sec-WebSocket-Protocol: a b"],               400, "Sec-WebSocket-Protocol is not a list of tokens"),
-        ("GET /", "",      &["Sec-WebSocket-Extensions: a;=b"],            400, "Sec-WebSocket-Extensions breaks its grammar"),
-        ("GET /", "",      &["Sec-WebSocket-Extensions: a; b=\"c d\""],    400, "Sec-WebSocket-Extensions breaks its grammar"),
+        ("GET /", "",      &["Sec-WebSocket-Extensions: a;=b"],            400, "Sec-WebSocket-Extensions is malformed"),
+        ("GET /", "",      &["Sec-WebSocket-Extensions: a; b=\"c d\""],    400, "Sec-WebSocket-Extensions is malformed"),
         ("GET /", "",      &["Origin: http://a", "Origin: http://b"],      400, "Origin is not one origin"),
     ];
     for (line, without, with, status, rule) in rows {

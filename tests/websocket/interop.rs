@@ -86,7 +86,7 @@ struct Ours {
 impl Drop for Ours {
     fn drop(&mut self) {
         if let Some(loops) = self.loops.take() {
-            loops.stop_now().expect("ended in order");
+            loops.stop_now().expect("ended normally");
         }
     }
 }
@@ -112,7 +112,7 @@ fn open(url: &str, offer: Offer) -> Result<Ours, HandshakeError> {
     match opened.recv_timeout(TIMEOUT).expect("a response") {
         Ok(sender) => Ok(Ours { sender, reports, loops: Some(loops) }),
         Err(error) => {
-            loops.stop_now().expect("ended in order");
+            loops.stop_now().expect("ended normally");
             Err(error)
         }
     }
@@ -283,5 +283,5 @@ fn a_response_that_opens_nothing() {
         assert_eq!((whole.status, &whole.body[..]), (403, &b"a WebSocket may not be opened from this origin\n"[..]));
         assert_eq!(client.idle_connections(), 1);
     }
-    loops.stop_now().expect("ended in order");
+    loops.stop_now().expect("ended normally");
 }

@@ -7,8 +7,8 @@
 //!               └──101, CONNECT──▶ HandedOver: to another Upgrade
 //! ```
 //!
-//! Each call of [`ready`](Upgrade::ready) reads the input, writes what fits into the output, and returns the mask of the
-//! events to wait for. Back-pressure is a mask without READ.
+//! Each call of [`ready`](Upgrade::ready) reads the input, writes what fits into the output, and returns the mask of
+//! the events to wait for. Back-pressure is a mask without READ.
 //!
 //! | file | content |
 //! |---|---|
@@ -103,7 +103,7 @@ fn idle(state: &ConnState, until: Option<Instant>, io: &Io<'_>) -> Step {
         return Step::Wait(EventMask::READ | EventMask::EXTERNAL, until);
     }
     if !io.rx.bytes().is_empty() {
-        debug!(target: "uncork::client", "{:?}: the server sent bytes without a request", state.key);
+        debug!(target: "uncork::client", "{}: the server sent bytes without a request", state.key);
     }
     match state.leave() {
         Some(permitted) => Step::Become(Phase::Start(permitted)),
@@ -144,8 +144,8 @@ impl Upgrade for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // In any phase: the application may have panicked after the pool had listed the connection as idle. A request in the
-        // slot fails with LoopEnded.
+        // In any phase: the application may have panicked after the pool had listed the connection as idle. A request
+        // in the slot fails with LoopEnded.
         drop(self.state.leave());
         match std::mem::replace(&mut self.phase, Phase::Closed) {
             Phase::Busy(work) => {

@@ -25,7 +25,7 @@ pub(super) enum Step {
     Become(Phase),
     /// Waits for these events, or until this time.
     Wait(EventMask, Option<Instant>),
-    /// Closes the connection in order.
+    /// Closes the connection normally.
     Close,
     /// Aborts the connection.
     Abort,

@@ -1,4 +1,4 @@
-//! Reads the response: interim heads, the final head, and the body.
+//! Reads the response: informational heads (1xx), the final head, and the body.
 //!
 //! ```text
 //!   head ──1xx──▶ head          (100: the body may go out)
@@ -56,7 +56,7 @@ pub(super) fn receive(state: &mut ConnState, work: &mut Work, io: &mut Io<'_>) -
             if !read_head(state, work, io)? {
                 return match io.rx.state() {
                     ReadState::Open => Ok((Received::NeedsInput, progressed)),
-                    _ => Err(Error::Incomplete { got: 0, of: None }),
+                    _ => Err(Error::Incomplete { received: 0, expected: None }),
                 };
             }
             continue;
@@ -111,8 +111,8 @@ pub(super) fn receive(state: &mut ConnState, work: &mut Work, io: &mut Io<'_>) -
 }
 
 fn truncated(state: &ConnState) -> Error {
-    let (got, of) = state.conn.progress();
-    Error::Incomplete { got, of }
+    let (received, expected) = state.conn.progress();
+    Error::Incomplete { received, expected }
 }
 
 /// Reads the next head. Returns `false` if it is incomplete.
@@ -136,11 +136,11 @@ fn read_head(state: &mut ConnState, work: &mut Work, io: &mut Io<'_>) -> Result<
         return Ok(false);
     };
     let received = state.conn.received_head(&head).map_err(Error::from_rule)?;
-    if let HeadKind::Interim(status) = received {
+    if let HeadKind::Informational(status) = received {
         if status == 100 {
             work.upload.start(&io.waker());
-        } else if let Some(interim) = work.exchange.as_mut().and_then(|exchange| exchange.request.interim.as_mut()) {
-            interim(status, head.fields.to_owned());
+        } else if let Some(call) = work.exchange.as_mut().and_then(|exchange| exchange.request.informational.as_mut()) {
+            call(status, head.fields.to_owned());
         }
     } else {
         deliver(work, &head, received == HeadKind::Switched, io, &state.loop_handle)?;

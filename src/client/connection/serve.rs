@@ -88,7 +88,7 @@ pub(super) fn serve(state: &mut ConnState, (mut exchange, permit): Permitted, io
     let spec = RequestSpec {
         method: &request.method,
         target: if connect { &authority } else { &request.url.target },
-        host: request.host.as_deref().unwrap_or(&authority),
+        host: request.authority.as_deref().unwrap_or(&authority),
         fields: &request.headers,
         length,
         expect,
@@ -158,9 +158,9 @@ pub(super) fn busy(state: &mut ConnState, work: &mut Work, io: &mut Io<'_>) -> R
             Some((timeout, by))
         }
         (Some(timeout), _) => {
-            let time = if timeout == Timeout::Head { work.head_timeout } else { work.idle_timeout };
+            let limit = if timeout == Timeout::Head { work.head_timeout } else { work.idle_timeout };
             // None: the timeout is beyond what a clock can represent.
-            now.mono.checked_add(time).map(|by| (timeout, by))
+            now.mono.checked_add(limit).map(|by| (timeout, by))
         }
         (None, _) => None,
     };
@@ -195,7 +195,7 @@ pub(super) fn finish(state: &mut ConnState, work: Work, trailers: Option<Box<Hea
 /// Reports an error, or sends the request again on a new connection. This connection is aborted.
 pub(super) fn fail(state: &ConnState, work: Work, error: Error, io: &Io<'_>) -> Step {
     let Work { exchange, reused, received, mut upload, streams, to, channel, next, permit, .. } = work;
-    debug!(target: "uncork::client", "{:?}: {error}", state.key);
+    debug!(target: "uncork::client", "{}: {error}", state.key);
     let Some(mut exchange) = exchange else {
         let pool = permit.pool().clone();
         drop(permit);

@@ -268,7 +268,7 @@ fn verdict(whole: Result<FullResponse, Error>, header: &str) -> Verdict {
             Some(key) => Verdict::Accepted(key, whole),
             None => Verdict::NoKey,
         },
-        Err(error @ (Error::Url(_) | Error::InvalidRequest(_))) => Verdict::InvalidCall(error),
+        Err(error @ (Error::InvalidUrl(_) | Error::InvalidRequest(_))) => Verdict::InvalidCall(error),
         Err(error) => Verdict::Unreachable(error),
     }
 }

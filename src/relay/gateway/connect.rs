@@ -274,7 +274,7 @@ impl Handler for ClientHandler {
                 shared.counters.rejected_client();
                 log::info!(target: "uncork::relay", "session {name}: closed with {code}: {rule}");
             }
-            cause => log::debug!(target: "uncork::relay", "session {name}: closed, {cause:?}, code {}", closed.code),
+            cause => log::debug!(target: "uncork::relay", "session {name}: closed with {}: {cause}", closed.code),
         }
         // Counts the message that was being written. The engine never began the others.
         shared.counters.message_errors(usize::from(closed.unsent > 0));

@@ -169,7 +169,7 @@ pub(super) fn via(map: &HeaderMap, version: &str, via: &Via) -> Vec<u8> {
 }
 
 /// Like [`response_fields`], but owned: for 1xx.
-pub(super) fn interim_fields(map: &HeaderMap) -> Headers {
+pub(super) fn informational_fields(map: &HeaderMap) -> Headers {
     collect(response_fields(map))
 }
 

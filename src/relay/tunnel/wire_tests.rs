@@ -54,9 +54,9 @@ fn exchange(step: usize, size: usize) -> Vec<u8> {
         }
         if let Some(waits) = &mut response
             && body.is_none()
-            && let Poll::Ready(answer) = pin!(waits).poll(cx)
+            && let Poll::Ready(response) = pin!(waits).poll(cx)
         {
-            body = Some(answer.unwrap().into_body());
+            body = Some(response.unwrap().into_body());
         }
         if let Some(body) = &mut body
             && let Poll::Ready(data) = body.poll_data(cx)

@@ -36,10 +36,10 @@ impl Offer {
     /// Creates an offer with a new random key.
     ///
     /// # Errors
-    /// [`HandshakeError::NoRandom`] if the system cannot supply random bytes.
+    /// [`HandshakeError::RandomUnavailable`] if the system cannot supply random bytes.
     pub fn new() -> Result<Self, HandshakeError> {
         let mut key = [0; 16];
-        getrandom::fill(&mut key).map_err(|_| HandshakeError::NoRandom)?;
+        getrandom::fill(&mut key).map_err(|_| HandshakeError::RandomUnavailable)?;
         Ok(Self { key: BASE64_STANDARD.encode(key), protocols: Vec::new(), config: Config::new(), deflate: None })
     }
 
@@ -63,8 +63,9 @@ impl Offer {
         Self { deflate: Some(deflate), ..self }
     }
 
-    /// Returns the fields of the request, which must be a GET without a body, over HTTP/1.1: `Upgrade`, `Connection`, and
-    /// `Sec-WebSocket-` `Version`, `Key`, `Protocol` and `Extensions`. The caller sets `Host`, and `Origin` if needed.
+    /// Returns the fields of the request, which must be a GET without a body, over HTTP/1.1: `Upgrade`, `Connection`,
+    /// and `Sec-WebSocket-` `Version`, `Key`, `Protocol` and `Extensions`. The caller sets `Host`, and `Origin` if
+    /// needed.
     pub fn headers(&self) -> Headers {
         let mut fields = Headers::new();
         let mut add = |name: &str, value: &str| fields.append_checked(name.as_bytes(), value.as_bytes());
@@ -81,8 +82,8 @@ impl Offer {
         fields
     }
 
-    /// Checks the response by RFC 6455 §4.1. Returns the upgrade for its stream, from the first byte after its head, and
-    /// the sender.
+    /// Checks the response by RFC 6455 §4.1. Returns the upgrade for its stream, from the first byte after its head,
+    /// and the sender.
     ///
     /// # Errors
     /// The violated rule. After it the stream must not be used, unless the status is not 101.
@@ -140,14 +141,15 @@ pub enum HandshakeError {
     Upgrade,
     /// `Connection` does not name `upgrade`.
     Connection,
-    /// `Sec-WebSocket-Accept` does not match the key: the response is not that of a WebSocket server, or of another request.
+    /// `Sec-WebSocket-Accept` does not match the key: the response is not that of a WebSocket server, or of another
+    /// request.
     Key,
     /// It selects a sub-protocol that was not offered.
     Protocol,
     /// It selects an extension, or a parameter, that was not offered.
     Extension,
     /// The system cannot supply random bytes.
-    NoRandom,
+    RandomUnavailable,
 }
 
 impl fmt::Display for HandshakeError {
@@ -159,7 +161,7 @@ impl fmt::Display for HandshakeError {
             Self::Key => f.write_str("the response's Sec-WebSocket-Accept does not match the key"),
             Self::Protocol => f.write_str("the server chose a sub-protocol that was not offered"),
             Self::Extension => f.write_str("the server chose an extension or parameter that was not offered"),
-            Self::NoRandom => f.write_str("cannot read random bytes"),
+            Self::RandomUnavailable => f.write_str("cannot read random bytes"),
         }
     }
 }

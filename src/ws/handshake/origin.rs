@@ -1,19 +1,20 @@
-//! The two usual rules for the web pages that may open a WebSocket (RFC 6455 §10.2). A browser sends the page's origin in
-//! `Origin`; the check protects only users of browsers.
+//! The two usual rules for the web pages that may open a WebSocket (RFC 6455 §10.2). A browser sends the page's origin
+//! in `Origin`; the check protects only users of browsers.
 
 use crate::{
     api::Request,
     h1::{HeadersRef, target},
 };
 
-/// Returns `true` if the page comes from this server: host and port of `Origin` equal those of `Host`, case-insensitively.
-/// A missing port is the default port of the origin's scheme.
+/// Returns `true` if the page comes from this server: host and port of `Origin` equal those of `Host`,
+/// case-insensitively. A missing port is the default port of the origin's scheme.
 ///
-/// A request without `Origin` does not come from a page, and passes. A request with two, or with a scheme other than http,
-/// https, ws and wss, does not.
+/// A request without `Origin` does not come from a page, and passes. A request with two, or with a scheme other than
+/// http, https, ws and wss, does not.
 ///
-/// For a client that uses HTTPS ([`Request::scheme`]), a page from HTTP has another origin: anything on the network could
-/// have written it. The reverse passes, since a TLS proxy may be in front. Such a proxy must forward `Host` unchanged.
+/// For a client that uses HTTPS ([`Request::scheme`]), a page from HTTP has another origin: anything on the network
+/// could have written it. The reverse passes, since a TLS proxy may be in front. Such a proxy must forward `Host`
+/// unchanged.
 pub fn same_origin(req: &Request<'_>) -> bool {
     let secure = req.scheme() == "https";
     is_allowed(req.headers(), req.authority(), |origin, host| {

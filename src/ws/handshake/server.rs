@@ -24,8 +24,8 @@ pub fn check(req: &Request<'_>) -> Result<Accept, Response> {
 }
 
 /// Like [`check`], and checks the request's Origin (§10.2): by [`same_origin`](super::same_origin),
-/// [`same_hostname`](super::same_hostname), or a rule of your own. Nothing else protects a WebSocket that trusts cookies
-/// from pages of other sites.
+/// [`same_hostname`](super::same_hostname), or a rule of your own. Nothing else protects a WebSocket that trusts
+/// cookies from pages of other sites.
 ///
 /// ```
 /// use uncork::{Action, Request, ws};
@@ -87,7 +87,7 @@ pub fn check_from(req: &Request<'_>, origin: impl FnOnce(&Request<'_>) -> bool) 
     for value in fields.get_all("sec-websocket-extensions") {
         match extension::parse(value) {
             Some(more) => offers.extend(more),
-            None => return reject("Sec-WebSocket-Extensions breaks its grammar"),
+            None => return reject("Sec-WebSocket-Extensions is malformed"),
         }
     }
     let mut origins = fields.get_all("origin");

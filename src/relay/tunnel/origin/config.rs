@@ -112,7 +112,7 @@ impl Tunnel {
     }
 
     /// Registers this name: the proxy forwards requests for it through the tunnel. `*.example.org` stands for all names
-    /// below `example.org`; a path behind the name (`example.org/app`) for a part of it. May be called several timeouts.
+    /// below `example.org`; a path behind the name (`example.org/app`) for a part of it. May be called several times.
     pub fn host(mut self, name: &str) -> Self {
         self.hosts.push(name.to_owned());
         self
@@ -131,7 +131,7 @@ impl Tunnel {
     /// the proxy; the certificate that comes with spdy-proxy needs a [pin](uncork::TlsClientBuilder::pin).
     ///
     /// A spdy-proxy does not describe its clients: the peer of every request is the proxy itself. Fields in which a
-    /// client describes itself (`X-Forwarded-For`) are dropped. SPDY has no form for interim responses (1xx) and
+    /// client describes itself (`X-Forwarded-For`) are dropped. SPDY has no form for informational responses (1xx) and
     /// trailers, so they are dropped too.
     #[cfg(feature = "spdy")]
     pub fn allow_legacy_unauthenticated(self) -> Self {

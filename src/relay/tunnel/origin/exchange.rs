@@ -134,7 +134,7 @@ impl Exchange {
                 Piece::Pending => return Ok(()),
                 Piece::Broken(reason) => return Err(reason),
                 // SPDY has no form for 1xx: a stream has one SYN_REPLY, and a HEADERS frame crashes a spdy-proxy.
-                Piece::Interim(..) => {}
+                Piece::Informational(..) => {}
                 Piece::Head(ResponseHead { switched: true, .. }) => {
                     return Err("a switch of protocols without an upgrade");
                 }

@@ -1,7 +1,7 @@
 //! Reads a response of HTTP/1.1 out of a pipe, piece by piece.
 //!
 //! ```text
-//!   engine ──HTTP/1.1──▶ PipeOut ──▶ ResponseReader::next ──▶ Interim… Head Data… End
+//!   engine ──HTTP/1.1──▶ PipeOut ──▶ ResponseReader::next ──▶ Informational… Head Data… End
 //!                                                            └─ Broken: malformed, or truncated
 //! ```
 //! A pipe is filled again only when its rear half is free. So an incomplete head or chunk size is taken out and kept
@@ -47,7 +47,7 @@ pub(super) enum Piece<'a> {
     /// None yet: the pipe's reader will be woken.
     Pending,
     /// 1xx, but not 101.
-    Interim(u16, Headers),
+    Informational(u16, Headers),
     Head(ResponseHead),
     /// A part of the body, never empty; the caller must call [`ResponseReader::consume`]. `last`: the body ends behind
     /// it.
@@ -175,7 +175,7 @@ impl ResponseReader {
         kept.clear();
         *scan = HeadScanner::default();
         if matches!(head.status, 100 | 102..200) {
-            return Piece::Interim(head.status, head.fields);
+            return Piece::Informational(head.status, head.fields);
         }
         self.state = match framing {
             _ if head.whole => State::Over,
@@ -265,7 +265,7 @@ mod tests {
                     used = bytes.len().min(3);
                     String::from_utf8_lossy(&bytes[..used]).into_owned()
                 }
-                Piece::Interim(status, fields) => format!("[{status} {fields:?}]"),
+                Piece::Informational(status, fields) => format!("[{status} {fields:?}]"),
                 Piece::Head(head) => format!("[{} {:?} {}]", head.status, head.fields, head.whole),
                 Piece::End(trailers) => format!("[end {trailers:?}]"),
                 Piece::Broken(_) => "[broken]".to_owned(),

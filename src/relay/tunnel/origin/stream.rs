@@ -147,15 +147,15 @@ impl Stream {
             match self.reader.next() {
                 Piece::Pending => return Ok(()),
                 Piece::Broken(reason) => return Err(reason),
-                Piece::Interim(status, fields) => {
+                Piece::Informational(status, fields) => {
                     if let (ResponseState::Head(respond), Ok(status)) =
                         (&mut self.response, StatusCode::from_u16(status))
                     {
-                        let mut interim = http::Response::new(());
-                        *interim.status_mut() = status;
-                        *interim.headers_mut() = to_http2(&fields, false);
-                        // An interim response that HTTP/2 rejects is dropped; the final one is not affected.
-                        let _ = respond.send_informational(interim);
+                        let mut informational = http::Response::new(());
+                        *informational.status_mut() = status;
+                        *informational.headers_mut() = to_http2(&fields, false);
+                        // An informational response (1xx) that HTTP/2 rejects is dropped; the final one is sent.
+                        let _ = respond.send_informational(informational);
                     }
                 }
                 Piece::Head(head) => self.begin_response(&head)?,

@@ -30,7 +30,7 @@ use crate::relay::{lock::lock, tunnel::head, wire::retry_after};
 pub(super) const PIPE: usize = 64 * 1024;
 
 /// Largest number of 1xx that are forwarded for one request. Some servers send a few 103; no client needs hundreds.
-const INTERIM: u32 = 16;
+const INFORMATIONAL_MAX: u32 = 16;
 
 /// Shortest time between two restarts of the timeout, while an upload moves.
 const RESTART_EVERY: Duration = Duration::from_secs(5);
@@ -98,7 +98,7 @@ pub(super) struct Responder {
     is_head: bool,
     /// For an extended CONNECT.
     upgrade: Option<UpgradeParts>,
-    interim: u32,
+    informational: u32,
     /// When the timeout was last started.
     timeout_set: Option<Instant>,
 }
@@ -152,7 +152,16 @@ impl Responder {
         is_head: bool,
         now: Instant,
     ) -> Self {
-        Self { common, cancellation, now, ticket: Some(ticket), is_head, upgrade: None, interim: 0, timeout_set: None }
+        Self {
+            common,
+            cancellation,
+            now,
+            ticket: Some(ticket),
+            is_head,
+            upgrade: None,
+            informational: 0,
+            timeout_set: None,
+        }
     }
 
     pub(super) fn with_upgrade(mut self, upgrade: UpgradeParts) -> Self {
@@ -186,13 +195,13 @@ impl Responder {
     /// Forwards a 1xx, except 101, which is a final response in HTTP/1.1 and does not exist in HTTP/2. Returns `false`
     /// if there were too many.
     pub(super) fn send_informational(&mut self, status: u16, fields: &HeaderMap) -> bool {
-        self.interim += 1;
+        self.informational += 1;
         if let Some(ticket) = &self.ticket
             && (102..200).contains(&status)
         {
-            ticket.send_informational(status, head::interim_fields(fields));
+            ticket.send_informational(status, head::informational_fields(fields));
         }
-        self.interim <= INTERIM
+        self.informational <= INFORMATIONAL_MAX
     }
 
     /// Begins the response. `version`: the HTTP version of the origin server's response. `ended`: it has no body.

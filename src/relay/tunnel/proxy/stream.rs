@@ -123,8 +123,8 @@ impl Stream {
     /// Polls the head of the response, after its 1xx. Returns how the stream goes on, if that is decided now.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Option<Next> {
         let ResponseState::Head(response, pending) = &mut self.response else { return None };
-        while let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
-            if !pending.responder.send_informational(interim.status().as_u16(), interim.headers()) {
+        while let Poll::Ready(Some(Ok(head))) = response.poll_informational(cx) {
+            if !pending.responder.send_informational(head.status().as_u16(), head.headers()) {
                 return Some(self.fail(Failure::Malformed));
             }
         }

@@ -37,7 +37,7 @@ pub(crate) struct RequestHead {
 /// The head of a reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ReplyHead {
-    /// 200 to 999: SPDY has no form for interim replies.
+    /// 200 to 999: SPDY has no form for informational responses (1xx).
     pub(crate) status: u16,
     pub(crate) fields: Headers,
 }

@@ -36,8 +36,8 @@
 //!
 //! # Limits of SPDY
 //!
-//! SPDY has no form for trailers, interim responses, other protocols and CONNECT. A body is forwarded as it comes; a
-//! spdy-proxy loses one that pauses for 3 s.
+//! SPDY has no form for trailers, informational responses (1xx), other protocols and CONNECT. A body is
+//! forwarded as it comes; a spdy-proxy loses one that pauses for 3 s.
 
 #[cfg(any(test, fuzzing, feature = "__internals"))]
 mod deflater;
