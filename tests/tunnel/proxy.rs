@@ -226,7 +226,7 @@ fn errors_tell_the_faults_apart() {
     world.wait_until("the origin server has left", |counts| counts.connections == 0);
     assert_eq!(ask("x.dev.example").status, 502, "it was connected, and may reconnect");
     let counts = world.proxy.counts();
-    assert_eq!((counts.unknown_host, counts.no_origin, counts.timed_out), (2, 2, 1));
+    assert_eq!((counts.unknown_host, counts.no_origin_server, counts.timed_out), (2, 2, 1));
 }
 
 #[test]
