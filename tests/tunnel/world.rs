@@ -116,7 +116,7 @@ impl World {
 
     /// Connects a client, if the server still listens.
     pub(crate) fn client_if_any(&self) -> Option<Client> {
-        std::net::TcpStream::connect(self.plain).ok().map(|_| self.client())
+        Client::try_connect_from(None, self.plain, None).ok()
     }
 
     pub(crate) fn secure_client(&self) -> Client {
