@@ -3,8 +3,8 @@
 //!     cargo run --release --example gateway -- --config examples/gateway/config.yml
 //!     curl http://127.0.0.1:9180/stats
 //!
-//! This configuration listens on this machine only: there is no authentication, and every client that reaches `/send` can
-//! send to all others. It needs an application that decides which clients may connect: the configuration's
+//! This configuration listens on this machine only: there is no authentication, and every client that reaches `/send`
+//! can send to all others. It needs an application that decides which clients may connect: the configuration's
 //! `callback.connect`. `examples/chat` has one, together with a gateway. `config.yml` explains every key.
 
 use std::{ffi::OsString, fs, net::SocketAddr, path::PathBuf, process::ExitCode};

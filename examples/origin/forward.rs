@@ -1,5 +1,5 @@
-//! Forwards requests to a local server. Bodies stream both ways at the receiver's pace, and upgraded connections (WebSocket,
-//! for instance) are joined.
+//! Forwards requests to a local server. Bodies stream both ways at the receiver's pace, and upgraded connections
+//! (WebSocket, for instance) are joined.
 //!
 //! This is an intermediary (RFC 9110 §3.7) in both directions. It removes hop-by-hop fields (§7.6.1), and adds itself
 //! to `Via` (§7.6.3). It responds with 508 to a request in a loop, counts `Max-Forwards` (§7.6.2), and forwards 1xx

@@ -1,15 +1,16 @@
-//! Publishes a directory or a local server from behind NAT or a firewall. It connects to the proxy of a reverse tunnel and
-//! serves requests through that connection. (The proxy is `relay` with a `[tunnel]` section.)
+//! Publishes a directory or a local server from behind NAT or a firewall. It connects to the proxy of a reverse tunnel
+//! and serves requests through that connection. (The proxy is `relay` with a `[tunnel]` section.)
 //!
 //!     export UNCORK_TOKEN=…
 //!     cargo run --release --example origin -- --proxy proxy.example:8443 --host app.example --root .
-//!     cargo run --release --example origin -- --proxy proxy.example:8443 --host app.example --forward http://127.0.0.1:3000
+//!     cargo run --release --example origin -- --proxy proxy.example:8443 --host app.example \
+//!         --forward http://127.0.0.1:3000
 //!
-//! From a directory, files that only their owner may read are not served (unless `--serve-private` is set). Neither are the
-//! token, the key and the certificates that the flags name.
+//! From a directory, files that only their owner may read are not served (unless `--serve-private` is set). Neither are
+//! the token, the key and the certificates that the flags name.
 //!
-//! The program logs the state of its connections to standard error. SIGTERM and SIGINT shut it down: it notifies the proxy and
-//! finishes requests in progress within `--shutdown-timeout`. A second signal stops it at once.
+//! The program logs the state of its connections to standard error. SIGTERM and SIGINT shut it down: it notifies the
+//! proxy and finishes requests in progress within `--shutdown-timeout`. A second signal stops it at once.
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -47,8 +48,8 @@ const TOKEN: &str = "UNCORK_TOKEN";
 
 /// Publishes a directory or a local server through the proxy of a reverse tunnel.
 ///
-/// Set the token by --token-file or the environment variable UNCORK_TOKEN: other users of this machine can read a command
-/// line.
+/// Set the token by --token-file or the environment variable UNCORK_TOKEN: other users of this machine can read a
+/// command line.
 #[derive(Parser)]
 #[command(version, group(ArgGroup::new("what").required(true).args(["root", "forward"])))]
 struct Args {
@@ -87,8 +88,8 @@ struct Args {
     /// Trust only proxies whose certificate is signed by one of these (PEM), instead of the system's
     #[arg(long, value_name = "FILE", help_heading = "Trust")]
     ca: Option<PathBuf>,
-    /// Trust only a proxy with this key: SHA-256 of its SubjectPublicKeyInfo, in hexadecimal or as curl's sha256//BASE64;
-    /// without --ca, any signer of its certificate is accepted
+    /// Trust only a proxy with this key: SHA-256 of its SubjectPublicKeyInfo, in hexadecimal or as curl's
+    /// sha256//BASE64; without --ca, any signer of its certificate is accepted
     #[arg(long, value_name = "HASH", value_parser = pin, help_heading = "Trust")]
     pin: Vec<[u8; 32]>,
     /// Client certificate for the proxy (PEM)
@@ -147,8 +148,8 @@ impl Site {
     }
 }
 
-/// An error that ends the program: message and exit code. The code is 1 for an error of the system, 2 for a wrong flag (as in
-/// clap).
+/// An error that ends the program: message and exit code. The code is 1 for an error of the system, 2 for a wrong flag
+/// (as in clap).
 struct Failure(String, u8);
 
 fn main() -> ExitCode {
@@ -201,7 +202,7 @@ fn site(args: &Args, tunnel: &Tunnel) -> Result<Site, Failure> {
                 Some(name) => Via::named(name).map_err(|error| wrong(format!("--via {name:?}: {error}")))?,
                 None => Via::random(),
             };
-            let wanted = args.forward_requests.map_or(tunnel.most_requests(), |n| n as usize);
+            let wanted = args.forward_requests.map_or(tunnel.max_requests(), |n| n as usize);
             let max = descriptors::fit_requests(wanted);
             Forward::to(url.as_deref().unwrap_or_default(), max, via).map(Site::Forward).map_err(wrong)
         }
@@ -221,7 +222,7 @@ fn tunnel(args: &Args) -> Result<Tunnel, Failure> {
         .ping_interval(Duration::from_secs(args.ping_interval.into()))
         .on_event(move |event| match event {
             TunnelEvent::Up { .. } => log::info!("{event}; published: {hosts}"),
-            TunnelEvent::Left { .. } => log::info!("{event}"),
+            TunnelEvent::Stopped { .. } => log::info!("{event}"),
             _ => log::warn!("{event}"),
         });
     for host in &args.host {

@@ -28,15 +28,15 @@ use super::{
 /// Shortest interval between two warnings about lost lines.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Writes the access log. Loops write lines themselves, which on a file costs about a microsecond, and never block. A line
-/// that a full disk or a FIFO without a ready reader does not accept is lost and counted. (Standard error is shared with
-/// other processes and stays in blocking mode: a full pipe there stops the loop.)
+/// Writes the access log. Loops write lines themselves, which on a file costs about a microsecond, and never block. A
+/// line that a full disk or a FIFO without a ready reader does not accept is lost and counted. (Standard error is
+/// shared with other processes and stays in blocking mode: a full pipe there stops the loop.)
 pub(crate) struct AccessLines {
-    sink: RwLock<Sink>,
+    sink: RwLock<LogSink>,
     lost: AtomicU64,
 }
 
-struct Sink {
+struct LogSink {
     format: AccessFormat,
     file: Option<Mutex<Output>>,
 }
@@ -53,7 +53,7 @@ struct Output {
 
 impl AccessLines {
     pub(crate) fn open(settings: &AccessLog) -> Result<Self, Failure> {
-        Sink::open(settings).map(|sink| Self { sink: RwLock::new(sink), lost: AtomicU64::new(0) })
+        LogSink::open(settings).map(|sink| Self { sink: RwLock::new(sink), lost: AtomicU64::new(0) })
     }
 
     /// Rejects a file that cannot be opened, as far as this can be found out without creating it.
@@ -61,7 +61,7 @@ impl AccessLines {
         let dir = settings.file.parent().filter(|dir| *dir != Path::new(""));
         if settings.format == AccessFormat::Off || settings.file.exists() {
             // Opened to append, and nothing is appended.
-            return Sink::open(settings).map(drop);
+            return LogSink::open(settings).map(drop);
         }
         match dir.map(std::fs::metadata) {
             None => Ok(()),
@@ -71,9 +71,10 @@ impl AccessLines {
         }
     }
 
-    /// Opens the file again, since it may have been renamed or the settings may have changed. If that fails, nothing changes.
+    /// Opens the file again, since it may have been renamed or the settings may have changed. If that fails, nothing
+    /// changes.
     pub(crate) fn reopen(&self, settings: &AccessLog) -> Result<(), Failure> {
-        let sink = Sink::open(settings)?;
+        let sink = LogSink::open(settings)?;
         *write(&self.sink) = sink;
         Ok(())
     }
@@ -101,7 +102,7 @@ impl AccessLines {
     }
 }
 
-impl Sink {
+impl LogSink {
     fn open(settings: &AccessLog) -> Result<Self, Failure> {
         let to_file = settings.format != AccessFormat::Off && settings.file != PathBuf::new();
         // Opening and writing a FIFO must not wait for its reader. A regular file never blocks.
@@ -119,7 +120,8 @@ impl Sink {
 }
 
 impl Output {
-    /// Writes a line or the beginning of it; the rest is written before the next line. Returns `true` if any of it was written.
+    /// Writes a line or the beginning of it; the rest is written before the next line. Returns `true` if any of it was
+    /// written.
     fn line(&mut self, line: &[u8], now: SystemTime) -> bool {
         let taken = self.write_rest().and_then(|()| retried(&self.file, line));
         match taken {
@@ -243,10 +245,10 @@ mod tests {
     #[test]
     fn a_fifo_is_not_waited_for_and_its_lines_stay_whole() {
         let path = made_fifo("fifo");
-        assert!(Sink::open(&settings(&path)).is_err_and(|error| error.0.contains("FIFO without a reader")));
+        assert!(LogSink::open(&settings(&path)).is_err_and(|error| error.0.contains("FIFO without a reader")));
         // What reads from it, without waiting for a writer.
         let mut reader = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path).expect("opened");
-        let sink = Sink::open(&settings(&path)).ok().and_then(|sink| sink.file).expect("opened");
+        let sink = LogSink::open(&settings(&path)).ok().and_then(|sink| sink.file).expect("opened");
         let mut output = sink.into_inner().expect("not poisoned");
         // Longer than what a pipe takes as a whole.
         let line = |n: usize| format!("{n:06}{}\n", "x".repeat(9_000 + n));

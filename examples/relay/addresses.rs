@@ -1,8 +1,9 @@
 //! The client's address and scheme, from the fields X-Forwarded-For and Forwarded of trusted proxies.
 //!
-//! Both fields are lists to which each proxy appends, so only the right end can be trusted. The list is read from there:
-//! addresses of trusted proxies are skipped, and the first other address is the client. Everything further left comes from
-//! the client itself. If the list cannot be parsed up to that point, it is ignored, and the connection's peer is the client.
+//! Both fields are lists to which each proxy appends, so only the right end can be trusted. The list is read from
+//! there: addresses of trusted proxies are skipped, and the first other address is the client. Everything further left
+//! comes from the client itself. If the list cannot be parsed up to that point, it is ignored, and the connection's
+//! peer is the client.
 //!
 //! The same proxy gives the client's scheme: by `proto` beside `for`, or by X-Forwarded-Proto.
 
@@ -149,8 +150,8 @@ fn last_untrusted<T>(
     client
 }
 
-/// Splits Forwarded at commas outside of quotes. An open quote means that a client tried to hide what the proxy appended;
-/// then nothing of the field can be trusted.
+/// Splits Forwarded at commas outside of quotes. An open quote means that a client tried to hide what the proxy
+/// appended; then nothing of the field can be trusted.
 fn members(value: &[u8]) -> Vec<&[u8]> {
     let (mut quoted, mut escaped) = (false, false);
     let members = value.split(|&b| {

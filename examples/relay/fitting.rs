@@ -59,8 +59,8 @@ const RULES: &[Rule] = &[
     },
 ];
 
-/// Lowers durations that have their default to their maximum, so that a file that lowers a maximum need not set them, too. A
-/// duration that was set above its maximum is an error of [`check`].
+/// Lowers durations that have their default to their maximum, so that a file that lowers a maximum need not set them,
+/// too. A duration that was set above its maximum is an error of [`check`].
 pub(crate) fn lower_defaults(settings: &mut Settings) {
     let defaults = Settings::default();
     for rule in RULES {

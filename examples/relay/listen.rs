@@ -1,7 +1,7 @@
 //! Listeners: from the settings to sockets.
 //!
-//! A listener is a TCP socket, a Unix socket, or a socket inherited from systemd or another parent process. Each is HTTP or
-//! HTTPS, and open to all clients or only to proxies that use the PROXY protocol.
+//! A listener is a TCP socket, a Unix socket, or a socket inherited from systemd or another parent process. Each is
+//! HTTP or HTTPS, and open to all clients or only to proxies that use the PROXY protocol.
 
 use std::{
     fmt,

@@ -1,10 +1,13 @@
 //! The log on standard error, as text or JSON. Its level can be changed while the program runs.
 
-use std::{io::Write, sync::RwLock, time::SystemTime};
+use std::{collections::BTreeMap, io::Write, sync::RwLock, time::SystemTime};
 
 use env_filter::Filter;
 use jiff::Timestamp;
-use log::{Log, Metadata, Record};
+use log::{
+    Log, Metadata, Record,
+    kv::{Error, Key, Value, VisitSource},
+};
 use serde::Serialize;
 
 use super::{
@@ -87,18 +90,58 @@ struct Line<'a> {
     level: String,
     target: &'a str,
     message: String,
+    #[serde(flatten)]
+    fields: Fields,
+}
+
+/// The key-value pairs of a record, as text.
+#[derive(Default, Serialize)]
+struct Fields(BTreeMap<String, String>);
+
+impl Fields {
+    fn of(record: &Record<'_>) -> Self {
+        let mut fields = Self::default();
+        // A value that cannot be visited is missing; the line is still written.
+        let _ = record.key_values().visit(&mut fields);
+        fields
+    }
+
+    /// Returns ` key=value` for each pair.
+    fn text(&self) -> String {
+        self.0.iter().map(|(key, value)| format!(" {}={}", plain(key), quoted(&plain(value)))).collect()
+    }
+}
+
+impl<'kvs> VisitSource<'kvs> for Fields {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
+        // In JSON, a member of the line itself must not be there twice.
+        let is_own = matches!(key.as_str(), "time" | "level" | "target" | "message");
+        let key = if is_own { format!("{key}_") } else { key.to_string() };
+        self.0.insert(key, value.to_string());
+        Ok(())
+    }
+}
+
+/// Replaces control characters: text from a peer must not begin another line.
+fn plain(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
+/// Quotes a value that a reader could not find the end of.
+fn quoted(value: &str) -> String {
+    let is_bare = !value.is_empty() && !value.contains([' ', '"']);
+    if is_bare { value.to_owned() } else { format!("{value:?}") }
 }
 
 fn line(record: &Record<'_>, format: LogFormat, now: SystemTime) -> String {
     let (time, level, target) = (timestamp(now), record.level(), record.target());
-    let message = record.args().to_string();
+    let (message, fields) = (record.args().to_string(), Fields::of(record));
     match format {
         LogFormat::Json => {
             let level = level.as_str().to_ascii_lowercase();
-            json::line(&Line { time, level, target, message }) + "\n"
+            json::line(&Line { time, level, target, message, fields }) + "\n"
         }
-        // The message may have text from a peer, which must not begin another line.
-        LogFormat::Text => format!("{time} {level:5} {target}: {}\n", message.replace(char::is_control, " ")),
+        LogFormat::Text => format!("{time} {level:5} {target}: {}{}\n", plain(&message), fields.text()),
     }
 }
 
@@ -139,6 +182,30 @@ mod tests {
             written(LogFormat::Json),
             "{\"time\":\"1970-01-01T00:00:00.000Z\",\"level\":\"warn\",\"target\":\"x\",\
              \"message\":\"a \\\"b\\\"\\r\\n\\u001b[0m é\"}\n"
+        );
+    }
+
+    #[test]
+    fn key_values_are_written() {
+        let written = |format| {
+            let pairs = [("stream", "ab"), ("state", "a \"b\"\nc"), ("bytes", "7"), ("empty", ""), ("level", "x")];
+            let record = Record::builder()
+                .args(format_args!("stream ended"))
+                .level(Level::Debug)
+                .target("x")
+                .key_values(&pairs)
+                .build();
+            line(&record, format, SystemTime::UNIX_EPOCH)
+        };
+        assert_eq!(
+            written(LogFormat::Text),
+            "1970-01-01T00:00:00.000Z DEBUG x: stream ended bytes=7 empty=\"\" level_=x state=\"a \\\"b\\\" c\" stream=ab\n"
+        );
+        assert_eq!(
+            written(LogFormat::Json),
+            "{\"time\":\"1970-01-01T00:00:00.000Z\",\"level\":\"debug\",\"target\":\"x\",\
+             \"message\":\"stream ended\",\"bytes\":\"7\",\"empty\":\"\",\"level_\":\"x\",\
+             \"state\":\"a \\\"b\\\"\\nc\",\"stream\":\"ab\"}\n"
         );
     }
 

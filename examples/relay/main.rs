@@ -45,8 +45,8 @@ mod values;
 
 use std::{fmt::Display, io, process::ExitCode};
 
-/// An error that ends the program: message and exit code. The code is 1 for an error of the system, 2 for a wrong setting (as
-/// in clap).
+/// An error that ends the program: message and exit code. The code is 1 for an error of the system, 2 for a wrong
+/// setting (as in clap).
 #[derive(Debug)]
 pub(crate) struct Failure(String, u8);
 

@@ -117,7 +117,7 @@ impl Page {
         let sum = |of: fn(&SessionInfo) -> usize| sessions.iter().map(of).sum::<usize>();
         self.gauge("sessions", "Sessions of the session relay", sessions.len());
         self.gauge("unused_sessions", "Sessions that no peer has ever connected to", counts.unused);
-        self.counter("evicted_sessions_total", "Unused sessions that were replaced by new ones", counts.evicted);
+        self.counter("evicted_sessions_total", "Unused sessions that were evicted for new ones", counts.evicted);
         self.counter("rejected_sessions_total", "Allocations of sessions rejected by a limit", counts.rejected);
         self.gauge("session_transfers", "Messages in transit in sessions", sum(|session| session.transfers));
         self.family("session_waiting", "gauge", "Requests in sessions that wait for the other peer");
@@ -131,7 +131,7 @@ impl Page {
             self.sample("streams", &format!("{{state=\"{state}\"}}"), count);
         }
         self.gauge("unused_streams", "Waiting streams to which no peer is connected", counts.unused);
-        self.counter("evicted_streams_total", "Unused streams that were replaced by new ones", counts.evicted);
+        self.counter("evicted_streams_total", "Unused streams that were evicted for new ones", counts.evicted);
         self.counter("rejected_streams_total", "Creations of streams rejected by a limit", counts.rejected);
     }
 
@@ -213,7 +213,8 @@ impl Page {
     }
 }
 
-/// Returns utime and stime of proc_pid_stat(5), the 14th and 15th field. The second field, in brackets, may have any text.
+/// Returns utime and stime of proc_pid_stat(5), the 14th and 15th field. The second field, in brackets, may have any
+/// text.
 fn ticks(stat: &str) -> Option<u64> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut next = || fields.next()?.parse::<u64>().ok();

@@ -1,8 +1,8 @@
 //! Notifies systemd when the program is ready, reloads or stops, and that its loops still run.
 //!
-//! This is the protocol of sd_notify(3): datagrams of `NAME=value` to the Unix socket that `NOTIFY_SOCKET` names. Without
-//! that variable, nothing is sent. The crate `sd-notify` (0.5) has no abstract names (`@`), and its send blocks; hence the
-//! few lines here.
+//! This is the protocol of sd_notify(3): datagrams of `NAME=value` to the Unix socket that `NOTIFY_SOCKET` names.
+//! Without that variable, nothing is sent. The crate `sd-notify` (0.5) has no abstract names (`@`), and its send
+//! blocks; hence the few lines here.
 
 use std::{
     os::unix::net::{SocketAddr, UnixDatagram},

@@ -62,8 +62,8 @@ pub(crate) fn check(settings: &Settings) -> Result<(), Failure> {
     AccessLines::check(&settings.access_log)
 }
 
-/// Like [`check`], but rejects certificates that are not valid now, too: the program can start with them, but clients reject
-/// them.
+/// Like [`check`], but rejects certificates that are not valid now, too: the program can start with them, but clients
+/// reject them.
 pub(crate) fn check_strictly(settings: &Settings) -> Result<(), Failure> {
     let checked = check_all_but_log(settings)?;
     AccessLines::check(&settings.access_log)?;
@@ -75,8 +75,8 @@ pub(crate) fn check_strictly(settings: &Settings) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Like [`check`], but without the access log: opening and closing a FIFO would signal an end to its reader. Returns the
-/// listeners with their certificates, since a pipe cannot be read again.
+/// Like [`check`], but without the access log: opening and closing a FIFO would signal an end to its reader. Returns
+/// the listeners with their certificates, since a pipe cannot be read again.
 fn check_all_but_log(settings: &Settings) -> Result<Vec<(Listen, Option<Tls>)>, Failure> {
     if settings.limits.max_head.0 < MIN_HEAD {
         return Err(Failure::config(format!(
@@ -163,8 +163,8 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
 /// Returns the descriptors that connections and everything else need.
 fn needs(settings: &Settings, listeners: usize) -> Needs {
     let outgoing = if settings.gateway.connect_url.0.is_empty() { 0 } else { GATEWAY_CALLS };
-    // A loop has a selector, a wake-up descriptor and the listeners. In thread-per-connection mode, a connection has the
-    // first two as well.
+    // A loop has a selector, a wake-up descriptor and the listeners. In thread-per-connection mode, a connection has
+    // the first two as well.
     let (per_connection, loops) = match settings.server.mode {
         Mode::ThreadPerConnection => (3, 1),
         Mode::External => (1, 1),
@@ -362,8 +362,8 @@ impl Program {
     }
 }
 
-/// Returns `true` if a setting can change at run time: all but listeners, limits of connections, which services are enabled,
-/// and the gateway.
+/// Returns `true` if a setting can change at run time: all but listeners, limits of connections, which services are
+/// enabled, and the gateway.
 fn changes(name: &str) -> bool {
     const SECTIONS: &[&str] = &["tls", "proxies", "cors", "sessions", "rendezvous", "page", "log", "access-log"];
     const SETTINGS: &[&str] = &["server.shutdown-timeout", "server.shutdown-delay", "limits.max-body"];

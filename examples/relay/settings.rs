@@ -114,7 +114,7 @@ fn stream() -> RendezvousConfig {
     RendezvousConfig::default()
 }
 
-fn gate() -> GatewayConfig {
+fn gateway() -> GatewayConfig {
     GatewayConfig::default()
 }
 
@@ -154,13 +154,14 @@ settings! {
     "limits" limits: Limits {
         /// Connections in total. Lowered, with a warning in the log, if the system allows the process fewer open files
         connections: NonZeroUsize = nonzero(engine().connections), "connections" "N";
-        /// Connections from one address (of IPv6: from one /64 network; behind the PROXY protocol: the client's address).
-        /// Never more than half of all, and fewer when few are free; 0 for no limit, if all clients use one proxy
+        /// Connections from one address (of IPv6: from one /64 network; behind the PROXY protocol: the client's
+        /// address). Never more than half of all connections; shrinks when more than half are in use. 0: no limit, for
+        /// a single proxy in front
         connections_per_address: usize = engine().connections_per_address, "connections-per-address" "N";
-        /// Bytes of one request's body; k, M, G and T multiply by 1024
+        /// Bytes of one request's body; suffixes k, M, G, T are powers of 1024
         max_body: Bytes = Bytes(session().body), "max-body" "BYTES";
-        /// Bytes that streams and messages in transit hold in pipes, for all clients together. Beyond that, each one has
-        /// a small buffer and moves more slowly
+        /// Bytes that streams and messages in transit hold in pipes, for all clients together. Beyond that, each one
+        /// has a small buffer and moves more slowly
         pipe_memory: Bytes = Bytes(256 << 20), "pipe-memory" "BYTES";
         /// Bytes of a request's head
         max_head: Bytes = Bytes(engine().head as u64), "max-head" "BYTES";
@@ -170,7 +171,7 @@ settings! {
         head_timeout: NonZeroU32 = seconds(engine().head_timeout), "head-timeout" "SECONDS";
         /// Time that a connection may be idle between two requests
         idle_timeout: NonZeroU32 = seconds(engine().idle_timeout), "idle-timeout" "SECONDS";
-        /// Longest pause of a request's body while a receiver is ready: senders suspend their laptops.
+        /// Timeout of a pause in a request's body while a receiver is ready; 300 s, since users suspend laptops.
         /// (For a source of the rendezvous: rendezvous-body-timeout)
         body_timeout: NonZeroU32 = TRANSFER_TIMEOUT, "body-timeout" "SECONDS";
         /// Longest time in which a client accepts nothing of a response: users pause downloads
@@ -189,7 +190,7 @@ settings! {
         enabled: bool = true, "session-relay" "BOOL";
         /// Base path of the session relay
         base_path: BasePath = session().base_path.as_str().into(), "base-path" "PATH";
-        /// Sessions in total. Beyond that, a new session replaces one that no peer has ever connected to: the oldest of
+        /// Sessions in total. Beyond that, a new session evicts one that no peer has ever connected to: the oldest of
         /// the address that has most of them
         limit: NonZeroUsize = nonzero(session().sessions), "sessions" "N";
         /// Sessions allocated by one address; in IPv6, by one /64 network. Its share shrinks once half of all are taken
@@ -210,8 +211,8 @@ settings! {
         request_timeout: u64 = session().request_timeout.as_secs(), "request-timeout" "SECONDS";
         /// Largest value that a client can request by X-Timeout or ?timeout=N
         request_timeout_max: u64 = session().request_timeout_max.as_secs(), "request-timeout-max" "SECONDS";
-        /// Abort the receiver's connection when the sender of a chunked message is lost. With false, the message ends
-        /// cleanly, as in cama, and a receiver cannot distinguish a part from the whole
+        /// Abort the receiver's connection when the sender of a chunked message disconnects, so that a truncated body
+        /// never looks complete. With false, the message ends normally, as in cama
         abort_if_truncated: bool = !session().end_cleanly_if_truncated, "abort-if-truncated" "BOOL";
         /// Value of the Server field; empty for none
         server_name: ServerName = session().server.as_str().into(), "server-name" "NAME";
@@ -223,7 +224,7 @@ settings! {
         /// Base path of /stream and /ping; empty for the root
         base_path: BasePath = stream().base_path.as_str().into(), "rendezvous-base-path" "PATH";
         /// Streams in total, with the status records of ended ones. Beyond that, a new stream replaces a record, or
-        /// else a stream to which no peer is connected: the oldest of the address with most of them
+        /// else evicts a stream to which no peer is connected: the oldest of the address with most of them
         limit: NonZeroUsize = nonzero(stream().streams), "rendezvous-streams" "N";
         /// Streams created by one address; in IPv6, by one /64 network. Its share shrinks once half of all are taken
         per_address: NonZeroUsize = nonzero(stream().streams_per_address), "rendezvous-streams-per-address" "N";
@@ -231,7 +232,7 @@ settings! {
         creations_per_minute: u32 = stream().creations_per_minute, "rendezvous-creations-per-minute" "N";
         /// Streams that one address may create at once
         creation_burst: u32 = stream().creation_burst, "rendezvous-creation-burst" "N";
-        /// Time for the peers of a stream to connect
+        /// Time for both sides of a stream to connect
         ttl: NonZeroU64 = positive(stream().ttl.as_secs()), "rendezvous-ttl" "SECONDS";
         /// Largest value that a client can request by ?ttl=SECONDS
         ttl_max: u64 = stream().ttl_max.as_secs(), "rendezvous-ttl-max" "SECONDS";
@@ -241,32 +242,32 @@ settings! {
         status_ttl: u64 = stream().status_ttl.as_secs(), "rendezvous-status-ttl" "SECONDS";
         /// Longest lifetime of a stream
         lifetime: NonZeroU64 = positive(stream().lifetime.as_secs()), "rendezvous-lifetime" "SECONDS";
-        /// Longest pause of a source's body while a receiver is ready
+        /// Timeout of a pause in a source's body while a receiver is ready
         body_timeout: NonZeroU64 = positive(stream().body_timeout.as_secs()), "rendezvous-body-timeout" "SECONDS";
         /// Largest number of receivers that a client can request by ?n=K
         receivers: NonZeroUsize = nonzero(stream().receivers), "rendezvous-receivers" "N";
-        /// Abort the receivers' connections when the source of a stream of unknown length is lost. With false, the
-        /// download ends cleanly, as in http-rendezvous. Clients choose by ?strict=1 and ?strict=0
+        /// Abort the receivers' connections when the source of a stream of unknown length disconnects. With false, the
+        /// download ends normally, as in http-rendezvous. Clients choose by ?strict=1 and ?strict=0
         strict: bool = stream().strict, "rendezvous-strict" "BOOL";
         /// Never serve uploaded content as a page of this origin: downloads are attachments with an inert content type,
         /// and fields that set cookies or control a proxy are removed
         neutral: bool = stream().neutral, "rendezvous-neutral" "BOOL";
-        /// Let every client list all streams by GET /stream. Their ids are the only secret; the admin listener always has
-        /// the list
+        /// Let every client list all streams by GET /stream. Their ids are the only secret; the admin listener always
+        /// has the list
         public_list: bool = stream().list, "rendezvous-public-list" "BOOL";
     }
     /// The gateway: keeps WebSocket clients connected for an application that speaks only HTTP
     "gateway" gateway: Gateway {
         /// URL of the application that decides whether a client may connect; empty for no gateway
-        connect_url: Url = gate().callback.connect.as_str().into(), "gateway-connect-url" "URL";
+        connect_url: Url = gateway().callback.connect.as_str().into(), "gateway-connect-url" "URL";
         /// URL to call when a client has connected; empty for none
-        establish_url: Url = gate().callback.establish.as_str().into(), "gateway-establish-url" "URL";
+        establish_url: Url = gateway().callback.establish.as_str().into(), "gateway-establish-url" "URL";
         /// URL to call with each message from a client; empty for none
-        receive_url: Url = gate().callback.receive.as_str().into(), "gateway-receive-url" "URL";
+        receive_url: Url = gateway().callback.receive.as_str().into(), "gateway-receive-url" "URL";
         /// URL to call when a client has disconnected; empty for none
-        close_url: Url = gate().callback.close.as_str().into(), "gateway-close-url" "URL";
+        close_url: Url = gateway().callback.close.as_str().into(), "gateway-close-url" "URL";
         /// Time for a call of the application; 0 for no limit
-        callback_timeout: u64 = gate().callback.timeout.map_or(0, |time| time.as_secs()), "gateway-callback-timeout" "SECONDS";
+        callback_timeout: u64 = gateway().callback.timeout.map_or(0, |time| time.as_secs()), "gateway-callback-timeout" "SECONDS";
         /// Address of the gateway for the application, sent with each call; empty for the admin listener, or the first
         /// public one with public-api
         endpoint: String = String::new(), "gateway-endpoint" "HOST:PORT";
@@ -274,53 +275,54 @@ settings! {
         /// authentication: every client that reaches them can send to all others
         public_api: bool = false, "gateway-public-api" "BOOL";
         /// Field that names sessions
-        session_field: String = gate().session_header, "gateway-session-field" "NAME";
+        session_field: String = gateway().session_header, "gateway-session-field" "NAME";
         /// Fields to set in calls of the application, as "X-Zone: a"; to remove one: "X-Zone:"
         set_fields: Vec<Field> = Vec::new(), "gateway-set-field" "FIELD";
         /// Messages queued for a client in addition to the one being written
-        queue: usize = gate().send_queue_size, "gateway-queue" "N";
+        queue: usize = gateway().send_queue_size, "gateway-queue" "N";
         /// Time that the application waits for space in that queue; 0 for no limit
-        queue_timeout: u64 = gate().send_timeout.map_or(0, |time| time.as_secs()), "gateway-queue-timeout" "SECONDS";
+        queue_timeout: u64 = gateway().send_timeout.map_or(0, |time| time.as_secs()), "gateway-queue-timeout" "SECONDS";
         /// Send to none of the named clients if one of them is not connected
-        strict_broadcast: bool = gate().strict_broadcast, "gateway-strict-broadcast" "BOOL";
-        /// Origins whose pages may connect: same-origin, same-hostname, all. With all, every web page can connect with its
-        /// visitor's cookies
+        strict_broadcast: bool = gateway().strict_broadcast, "gateway-strict-broadcast" "BOOL";
+        /// Origins whose pages may connect: same-origin, same-hostname, all. With all, every web page can connect with
+        /// its visitor's cookies
         allowed_origins: OriginRule = OriginRule::SameOrigin, "gateway-allowed-origins" "RULE";
         /// Time after which a silent client is closed; 0 for no limit
-        idle_timeout: u64 = gate().idle_timeout.map_or(0, |time| time.as_secs()), "gateway-idle-timeout" "SECONDS";
+        idle_timeout: u64 = gateway().idle_timeout.map_or(0, |time| time.as_secs()), "gateway-idle-timeout" "SECONDS";
         /// Interval of pings to a silent client; 0 for none
-        ping_interval: u64 = gate().ping_interval.map_or(0, |time| time.as_secs()), "gateway-ping-interval" "SECONDS";
+        ping_interval: u64 = gateway().ping_interval.map_or(0, |time| time.as_secs()), "gateway-ping-interval" "SECONDS";
         /// Time for a message from a client to arrive, extended by its bytes at 240 per second; 0 for no limit
-        message_timeout: u64 = gate().message_timeout.map_or(0, |time| time.as_secs()), "gateway-message-timeout" "SECONDS";
+        message_timeout: u64 = gateway().message_timeout.map_or(0, |time| time.as_secs()), "gateway-message-timeout" "SECONDS";
         /// Path where clients connect
-        connect_path: String = gate().path.connect, "gateway-connect-path" "PATH";
+        connect_path: String = gateway().path.connect, "gateway-connect-path" "PATH";
         /// Path where the application sends messages
-        send_path: String = gate().path.send, "gateway-send-path" "PATH";
+        send_path: String = gateway().path.send, "gateway-send-path" "PATH";
         /// Path where the application closes clients
-        close_path: String = gate().path.close, "gateway-close-path" "PATH";
+        close_path: String = gateway().path.close, "gateway-close-path" "PATH";
         /// Path of the statistics
-        stats_path: String = gate().path.stats, "gateway-stats-path" "PATH";
+        stats_path: String = gateway().path.stats, "gateway-stats-path" "PATH";
         /// Bytes of one message from a client
-        max_message: Bytes = Bytes(gate().limits.message as u64), "gateway-max-message" "BYTES";
+        max_message: Bytes = Bytes(gateway().limits.message as u64), "gateway-max-message" "BYTES";
         /// Bytes of one message to clients
-        max_send: Bytes = Bytes(gate().limits.send as u64), "gateway-max-send" "BYTES";
+        max_send: Bytes = Bytes(gateway().limits.send as u64), "gateway-max-send" "BYTES";
         /// Bytes of messages from clients that wait for the application's response. One address gets at most a quarter;
         /// beyond it, a client is closed with 1013
-        max_pending: Bytes = Bytes(gate().limits.pending as u64), "gateway-max-pending" "BYTES";
+        max_pending: Bytes = Bytes(gateway().limits.pending as u64), "gateway-max-pending" "BYTES";
         /// Concurrent calls of the application; clients of one address get at most a quarter
-        calls: NonZeroUsize = nonzero(gate().limits.calls), "gateway-calls" "N";
+        calls: NonZeroUsize = nonzero(gateway().limits.calls), "gateway-calls" "N";
         /// Clients in total
-        limit: NonZeroUsize = nonzero(gate().limits.sessions), "gateway-clients" "N";
+        limit: NonZeroUsize = nonzero(gateway().limits.sessions), "gateway-clients" "N";
         /// Clients from one address, fewer once half of the total is reached
-        per_address: NonZeroUsize = nonzero(gate().limits.sessions_per_address), "gateway-clients-per-address" "N";
+        per_address: NonZeroUsize = nonzero(gateway().limits.sessions_per_address), "gateway-clients-per-address" "N";
     }
-    /// The reverse tunnel: origin servers behind NAT connect to this relay, and it forwards requests to them. They connect
-    /// to any HTTPS listener
+    /// The reverse tunnel: origin servers behind NAT connect to this relay, and it forwards requests to them. They
+    /// connect to any HTTPS listener
     "tunnel" tunnel: Tunnel {
-        /// Origin servers that may connect, and their hosts: "NAME SHA256 HOST...". SHA256 is the hash of the token (printf
-        /// %s "$TOKEN" | sha256sum), or cert:SHA256 that of a client certificate. A host may be a pattern (*.dev.example)
-        /// and have a path (app.example/api); body=BYTES and rate=BYTES (per second) may stand among the hosts. Empty: no
-        /// tunnel. Instead of SHA256, allow-legacy-unauthenticated:NET,NET admits spdy-proxy's origin servers from these
+        /// Origin servers that may connect, and their hosts: "NAME SHA256 HOST...". Empty: no tunnel.
+        /// SHA256: the hash of the token (printf %s "$TOKEN" | sha256sum), or cert:SHA256 of a client certificate.
+        /// HOST: a name, a pattern (*.dev.example), either with a path (app.example/api).
+        /// Options: body=BYTES, rate=BYTES per second.
+        /// Instead of SHA256, allow-legacy-unauthenticated:NET,NET admits spdy-proxy's origin servers from these
         /// networks without authentication (needs the feature spdy)
         tokens: Vec<TunnelToken> = Vec::new(), "tunnel-token" "TOKEN";
         /// Path where origin servers open a tunnel
@@ -336,10 +338,11 @@ settings! {
         origin_servers: NonZeroUsize = nonzero(proxy().connections), "tunnel-origin-servers" "N";
         /// Connections of origin servers with one token
         origin_servers_per_token: NonZeroUsize = nonzero(proxy().connections_per_credential), "tunnel-origin-servers-per-token" "N";
-        /// Connections by ALPN that have not authenticated yet; one more replaces the oldest of the network with the most
+        /// Connections by ALPN that have not authenticated yet; one more replaces the oldest of the network with the
+        /// most
         handshakes: NonZeroUsize = nonzero(proxy().handshakes), "tunnel-handshakes" "N";
-        /// Failed handshakes of one network per minute (wrong token, or timeout); the next one is rejected unread; 0 for no
-        /// limit
+        /// Failed handshakes of one network per minute (wrong token, or timeout); the next one is rejected unread; 0
+        /// for no limit
         failures_per_minute: u32 = proxy().failures_per_minute, "tunnel-failures-per-minute" "N";
         /// Concurrent requests on one connection of an origin server
         requests_per_origin_server: NonZeroUsize = nonzero(proxy().streams_per_connection), "tunnel-requests-per-origin-server" "N";
@@ -361,10 +364,11 @@ settings! {
         /// Lifetime of its links, at most what the rendezvous allows
         link_ttl: NonZeroU64 = positive(1800), "page-link-ttl" "SECONDS";
     }
-    /// For operators: /metrics (Prometheus), /health, /ready, /log-level, /sessions, /stream (the list of the rendezvous),
-    /// /tunnels, and the paths of the gateway's application
+    /// For operators: /metrics (Prometheus), /health, /ready, /log-level, /sessions, /stream (the list of the
+    /// rendezvous), /tunnels, and the paths of the gateway's application
     "admin" admin: Admin {
-        /// Address and port of the admin listener; off; or auto, which is 127.0.0.1:9090 or, if that is in use, a free port
+        /// Address and port of the admin listener; off; or auto, which is 127.0.0.1:9090 or, if that is in use, a free
+        /// port
         listen: AdminAddress = "auto".into(), "admin" "ADDR";
     }
     /// The log, on standard error
@@ -384,8 +388,8 @@ settings! {
     }
 }
 
-/// Ten times the engine's default, which is meant for programs; users pause. (Sources of the rendezvous have the six hours
-/// of http-rendezvous: an idle stream holds no buffer, and the number of streams is limited.)
+/// Ten times the engine's default, which is meant for programs; users pause. (Sources of the rendezvous have the six
+/// hours of http-rendezvous: an idle stream holds no buffer, and the number of streams is limited.)
 const TRANSFER_TIMEOUT: NonZeroU32 = NonZeroU32::new(300).expect("not 0");
 
 fn percent(n: u32) -> NonZeroU32 {

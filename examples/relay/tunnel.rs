@@ -109,7 +109,7 @@ pub(crate) fn write_metrics(page: &mut Page, counts: ProxyCounts) {
     page.family(name, "counter", "Requests for hosts behind tunnels without a complete response, by reason");
     for (reason, count) in [
         ("unknown-host", counts.unknown_host),
-        ("no-origin-server", counts.no_origin),
+        ("no-origin-server", counts.no_origin_server),
         ("rejected", counts.rejected),
         ("lost", counts.lost),
         ("timed-out", counts.timed_out),
@@ -142,7 +142,7 @@ struct Entry<'a> {
     bytes_up: u64,
     bytes_down: u64,
     round_trip_seconds: Option<f64>,
-    leaving: bool,
+    draining: bool,
 }
 
 /// Returns the list of connected origin servers, as JSON.
@@ -157,7 +157,7 @@ pub(crate) fn list(connections: &[ConnectionInfo]) -> String {
         bytes_up: connection.bytes_up,
         bytes_down: connection.bytes_down,
         round_trip_seconds: connection.round_trip.map(|time| json::rounded(time, 6)),
-        leaving: connection.leaving,
+        draining: connection.draining,
     }))
 }
 

@@ -53,7 +53,7 @@ pub(super) enum Rejected {
     TooMany,
     TooFast(Duration),
     /// The table is full of other addresses.
-    Crowded,
+    AddressTableFull,
 }
 
 impl Addresses {
@@ -87,7 +87,7 @@ impl Addresses {
         if self.table.len() >= self.capacity && !self.table.contains_key(&ip) {
             self.sweep(now);
             if self.table.len() >= self.capacity {
-                return Err(Rejected::Crowded);
+                return Err(Rejected::AddressTableFull);
             }
         }
         let entry = self.table.entry(ip).or_insert(Entry { slots: 0, full_at: now });
@@ -208,7 +208,11 @@ mod tests {
         assert_eq!(table.admit(ip("192.0.2.1"), now), Ok(()));
         assert_eq!(table.admit(ip("192.0.2.2"), now), Ok(()));
         table.release(ip("192.0.2.2"));
-        assert_eq!(table.admit(ip("192.0.2.3"), now), Err(Rejected::Crowded), "both buckets are still filling");
+        assert_eq!(
+            table.admit(ip("192.0.2.3"), now),
+            Err(Rejected::AddressTableFull),
+            "both buckets are still filling"
+        );
         let later = now + Duration::from_secs(1);
         assert_eq!(table.admit(ip("192.0.2.3"), later), Ok(()));
         assert_eq!(table.table.len(), 2);

@@ -15,9 +15,9 @@
 //! The [`Rendezvous`] is simpler, and needs no cookie. One client PUTs a body to `/stream/<id>`, and one or several
 //! others GET it from there at the same time.
 //!
-//! A `Gateway` (feature `gateway`) gives an application that has only HTTP clients that stay connected, by WebSocket.
-//! The gateway asks the application which clients may connect, and posts their messages to it. The application posts
-//! messages to any number of clients.
+//! A `Gateway` (feature `gateway`) keeps WebSocket clients connected for an application that speaks only HTTP. It asks
+//! the application which clients may connect, and posts their messages to it. The application posts messages to any
+//! number of clients.
 //!
 //! A reverse tunnel (feature `tunnel`) makes a server behind NAT reachable: the server connects out to the relay.
 //!
@@ -26,11 +26,11 @@
 //! and asks for the body (`100 Continue`) only after a receiver has connected.
 //!
 //! **What a receiver can rely on.** A download whose length is known is complete if it has that length. A download of
-//! unknown length is complete if it ends in order: with the last chunk, or in HTTP/1.0 with an orderly end of the
-//! connection. By default this holds for the rendezvous, whose receivers see an aborted connection if the source is
-//! lost. The session relay ends a chunked message in order even if its sender is lost, as cama documents it. There the
-//! sender's response counts the bytes, but no receiver sees that. [`SessionConfig::end_cleanly_if_truncated`] and
-//! [`RendezvousConfig::strict`] are the two switches.
+//! unknown length is complete if it ends normally: with the last chunk, or in HTTP/1.0 with a normal end of the
+//! connection. By default this holds for the rendezvous, whose receivers see an aborted connection if the source
+//! disconnects. The session relay ends a chunked message normally even if its sender disconnects, as cama documents it.
+//! There the sender's response counts the bytes, but no receiver sees that. [`SessionConfig::end_cleanly_if_truncated`]
+//! and [`RendezvousConfig::strict`] are the two switches.
 //!
 //! ```no_run
 //! use uncork::{Action, Handler, Request, Response, Server, relay::SessionRelay};
@@ -38,7 +38,7 @@
 //! // Alone:
 //! Server::bind("127.0.0.1:8080")?.threads(2, SessionRelay::default())?.join()?;
 //!
-//! // Mounted in another handler, which forwards every method.
+//! // Mounted in another handler. SessionRelay has its own `request` and `stopping` only; other services may need more:
 //! #[derive(Clone, Default)]
 //! struct Site {
 //!     relay: SessionRelay,

@@ -1,4 +1,4 @@
-//! Sessions and streams that no peer has connected to. When the table is full, one of them is removed: the oldest of
+//! Sessions and streams that no peer has connected to. When the table is full, one of them is evicted: the oldest of
 //! the address that has the most. This happens only for an address that has fewer entries.
 //!
 //! So an address that fills a table without using it loses its entries to others. Finding the entry takes O(log n).
@@ -14,7 +14,7 @@ use uncork::{Limits, PeerAddr};
 
 use super::repeated::Repeated;
 
-/// Interval of the log lines about removed entries.
+/// Interval of the log lines about evicted entries.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Unused entries, by the address that they count for. `None` is for peers on Unix sockets.
@@ -33,7 +33,7 @@ fn rank<K: Ord>(network: Option<IpAddr>, entries: &BTreeSet<(Instant, K)>) -> Ra
 }
 
 /// A request for one more entry, and the state of the table.
-pub(super) struct RoomRequest {
+pub(super) struct SlotRequest {
     pub(super) limit: usize,
     pub(super) taken: usize,
     /// Maximum number of entries of one address.
@@ -44,10 +44,10 @@ pub(super) struct RoomRequest {
     pub(super) owned: usize,
 }
 
-/// The reason why there is no room.
+/// The reason why there is no free slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NoRoom {
-    /// The table is full, and no entry can be removed.
+pub(super) enum NoFreeSlot {
+    /// The table is full, and no entry can be evicted.
     Full,
     /// The table is so full that one address may have only this many entries.
     Share(usize),
@@ -67,7 +67,7 @@ impl<K: Copy + Ord> Unused<K> {
         self.ranks.insert(rank(network, entries));
     }
 
-    /// Removes an entry, because a peer has connected to it, or because it was removed from the table.
+    /// Removes an entry, because a peer has connected to it, or because it was evicted.
     pub(super) fn remove(&mut self, owner: Option<IpAddr>, created: Instant, key: K) {
         let network = owner.map(PeerAddr::network_of);
         let Some(entries) = self.networks.get_mut(&network) else { return };
@@ -79,14 +79,14 @@ impl<K: Copy + Ord> Unused<K> {
         }
     }
 
-    /// Returns the entry to remove for a new one, if one must be removed. The caller checks the maximum number of
+    /// Returns the entry to evict for a new one, if one must be evicted. The caller checks the maximum number of
     /// entries of one address.
-    pub(super) fn make_room(&self, request: &RoomRequest) -> Result<Option<K>, NoRoom> {
-        let RoomRequest { limit, taken, per_address, owner, owned } = *request;
+    pub(super) fn free_slot(&self, request: &SlotRequest) -> Result<Option<K>, NoFreeSlot> {
+        let SlotRequest { limit, taken, per_address, owner, owned } = *request;
         if taken < limit {
             let share = Limits::address_share(limit, per_address, taken);
             let is_beyond = owner.is_some() && share < per_address && owned >= share;
-            return if is_beyond { Err(NoRoom::Share(share)) } else { Ok(None) };
+            return if is_beyond { Err(NoFreeSlot::Share(share)) } else { Ok(None) };
         }
         let owned = match owner {
             Some(_) => owned,
@@ -95,20 +95,20 @@ impl<K: Copy + Ord> Unused<K> {
         let largest = self.ranks.last().filter(|(count, ..)| *count > owned);
         match largest.and_then(|(.., network)| self.networks.get(network)?.first()) {
             Some((_, oldest)) => Ok(Some(*oldest)),
-            None => Err(NoRoom::Full),
+            None => Err(NoFreeSlot::Full),
         }
     }
 
-    /// Counts a removed entry, and logs it, but not each time. `what`: a noun for the entries.
+    /// Counts an evicted entry, and logs it, but not each time. `what`: a noun for the entries.
     pub(super) fn evicted_one(&mut self, what: &str, now: Instant) {
         self.evicted += 1;
         if let Some(count) = self.log.happened(now) {
             log::warn!(target: "uncork::relay",
-                "removed {count} unused {what}: the table is full");
+                "evicted {count} unused {what}: the table is full");
         }
     }
 
-    /// Returns how many entries were removed so far.
+    /// Returns how many entries were evicted so far.
     pub(super) fn evicted(&self) -> u64 {
         self.evicted
     }
@@ -125,31 +125,31 @@ mod tests {
         Some([192, 0, 2, n].into())
     }
 
-    fn full(owner: Option<IpAddr>, owned: usize) -> RoomRequest {
-        RoomRequest { limit: LIMIT, taken: LIMIT, per_address: 10, owner, owned }
+    fn full(owner: Option<IpAddr>, owned: usize) -> SlotRequest {
+        SlotRequest { limit: LIMIT, taken: LIMIT, per_address: 10, owner, owned }
     }
 
     #[test]
     fn the_oldest_of_the_largest_is_removed_for_an_address_that_has_less() {
         let (mut unused, t0) = (Unused::new(), Instant::now());
-        assert_eq!(unused.make_room(&full(ip(9), 0)), Err(NoRoom::Full));
+        assert_eq!(unused.free_slot(&full(ip(9), 0)), Err(NoFreeSlot::Full));
         let at = |n: u64| t0 + Duration::from_secs(n);
         for (owner, created, key) in [(1, 5, 'a'), (2, 3, 'c'), (2, 2, 'b'), (2, 9, 'd'), (3, 1, 'e')] {
             unused.add(ip(owner), at(created), key);
         }
-        assert_eq!(unused.make_room(&full(ip(9), 0)), Ok(Some('b')));
-        assert_eq!(unused.make_room(&full(ip(9), 2)), Ok(Some('b')));
-        assert_eq!(unused.make_room(&full(ip(9), 3)), Err(NoRoom::Full), "it has as many");
-        assert_eq!(unused.make_room(&full(ip(2), 3)), Err(NoRoom::Full), "it is the largest itself");
+        assert_eq!(unused.free_slot(&full(ip(9), 0)), Ok(Some('b')));
+        assert_eq!(unused.free_slot(&full(ip(9), 2)), Ok(Some('b')));
+        assert_eq!(unused.free_slot(&full(ip(9), 3)), Err(NoFreeSlot::Full), "it has as many");
+        assert_eq!(unused.free_slot(&full(ip(2), 3)), Err(NoFreeSlot::Full), "it is the largest itself");
         unused.remove(ip(2), at(2), 'b');
         unused.remove(ip(2), at(2), 'b');
-        assert_eq!(unused.make_room(&full(ip(9), 1)), Ok(Some('c')));
+        assert_eq!(unused.free_slot(&full(ip(9), 1)), Ok(Some('c')));
         for (created, key) in [(3, 'c'), (9, 'd')] {
             unused.remove(ip(2), at(created), key);
         }
         // Now two have one each.
-        assert_eq!(unused.make_room(&full(ip(9), 1)), Err(NoRoom::Full));
-        assert_eq!(unused.make_room(&full(ip(9), 0)), Ok(Some('e')));
+        assert_eq!(unused.free_slot(&full(ip(9), 1)), Err(NoFreeSlot::Full));
+        assert_eq!(unused.free_slot(&full(ip(9), 0)), Ok(Some('e')));
         unused.remove(ip(1), at(5), 'a');
         unused.remove(ip(3), at(1), 'e');
         assert!(unused.networks.is_empty() && unused.ranks.is_empty());
@@ -158,14 +158,14 @@ mod tests {
     #[test]
     fn while_there_is_room_only_the_share_counts() {
         let (mut unused, now) = (Unused::new(), Instant::now());
-        let request = |taken, owned| RoomRequest { taken, ..full(ip(1), owned) };
-        assert_eq!(unused.make_room(&request(50, 9)), Ok(None));
-        assert_eq!(unused.make_room(&request(75, 2)), Ok(None));
-        assert_eq!(unused.make_room(&request(75, 3)), Err(NoRoom::Share(3)));
-        assert_eq!(unused.make_room(&request(99, 1)), Err(NoRoom::Share(1)));
-        assert_eq!(unused.make_room(&RoomRequest { owner: None, ..request(99, 0) }), Ok(None), "it has no share");
+        let request = |taken, owned| SlotRequest { taken, ..full(ip(1), owned) };
+        assert_eq!(unused.free_slot(&request(50, 9)), Ok(None));
+        assert_eq!(unused.free_slot(&request(75, 2)), Ok(None));
+        assert_eq!(unused.free_slot(&request(75, 3)), Err(NoFreeSlot::Share(3)));
+        assert_eq!(unused.free_slot(&request(99, 1)), Err(NoFreeSlot::Share(1)));
+        assert_eq!(unused.free_slot(&SlotRequest { owner: None, ..request(99, 0) }), Ok(None), "it has no share");
         (0..6).for_each(|key| unused.add(ip(2), now, key));
-        assert_eq!(unused.make_room(&request(75, 5)), Err(NoRoom::Share(3)), "and nothing is removed");
+        assert_eq!(unused.free_slot(&request(75, 5)), Err(NoFreeSlot::Share(3)), "and nothing is evicted");
     }
 
     #[test]
@@ -176,9 +176,9 @@ mod tests {
         unused.add(v6("2001:db8::2"), now, 2);
         unused.add(ip(1), now, 3);
         unused.add(None, now, 4);
-        assert_eq!(unused.make_room(&full(ip(9), 1)), Ok(Some(1)));
-        assert_eq!(unused.make_room(&full(None, 0)), Ok(Some(1)));
+        assert_eq!(unused.free_slot(&full(ip(9), 1)), Ok(Some(1)));
+        assert_eq!(unused.free_slot(&full(None, 0)), Ok(Some(1)));
         unused.remove(v6("2001:db8::3"), now, 1);
-        assert_eq!(unused.make_room(&full(None, 0)), Err(NoRoom::Full), "it has one, and so have the others");
+        assert_eq!(unused.free_slot(&full(None, 0)), Err(NoFreeSlot::Full), "it has one, and so have the others");
     }
 }

@@ -47,7 +47,8 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Returns the driver's program, the browser's possible names, and the text before the port in the driver's first output.
+    /// Returns the driver's program, the browser's possible names, and the text before the port in the driver's first
+    /// output.
     fn names(self) -> (&'static str, &'static [&'static str], &'static str) {
         match self {
             Self::Chromium => {

@@ -9,7 +9,7 @@ use uncork::{pipe, relay::OriginPolicy};
 
 use crate::{
     app::{Reaction, agrees, nowhere, raw},
-    gate::{Gate, MOMENT, is, start, start_with},
+    gateway::{MOMENT, TestGateway, is, start, start_with},
     socket::{BINARY, Socket, TEXT, send_handshake},
     world::World,
 };
@@ -24,7 +24,7 @@ worlds! {
 }
 
 fn the_application_is_asked_with_the_clients_request(world: &World) {
-    let gate = start_with(
+    let gateway = start_with(
         world,
         |config, app| {
             config.callback.connect = app.url("/connect?of=the+application");
@@ -53,8 +53,8 @@ fn the_application_is_asked_with_the_clients_request(world: &World) {
         "Sec-WebSocket-Extensions: permessage-deflate",
         "User-Agent: test/1",
     ];
-    let _client = Socket::connect(&gate.host, "/connect?a=1&b=%20;|", &fields);
-    let call = &gate.app.wait_for_calls("/connect", 1)[0];
+    let _client = Socket::connect(&gateway.host, "/connect?a=1&b=%20;|", &fields);
+    let call = &gateway.app.wait_for_calls("/connect", 1)[0];
     assert_eq!((call.method.as_str(), call.query.as_deref(), call.text().as_str()), ("GET", Some("a=1&b=%20;|"), ""));
     for (name, want) in [
         ("cookie", Some("a=b")),
@@ -62,8 +62,8 @@ fn the_application_is_asked_with_the_clients_request(world: &World) {
         ("authorization", Some("Bearer x")),
         ("origin", Some("http://somewhere")),
         ("user-agent", Some("test/1")),
-        ("x-kuiperbelt-endpoint", Some("gate.test:9180")),
-        ("host", Some(gate.app.url("").trim_start_matches("http://"))),
+        ("x-kuiperbelt-endpoint", Some("gateway.test:9180")),
+        ("host", Some(gateway.app.url("").trim_start_matches("http://"))),
         ("upgrade", None),
         ("sec-websocket-key", None),
         ("sec-websocket-version", None),
@@ -76,12 +76,12 @@ fn the_application_is_asked_with_the_clients_request(world: &World) {
         assert_eq!(call.get(name).as_deref(), want, "{name}");
     }
     assert!(call.fields.iter().all(|(name, value)| value != "evil" && !name.contains('_')), "{call:?}");
-    let _second = Socket::connect(&gate.host, "/connect", &[]);
-    assert_eq!(gate.app.wait_for_calls("/connect", 2)[1].query, None, "the client's query, not the URL's own");
+    let _second = Socket::connect(&gateway.host, "/connect", &[]);
+    assert_eq!(gateway.app.wait_for_calls("/connect", 2)[1].query, None, "the client's query, not the URL's own");
 }
 
 fn fields_are_set_and_left_out(world: &World) {
-    let gate = start_with(
+    let gateway = start_with(
         world,
         |config, _| {
             config.proxy_set_header =
@@ -90,13 +90,13 @@ fn fields_are_set_and_left_out(world: &World) {
         agrees,
     );
     let fields = ["Cookie: a=b", "Cookie: c=d", "X-Twice: 2", "X-Twice: 3", "X_Set: no", "x_twice: no", "COOKIE: e=f"];
-    let mut client = Socket::connect(&gate.host, "/connect?key=k", &fields);
-    gate.app.wait_for_calls("/establish", 1);
+    let mut client = Socket::connect(&gateway.host, "/connect?key=k", &fields);
+    gateway.app.wait_for_calls("/establish", 1);
     client.text("hi");
-    gate.app.wait_for_calls("/receive", 1);
+    gateway.app.wait_for_calls("/receive", 1);
     client.close();
     for (path, set) in [("/connect", true), ("/establish", true), ("/receive", false), ("/close", true)] {
-        let call = &gate.app.wait_for_calls(path, 1)[0];
+        let call = &gateway.app.wait_for_calls(path, 1)[0];
         assert_eq!(call.get("x-set").as_deref(), set.then_some("yes"), "{path}");
         assert_eq!(call.get("x-twice").as_deref(), set.then_some("1"), "{path}");
         assert_eq!(call.get("cookie"), None, "{path}");
@@ -107,7 +107,7 @@ fn fields_are_set_and_left_out(world: &World) {
 fn a_greeting_comes_first(world: &World) {
     let greeting = Arc::new(Mutex::new((None, Vec::new())));
     let current = greeting.clone();
-    let gate = start_with(
+    let gateway = start_with(
         world,
         |_, _| {},
         move |call| {
@@ -126,25 +126,25 @@ fn a_greeting_comes_first(world: &World) {
         (None, &[b'x'; 70_000], TEXT),
     ] {
         *greeting.lock().expect("no panic") = (kind, body.to_vec());
-        let mut client = Socket::connect(&gate.host, "/connect", &[]);
+        let mut client = Socket::connect(&gateway.host, "/connect", &[]);
         assert_eq!(client.next(), (op, body.to_vec()), "{kind:?}");
         client.close();
     }
-    gate.stats("a greeting is a message", |stats| stats.total_messages == 6 && stats.connections == 0);
+    gateway.stats("a greeting is a message", |stats| stats.total_messages == 6 && stats.connections == 0);
 
     // Without a greeting there is no message.
     *greeting.lock().expect("no panic") = (None, Vec::new());
-    let mut client = Socket::connect(&gate.host, "/connect", &[]);
+    let mut client = Socket::connect(&gateway.host, "/connect", &[]);
     assert!(client.is_silent(MOMENT));
-    assert_eq!(gate.gateway.stats().total_messages, 6);
+    assert_eq!(gateway.service.stats().total_messages, 6);
 
     // A greeting that a client cannot accept is the application's fault.
     *greeting.lock().expect("no panic") = (Some("text/plain"), b"\xff".to_vec());
-    is(&Socket::rejected(&gate.host, "/connect", &[]), 502, "Bad Gateway\n");
+    is(&Socket::rejected(&gateway.host, "/connect", &[]), 502, "Bad Gateway\n");
 }
 
 fn a_rejection_is_passed_on(world: &World) {
-    let gate = start_with(
+    let gateway = start_with(
         world,
         |_, _| {},
         |call| {
@@ -154,23 +154,23 @@ fn a_rejection_is_passed_on(world: &World) {
         },
     );
     for (n, status) in [201, 204, 302, 401, 404, 418, 500, 503].into_iter().enumerate() {
-        let response = Socket::rejected(&gate.host, &format!("/connect?{status}"), &[]);
+        let response = Socket::rejected(&gateway.host, &format!("/connect?{status}"), &[]);
         is(&response, status, if status == 204 { "" } else { "because" });
         assert_eq!(response.get("content-type"), Some("x/y; z"));
         assert_eq!((response.get("x-more"), response.get("set-cookie")), (None, None));
-        gate.stats("rejections", |stats| (stats.connect_errors, stats.connections) == (n as u64 + 1, 0));
+        gateway.stats("rejections", |stats| (stats.connect_errors, stats.connections) == (n as u64 + 1, 0));
     }
     // A failed authorization is not an error.
-    is(&Socket::rejected(&gate.host, "/connect?403", &[]), 403, "because");
-    let stats = gate.stats("403", |stats| (stats.connect_errors, stats.connections) == (8, 0));
+    is(&Socket::rejected(&gateway.host, "/connect?403", &[]), 403, "because");
+    let stats = gateway.stats("403", |stats| (stats.connect_errors, stats.connections) == (8, 0));
     assert_eq!((stats.total_connections, stats.total_messages), (9, 0));
 
     // 200 without a key.
-    let response = Socket::rejected(&gate.host, "/connect?200", &[]);
+    let response = Socket::rejected(&gateway.host, "/connect?200", &[]);
     is(&response, 400, "Bad Request\n");
     assert_eq!(response.get("content-type"), Some("text/plain; charset=utf-8"));
-    gate.stats("no key", |stats| (stats.connect_errors, stats.connections) == (9, 0));
-    assert!(gate.app.calls("/establish").is_empty() && gate.app.calls("/close").is_empty());
+    gateway.stats("no key", |stats| (stats.connect_errors, stats.connections) == (9, 0));
+    assert!(gateway.app.calls("/establish").is_empty() && gateway.app.calls("/close").is_empty());
 }
 
 fn who_cannot_be_asked_lets_nobody_in(world: &World) {
@@ -186,18 +186,18 @@ fn who_cannot_be_asked_lets_nobody_in(world: &World) {
         ("http://user@host/".into(), 500, "Internal Server Error\n"),
         (String::new(), 500, "Internal Server Error\n"),
     ] {
-        let gate = start_with(world, |config, _| config.callback.connect = url.clone(), agrees);
-        let response = Socket::rejected(&gate.host, "/connect?key=k", &[]);
+        let gateway = start_with(world, |config, _| config.callback.connect = url.clone(), agrees);
+        let response = Socket::rejected(&gateway.host, "/connect?key=k", &[]);
         is(&response, status, body);
         assert_eq!(response.get("content-type"), Some("text/plain; charset=utf-8"));
-        let stats = gate.stats(&url, |stats| stats.connections == 0);
+        let stats = gateway.stats(&url, |stats| stats.connections == 0);
         assert_eq!((stats.total_connections, stats.connect_errors), (1, 1), "{url}");
-        is(&gate.get("/ping"), 200, r#"{"result":"OK"}"#);
+        is(&gateway.get("/ping"), 200, r#"{"result":"OK"}"#);
     }
 }
 
 fn redirects_are_followed(world: &World) {
-    let gate = start_with(
+    let gateway = start_with(
         world,
         |_, _| {},
         |call| match call.path.as_str() {
@@ -206,12 +206,12 @@ fn redirects_are_followed(world: &World) {
             _ => Reaction::status(200),
         },
     );
-    Socket::connect(&gate.host, "/connect", &["X-Field: f"]).receives("hello");
-    assert_eq!(gate.app.calls("/elsewhere")[0].get("x-field").as_deref(), Some("f"));
+    Socket::connect(&gateway.host, "/connect", &["X-Field: f"]).receives("hello");
+    assert_eq!(gateway.app.calls("/elsewhere")[0].get("x-field").as_deref(), Some("f"));
 }
 
 fn no_handshake_is_not_asked_about(world: &World) {
-    let gate = start(world);
+    let gateway = start(world);
     let handshake =
         "Connection: Upgrade|Upgrade: websocket|Sec-WebSocket-Version: 13|Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
     let rows = [
@@ -224,36 +224,36 @@ fn no_handshake_is_not_asked_about(world: &World) {
         ("GET", handshake.replace("dGhlIHNhbXBsZSBub25jZQ==", "short")),
     ];
     for (n, (method, fields)) in rows.iter().enumerate() {
-        let mut wire = gate.host.connect();
+        let mut wire = gateway.host.connect();
         let fields: Vec<&str> = fields.split('|').filter(|field| !field.is_empty()).collect();
         wire.request(&format!("{method} /connect?key=k"), &fields);
         let response = wire.response();
         is(&response, 400, "Bad Request\n");
         assert_eq!(response.get("sec-websocket-version"), Some("13"));
-        gate.stats("no handshake", |stats| (stats.connect_errors, stats.connections) == (n as u64 + 1, 0));
+        gateway.stats("no handshake", |stats| (stats.connect_errors, stats.connections) == (n as u64 + 1, 0));
     }
-    assert!(gate.app.calls("/connect").is_empty());
-    is(&gate.get("/connectx"), 404, "404 page not found\n");
-    is(&gate.get("/"), 404, "404 page not found\n");
+    assert!(gateway.app.calls("/connect").is_empty());
+    is(&gateway.get("/connectx"), 404, "404 page not found\n");
+    is(&gateway.get("/"), 404, "404 page not found\n");
 }
 
 fn a_body_is_passed_on(world: &World) {
-    let gate = start(world);
+    let gateway = start(world);
     for (body, sent) in [("Content-Length: 5", "hello"), ("Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n")] {
-        let mut wire = gate.host.connect();
+        let mut wire = gateway.host.connect();
         send_handshake(&mut wire, "/connect?key=k", &[body]);
         wire.send(sent).head().is(101);
         Socket { wire }.close();
     }
-    for call in gate.app.calls("/connect") {
+    for call in gateway.app.calls("/connect") {
         assert_eq!((call.method.as_str(), call.text().as_str()), ("GET", "hello"));
     }
-    let mut wire = gate.host.connect();
+    let mut wire = gateway.host.connect();
     send_handshake(&mut wire, "/connect?key=k", &["Transfer-Encoding: chunked"]);
     wire.chunk(&[b'x'; 60_000]).chunk(&[b'x'; 60_000]);
     wire.response().is(413);
-    assert_eq!(gate.app.calls("/connect").len(), 2);
-    gate.stats("too large", |stats| (stats.connect_errors, stats.connections) == (1, 0));
+    assert_eq!(gateway.app.calls("/connect").len(), 2);
+    gateway.stats("too large", |stats| (stats.connect_errors, stats.connections) == (1, 0));
 }
 
 fn pages_of_other_origins_stay_out(world: &World) {
@@ -269,23 +269,23 @@ fn pages_of_other_origins_stay_out(world: &World) {
         ),
         (OriginPolicy::None, [("http://localhost", true), ("null", true), ("http://evil", true)]),
     ] {
-        let gate = start_with(world, |config, _| config.origin_policy = policy, agrees);
+        let gateway = start_with(world, |config, _| config.origin_policy = policy, agrees);
         for (origin, is_allowed) in origins {
             let field = format!("Origin: {origin}");
-            let before = gate.app.calls("/connect").len();
+            let before = gateway.app.calls("/connect").len();
             if is_allowed {
-                Socket::connect(&gate.host, "/connect?key=k", &[&field]).close();
+                Socket::connect(&gateway.host, "/connect?key=k", &[&field]).close();
             } else {
-                is(&Socket::rejected(&gate.host, "/connect?key=k", &[&field]), 403, "Forbidden\n");
-                assert_eq!(gate.app.calls("/connect").len(), before, "the application was not asked");
+                is(&Socket::rejected(&gateway.host, "/connect?key=k", &[&field]), 403, "Forbidden\n");
+                assert_eq!(gateway.app.calls("/connect").len(), before, "the application was not asked");
             }
         }
-        gate.stats("403 is not an error", |stats| (stats.connect_errors, stats.connections) == (0, 0));
+        gateway.stats("403 is not an error", |stats| (stats.connect_errors, stats.connections) == (0, 0));
         let may_lack_origin = policy != OriginPolicy::SameHostname;
         if may_lack_origin {
-            Socket::connect(&gate.host, "/connect?key=k", &[]).close();
+            Socket::connect(&gateway.host, "/connect?key=k", &[]).close();
         } else {
-            is(&Socket::rejected(&gate.host, "/connect?key=k", &[]), 403, "Forbidden\n");
+            is(&Socket::rejected(&gateway.host, "/connect?key=k", &[]), 403, "Forbidden\n");
         }
     }
 }
@@ -296,7 +296,7 @@ fn an_answer_has_a_time_limit_as_a_whole(world: &World) {
     let (mut late, its_outlet) = pipe(64);
     assert_eq!((inlet.write(b"hel"), late.write(b"hel")), (3, 3));
     let mut bodies = vec![its_outlet, outlet];
-    let gate = start_with(
+    let gateway = start_with(
         world,
         |config, _| config.callback.timeout = Some(Duration::from_millis(1500)),
         move |call| match (call.path.as_str(), call.query.as_deref()) {
@@ -307,15 +307,15 @@ fn an_answer_has_a_time_limit_as_a_whole(world: &World) {
             _ => Reaction::status(200),
         },
     );
-    is(&Socket::rejected(&gate.host, "/connect?hang", &[]), 502, "Bad Gateway\n");
-    is(&Socket::rejected(&gate.host, "/connect", &[]), 502, "Bad Gateway\n");
-    gate.stats("timed out", |stats| (stats.connect_errors, stats.connections) == (2, 0));
+    is(&Socket::rejected(&gateway.host, "/connect?hang", &[]), 502, "Bad Gateway\n");
+    is(&Socket::rejected(&gateway.host, "/connect", &[]), 502, "Bad Gateway\n");
+    gateway.stats("timed out", |stats| (stats.connect_errors, stats.connections) == (2, 0));
     drop(inlet);
 
     // A greeting that arrives a little later than its head is a greeting.
-    let mut wire = gate.host.connect();
+    let mut wire = gateway.host.connect();
     send_handshake(&mut wire, "/connect", &[]);
-    gate.app.wait_for_calls("/connect", 3);
+    gateway.app.wait_for_calls("/connect", 3);
     assert!(wire.is_silent(MOMENT));
     assert_eq!(late.write(b"lo"), 2);
     late.finish(None);
@@ -324,7 +324,7 @@ fn an_answer_has_a_time_limit_as_a_whole(world: &World) {
 }
 
 fn a_client_that_leaves_while_it_waits(world: &World) {
-    let gate = start_with(
+    let gateway = start_with(
         world,
         |_, _| {},
         |call| match call.path.as_str() {
@@ -332,19 +332,19 @@ fn a_client_that_leaves_while_it_waits(world: &World) {
             _ => Reaction::status(200),
         },
     );
-    let mut wire = gate.host.connect();
+    let mut wire = gateway.host.connect();
     send_handshake(&mut wire, "/connect?key=k", &[]);
-    gate.app.wait_for_calls("/connect", 1);
-    assert_eq!(gate.gateway.stats().connections, 1, "counted from the first byte");
+    gateway.app.wait_for_calls("/connect", 1);
+    assert_eq!(gateway.service.stats().connections, 1, "counted from the first byte");
     drop(wire);
-    gate.stats("the client has disconnected", |stats| stats.connections == 0);
+    gateway.stats("the client has disconnected", |stats| stats.connections == 0);
     // The application accepts too late: it learns that the client has disconnected.
-    gate.app.release_with(1, || Reaction::accept("k", "hello"));
-    assert_eq!(gate.app.wait_for_calls("/close", 1)[0].key(), "k");
-    let stats = gate.stats("the connection is over", |stats| stats.closing_connections == 0);
+    gateway.app.release_with(1, || Reaction::accept("k", "hello"));
+    assert_eq!(gateway.app.wait_for_calls("/close", 1)[0].key(), "k");
+    let stats = gateway.stats("the connection is over", |stats| stats.closing_connections == 0);
     assert_eq!((stats.connect_errors, stats.total_messages), (1, 0));
-    assert!(gate.app.calls("/establish").is_empty());
-    assert!(gate.send(&["k"], "x").text().contains("kuiperbelt: session is not found"));
+    assert!(gateway.app.calls("/establish").is_empty());
+    assert!(gateway.send(&["k"], "x").text().contains("kuiperbelt: session is not found"));
 }
 
 /// Offers these sub-protocols to an application that selects that one. Returns the response, and the sub-protocols that
@@ -354,7 +354,7 @@ fn offering(
     offered: &[&str],
     chosen: &'static [&'static str],
 ) -> (crate::wire::TestResponse, Option<String>) {
-    let gate = start_with(
+    let gateway = start_with(
         world,
         |_, _| {},
         move |call| match call.path.as_str() {
@@ -367,12 +367,12 @@ fn offering(
         },
     );
     let offered: Vec<String> = offered.iter().map(|names| format!("Sec-WebSocket-Protocol: {names}")).collect();
-    let mut wire = gate.host.connect();
+    let mut wire = gateway.host.connect();
     send_handshake(&mut wire, "/connect", &offered.iter().map(String::as_str).collect::<Vec<_>>());
     let response = wire.head();
     let errors = u64::from(response.status != 101);
-    gate.stats("an error of the application's", |stats| stats.connect_errors == errors);
-    (response, gate.app.wait_for_calls("/connect", 1)[0].get("sec-websocket-protocol"))
+    gateway.stats("an error of the application's", |stats| stats.connect_errors == errors);
+    (response, gateway.app.wait_for_calls("/connect", 1)[0].get("sec-websocket-protocol"))
 }
 
 fn sub_protocols_are_the_applications_choice(world: &World) {
@@ -403,21 +403,21 @@ fn sub_protocols_are_the_applications_choice(world: &World) {
 }
 
 fn there_is_not_a_place_for_everybody(world: &World) {
-    let limited = |change: fn(&mut uncork::relay::GatewayLimits)| -> Gate {
+    let limited = |change: fn(&mut uncork::relay::GatewayLimits)| -> TestGateway {
         start_with(world, |config, _| change(&mut config.limits), agrees)
     };
-    for (gate, status, text) in [
+    for (gateway, status, text) in [
         (limited(|limits| limits.sessions = 2), 503, "Service Unavailable\n"),
         (limited(|limits| limits.sessions_per_address = 2), 429, "Too Many Requests\n"),
     ] {
-        let (mut a, mut b) = (gate.client("a"), gate.client("b"));
-        is(&Socket::rejected(&gate.host, "/connect?key=c", &[]), status, text);
-        assert_eq!(gate.app.calls("/connect").len(), 2, "the application was not asked");
+        let (mut a, mut b) = (gateway.client("a"), gateway.client("b"));
+        is(&Socket::rejected(&gateway.host, "/connect?key=c", &[]), status, text);
+        assert_eq!(gateway.app.calls("/connect").len(), 2, "the application was not asked");
         // Established clients do not notice, and the application can still send.
-        is(&gate.send(&["b"], "still there"), 200, r#"{"result":"OK"}"#);
+        is(&gateway.send(&["b"], "still there"), 200, r#"{"result":"OK"}"#);
         b.receives("still there");
         a.close();
-        gate.stats("one client has disconnected", |stats| stats.connections == 1);
-        gate.client("c").close();
+        gateway.stats("one client has disconnected", |stats| stats.connections == 1);
+        gateway.client("c").close();
     }
 }

@@ -4,7 +4,7 @@ use std::sync::{Mutex, Once};
 
 use crate::{
     app::{Reaction, agrees},
-    gate::{is, start, start_with},
+    gateway::{is, start, start_with},
     socket::{Socket, send_handshake},
     world::World,
 };
@@ -15,9 +15,9 @@ const NOTHING: &str = "{\"connections\":0,\"total_connections\":0,\"total_messag
                        \"message_errors\":0,\"closing_connections\":0}\n";
 
 fn statistics_as_json(world: &World) {
-    let gate = start(world);
+    let gateway = start(world);
     for line in ["GET /stats", "GET /stats?format=json", "GET /stats?format=", "DELETE /stats", "POST /stats"] {
-        let mut wire = gate.host.connect();
+        let mut wire = gateway.host.connect();
         wire.request(line, &[]);
         let response = wire.response();
         is(&response, 200, NOTHING);
@@ -26,9 +26,9 @@ fn statistics_as_json(world: &World) {
 }
 
 fn statistics_as_text(world: &World) {
-    let gate = start(world);
-    let _client = gate.client("k");
-    gate.send(&["k"], "x");
+    let gateway = start(world);
+    let _client = gateway.client("k");
+    gateway.send(&["k"], "x");
     let form = "Content-Type: application/x-www-form-urlencoded";
     for (target, form, body) in [
         ("GET /stats?format=tsv", "", ""),
@@ -38,7 +38,7 @@ fn statistics_as_text(world: &World) {
         ("POST /stats?format=json", form, "x=y&format=text"),
         ("POST /stats?format=text", form, "x=y"),
     ] {
-        let mut wire = gate.host.connect();
+        let mut wire = gateway.host.connect();
         let length = format!("Content-Length: {}", body.len());
         let fields = if form.is_empty() { vec![] } else { vec![form, &length] };
         wire.request(target, &fields).send(body);
@@ -64,21 +64,21 @@ fn statistics_as_text(world: &World) {
 }
 
 fn is_anybody_there(world: &World) {
-    let gate = start(world);
+    let gateway = start(world);
     for method in ["GET", "POST", "OPTIONS", "BREW"] {
-        let mut wire = gate.host.connect();
+        let mut wire = gateway.host.connect();
         wire.request(&format!("{method} /ping"), &[]);
         let response = wire.response();
         is(&response, 200, r#"{"result":"OK"}"#);
         assert_eq!(response.get("content-type"), Some("application/json; charset=utf-8"));
     }
-    let response = gate.get("/pong");
+    let response = gateway.get("/pong");
     is(&response, 404, "404 page not found\n");
     assert_eq!(response.get("content-type"), Some("text/plain; charset=utf-8"));
 }
 
 fn right_after_all_of_it(world: &World) {
-    let gate = start_with(
+    let gateway = start_with(
         world,
         |_, _| {},
         |call| match (call.path.as_str(), call.query.as_deref()) {
@@ -90,31 +90,31 @@ fn right_after_all_of_it(world: &World) {
     );
     // 1: greeted and stays. 2: closes. 3: 403. 4: 500. 5: not confirmed. 6: not a handshake. 7: closed. 8: replaced by
     // 9.
-    let mut greeted = Socket::connect(&gate.host, "/connect?greeted", &[]);
+    let mut greeted = Socket::connect(&gateway.host, "/connect?greeted", &[]);
     greeted.receives("hello");
-    gate.client("closes").close();
-    Socket::rejected(&gate.host, "/connect?unknown", &[]).is(403);
-    Socket::rejected(&gate.host, "/connect?broken", &[]).is(500);
-    gate.client("unwanted").ends();
-    gate.get("/connect").is(400);
-    let mut closed = gate.client("closed");
-    gate.post("/close", &["closed", "unknown"], &[], b"bye").is(200);
+    gateway.client("closes").close();
+    Socket::rejected(&gateway.host, "/connect?unknown", &[]).is(403);
+    Socket::rejected(&gateway.host, "/connect?broken", &[]).is(500);
+    gateway.client("unwanted").ends();
+    gateway.get("/connect").is(400);
+    let mut closed = gateway.client("closed");
+    gateway.post("/close", &["closed", "unknown"], &[], b"bye").is(200);
     closed.receives("bye").is_closed(1000);
-    let mut replaced = gate.client("twice");
-    let _stays = gate.client("twice");
+    let mut replaced = gateway.client("twice");
+    let _stays = gateway.client("twice");
     replaced.is_closed(4000);
-    gate.send(&["greeted", "unknown", "twice", "twice"], "to all").is(200);
+    gateway.send(&["greeted", "unknown", "twice", "twice"], "to all").is(200);
     greeted.receives("to all");
 
     let want = "{\"connections\":2,\"total_connections\":9,\"total_messages\":5,\"connect_errors\":3,\
                 \"message_errors\":0,\"closing_connections\":0}";
-    gate.stats("all of it", |stats| stats.to_string() == want);
-    is(&gate.get("/stats"), 200, &format!("{want}\n"));
-    assert_eq!(gate.app.wait_for_calls("/close", 1).len(), 1);
+    gateway.stats("all of it", |stats| stats.to_string() == want);
+    is(&gateway.get("/stats"), 200, &format!("{want}\n"));
+    assert_eq!(gateway.app.wait_for_calls("/close", 1).len(), 1);
 }
 
 fn paths_of_ones_own(world: &World) {
-    let gate = start_with(
+    let gateway = start_with(
         world,
         |config, _| {
             let path = &mut config.path;
@@ -123,17 +123,17 @@ fn paths_of_ones_own(world: &World) {
         },
         agrees,
     );
-    let mut wire = gate.host.connect();
+    let mut wire = gateway.host.connect();
     send_handshake(&mut wire, "/ws?key=k", &[]);
     wire.head().is(101);
     let mut client = Socket { wire };
-    is(&gate.post("/api/say", &["k"], &[], b"hello"), 200, r#"{"result":"OK"}"#);
-    is(&gate.post("/api/end", &["k"], &[], b"bye"), 200, r#"{"result":"OK"}"#);
+    is(&gateway.post("/api/say", &["k"], &[], b"hello"), 200, r#"{"result":"OK"}"#);
+    is(&gateway.post("/api/end", &["k"], &[], b"bye"), 200, r#"{"result":"OK"}"#);
     client.receives("hello").receives("bye").is_closed(1000);
-    is(&gate.get("/"), 200, r#"{"result":"OK"}"#);
-    gate.get("/api/stats").is(200);
+    is(&gateway.get("/"), 200, r#"{"result":"OK"}"#);
+    gateway.get("/api/stats").is(200);
     for path in ["/connect", "/send", "/close", "/stats", "/ping"] {
-        is(&gate.get(path), 404, "404 page not found\n");
+        is(&gateway.get(path), 404, "404 page not found\n");
     }
 }
 
@@ -168,14 +168,14 @@ fn requests_are_logged(world: &World) {
         let lines = LOG.0.lock().expect("no panic");
         lines.iter().filter(|line| line.contains(&name) && line.starts_with("access ")).cloned().collect()
     };
-    let gate = start(world);
-    gate.client("k").close();
-    gate.post(&format!("/send?{name}"), &["unknown"], &[], b"x").is(200);
-    gate.post(&format!("/close?{name}"), &[], &[], b"x").is(400);
-    gate.get(&format!("/ping?{name}")).is(200);
-    gate.get(&format!("/nothing/{name}")).is(404);
-    gate.get(&format!("/stats?{name}")).is(200);
-    gate.get(&format!("/connect?{name}")).is(400);
+    let gateway = start(world);
+    gateway.client("k").close();
+    gateway.post(&format!("/send?{name}"), &["unknown"], &[], b"x").is(200);
+    gateway.post(&format!("/close?{name}"), &[], &[], b"x").is(400);
+    gateway.get(&format!("/ping?{name}")).is(200);
+    gateway.get(&format!("/nothing/{name}")).is(404);
+    gateway.get(&format!("/stats?{name}")).is(200);
+    gateway.get(&format!("/connect?{name}")).is(400);
     assert_eq!(
         lines(),
         [

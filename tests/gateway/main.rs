@@ -23,7 +23,7 @@ mod wire;
 mod world;
 
 mod app;
-mod gate;
+mod gateway;
 mod socket;
 
 /// Makes every test for two loops, plain and over TLS, for the application's own loop, and for one thread per

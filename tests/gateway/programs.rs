@@ -121,7 +121,7 @@ fn the_gateway_serves() {
         sender.post("/send", &["X-Kuiperbelt-Session: k"], b"hello");
         assert_eq!(sender.response().is(200).text(), r#"{"result":"OK"}"#);
         client.receives("hello");
-        // The client closes in order, and the application learns of it.
+        // The client closes normally, and the application learns of it.
         gateway.terminate();
         client.receives_close(1001);
         client.frame(CLOSE, &1001_u16.to_be_bytes()).ends();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     app::{Call, Reaction, agrees, nowhere, raw},
-    gate::{Gate, MOMENT, is, pause, start, start_with},
+    gateway::{MOMENT, TestGateway, is, pause, start, start_with},
     socket::{BINARY, CLOSE, PING, PONG, Socket, TEXT, frame},
     wire::{Finish, Wire},
     world::World,
@@ -19,13 +19,13 @@ worlds! {
 }
 
 fn messages_are_posted(world: &World) {
-    let gate = start(world);
-    let mut client = gate.client("k");
+    let gateway = start(world);
+    let mut client = gateway.client("k");
     let long = vec![b'y'; 300_000];
     client.text("hello").frame(BINARY, b"\x00\xff").text("").frame(BINARY, &long);
     // In fragments, with a ping between them.
     client.raw(&frame(TEXT, b"three ")).raw(&frame(0x80 | PING, b"p")).raw(&frame(0, b"in ")).raw(&frame(0x80, b"one"));
-    let calls = gate.app.wait_for_calls("/receive", 5);
+    let calls = gateway.app.wait_for_calls("/receive", 5);
     let want: [(&str, &[u8]); 5] = [
         ("text/plain", b"hello"),
         ("application/octet-stream", b"\x00\xff"),
@@ -40,44 +40,45 @@ fn messages_are_posted(world: &World) {
         let length = body.len().to_string();
         assert_eq!((call.get("transfer-encoding"), call.get("content-length")), (None, Some(length)));
         assert_eq!(call.key(), "k");
-        assert_eq!(call.get("x-kuiperbelt-endpoint").as_deref(), Some("gate.test:9180"));
+        assert_eq!(call.get("x-kuiperbelt-endpoint").as_deref(), Some("gateway.test:9180"));
     }
     assert_eq!(client.next(), (PONG, b"p".to_vec()));
-    assert_eq!(gate.gateway.stats().total_messages, 0, "those are to clients");
+    assert_eq!(gateway.service.stats().total_messages, 0, "those are to clients");
 }
 
 fn one_at_a_time(world: &World) {
-    let gate = start_with(world, |_, _| {}, |call| if call.path == "/receive" { Reaction::Hang } else { agrees(call) });
-    let (mut a, mut b) = (gate.client("a"), gate.client("b"));
+    let gateway =
+        start_with(world, |_, _| {}, |call| if call.path == "/receive" { Reaction::Hang } else { agrees(call) });
+    let (mut a, mut b) = (gateway.client("a"), gateway.client("b"));
     a.text("a1").text("a2").text("a3");
     b.text("b1");
-    let texts = |n: usize| gate.app.wait_for_calls("/receive", n).iter().map(Call::text).collect::<Vec<_>>();
+    let texts = |n: usize| gateway.app.wait_for_calls("/receive", n).iter().map(Call::text).collect::<Vec<_>>();
     // The other client does not delay it.
     let mut first = texts(2);
     first.sort();
     assert_eq!(first, ["a1", "b1"]);
     pause(MOMENT);
-    assert_eq!(gate.app.calls("/receive").len(), 2);
-    gate.app.release(2, 200);
+    assert_eq!(gateway.app.calls("/receive").len(), 2);
+    gateway.app.release(2, 200);
     assert_eq!(texts(3)[2], "a2");
     // Messages to it do not wait.
-    is(&gate.send(&["a"], "hello"), 200, r#"{"result":"OK"}"#);
+    is(&gateway.send(&["a"], "hello"), 200, r#"{"result":"OK"}"#);
     a.receives("hello");
-    gate.app.release(1, 200);
+    gateway.app.release(1, 200);
     assert_eq!(texts(4)[3], "a3");
-    gate.app.release(1, 200);
+    gateway.app.release(1, 200);
 }
 
 fn without_a_receiver_they_are_dropped(world: &World) {
-    let gate = start_with(world, |config, _| config.callback.receive = String::new(), agrees);
-    let mut client = gate.client("k");
+    let gateway = start_with(world, |config, _| config.callback.receive = String::new(), agrees);
+    let mut client = gateway.client("k");
     client.text("one").text("two").frame(PING, b"still there?");
     assert_eq!(client.next(), (PONG, b"still there?".to_vec()));
 }
 
 fn a_message_the_application_does_not_take(world: &World) {
     let mut n = 0;
-    let gate = start_with(
+    let gateway = start_with(
         world,
         |_, _| {},
         move |call| {
@@ -94,20 +95,20 @@ fn a_message_the_application_does_not_take(world: &World) {
             }
         },
     );
-    let mut client = gate.client("k");
+    let mut client = gateway.client("k");
     for n in 1..=6 {
         client.text(&format!("message {n}"));
     }
     // Each is lost on its own, none is sent twice, and the connection stays.
-    let texts: Vec<String> = gate.app.wait_for_calls("/receive", 6).iter().map(Call::text).collect();
+    let texts: Vec<String> = gateway.app.wait_for_calls("/receive", 6).iter().map(Call::text).collect();
     assert_eq!(texts, (1..=6).map(|n| format!("message {n}")).collect::<Vec<_>>());
     client.close();
     // The body of a 200 does not matter.
-    gate.stats("three were not taken", |stats| (stats.lost_messages, stats.connections) == (3, 0));
+    gateway.stats("three were not taken", |stats| (stats.lost_messages, stats.connections) == (3, 0));
 }
 
 fn an_application_that_hangs_is_given_up(world: &World) {
-    let gate = start_with(
+    let gateway = start_with(
         world,
         |config, _| config.callback.timeout = Some(Duration::from_millis(300)),
         |call| match (call.path.as_str(), call.text().as_str()) {
@@ -115,18 +116,18 @@ fn an_application_that_hangs_is_given_up(world: &World) {
             _ => agrees(call),
         },
     );
-    let (mut a, mut b) = (gate.client("a"), gate.client("b"));
+    let (mut a, mut b) = (gateway.client("a"), gateway.client("b"));
     a.text("hang").text("after it");
     b.text("meanwhile");
-    let texts: Vec<String> = gate.app.wait_for_calls("/receive", 3).iter().map(Call::text).collect();
+    let texts: Vec<String> = gateway.app.wait_for_calls("/receive", 3).iter().map(Call::text).collect();
     assert!(texts.contains(&"meanwhile".into()) && texts[2] == "after it", "{texts:?}");
-    assert_eq!(gate.gateway.stats().lost_messages, 1);
+    assert_eq!(gateway.service.stats().lost_messages, 1);
     a.close();
 }
 
 fn an_application_that_cannot_be_reached(world: &World) {
     for url in [nowhere(), raw(b"garbage\r\n\r\n"), raw(b""), raw(b"HTTP/1.1 200 OK\r\n")] {
-        let gate = start_with(
+        let gateway = start_with(
             world,
             |config, _| {
                 config.callback.receive = url.clone();
@@ -135,75 +136,75 @@ fn an_application_that_cannot_be_reached(world: &World) {
             },
             agrees,
         );
-        let mut client = gate.client("k");
+        let mut client = gateway.client("k");
         client.text("one").text("two");
-        is(&gate.send(&["k"], "still there"), 200, r#"{"result":"OK"}"#);
+        is(&gateway.send(&["k"], "still there"), 200, r#"{"result":"OK"}"#);
         client.receives("still there").frame(PING, b"p");
         assert_eq!(client.next(), (PONG, b"p".to_vec()));
         client.close();
-        gate.stats(&url, |stats| (stats.lost_messages, stats.close_errors) == (2, 1));
-        gate.stats(&url, |stats| (stats.connections, stats.closing_connections, stats.connect_errors) == (0, 0, 0));
+        gateway.stats(&url, |stats| (stats.lost_messages, stats.close_errors) == (2, 1));
+        gateway.stats(&url, |stats| (stats.connections, stats.closing_connections, stats.connect_errors) == (0, 0, 0));
     }
 }
 
 fn pings_are_answered(world: &World) {
-    let gate = start(world);
-    let mut client = gate.client("k");
+    let gateway = start(world);
+    let mut client = gateway.client("k");
     for payload in [&b""[..], b"hello", &[0xff; 125]] {
         client.frame(PING, payload);
         assert_eq!(client.next(), (PONG, payload.to_vec()));
     }
     client.frame(PONG, b"never asked for").text("x");
-    gate.app.wait_for_calls("/receive", 1);
+    gateway.app.wait_for_calls("/receive", 1);
 }
 
 fn a_close_is_answered(world: &World) {
-    let gate = start(world);
+    let gateway = start(world);
     for (n, (payload, code)) in
         [(&b"\x03\xe8bye"[..], 1000_u16), (b"\x03\xe9", 1001), (b"\x0f\xa1why", 4001)].into_iter().enumerate()
     {
-        let mut client = gate.client("k");
+        let mut client = gateway.client("k");
         client.frame(CLOSE, payload);
         assert_eq!(client.receives_close(code), "");
         client.wire.ends(Finish::Clean);
-        gate.app.wait_for_calls("/close", n + 1);
+        gateway.app.wait_for_calls("/close", n + 1);
     }
-    let mut client = gate.client("k");
+    let mut client = gateway.client("k");
     client.frame(CLOSE, b"");
     assert_eq!(client.next(), (CLOSE, vec![]));
     client.wire.ends(Finish::Clean);
-    let calls = gate.app.wait_for_calls("/close", 4);
+    let calls = gateway.app.wait_for_calls("/close", 4);
     assert!(calls.iter().all(|call| (call.key().as_str(), call.text().as_str()) == ("k", "")));
     assert!(calls.iter().all(|call| call.method == "POST" && call.get("x-kuiperbelt-endpoint").is_none()));
-    gate.stats("all have disconnected", |stats| {
+    gateway.stats("all have disconnected", |stats| {
         (stats.connections, stats.closing_connections, stats.message_errors) == (0, 0, 0)
     });
 }
 
 /// A client sends this and gets its error; another client does not notice.
 #[track_caller]
-fn is_wrong(gate: &Gate, bytes: &[u8], code: u16) -> String {
-    let before = gate.app.calls("/close").len();
-    let mut witness = gate.client("witness");
-    let mut client = gate.client("wrong");
+fn is_wrong(gateway: &TestGateway, bytes: &[u8], code: u16) -> String {
+    let before = gateway.app.calls("/close").len();
+    let mut witness = gateway.client("witness");
+    let mut client = gateway.client("wrong");
     client.raw(bytes);
     let reason = client.receives_close(code);
     client.wire.ends(Finish::Clean);
-    assert!(gate.app.wait_for_calls("/close", before + 1)[before].key() == "wrong");
+    assert!(gateway.app.wait_for_calls("/close", before + 1)[before].key() == "wrong");
     is(
-        &gate.send(&["witness", "wrong"], "x"),
+        &gateway.send(&["witness", "wrong"], "x"),
         200,
         "{\"errors\":[{\"error\":\"kuiperbelt: session is not found\",\"session\":\"wrong\"}],\"result\":\"OK\"}\n",
     );
     witness.receives("x").close();
-    gate.app.wait_for_calls("/close", before + 2);
+    gateway.app.wait_for_calls("/close", before + 2);
     reason
 }
 
 fn broken_frames_cost_only_who_sends_them(world: &World) {
-    let gate = start(world);
+    let gateway = start(world);
     let unmasked = [0x81, 2, b'h', b'i'];
-    assert_eq!(is_wrong(&gate, &unmasked, 1002), "incorrect mask flag");
+    assert_eq!(is_wrong(&gateway, &unmasked, 1002), "incorrect mask flag");
     for bytes in [
         frame(0xc1, b"reserved bit"),
         frame(0x83, b"reserved opcode"),
@@ -215,24 +216,24 @@ fn broken_frames_cost_only_who_sends_them(world: &World) {
         frame(0x80 | CLOSE, 1005_u16.to_be_bytes()),
         [&[0x81, 0xff, 0xff][..], &[0; 11]].concat(),
     ] {
-        is_wrong(&gate, &bytes, 1002);
+        is_wrong(&gateway, &bytes, 1002);
     }
-    let stats = gate.stats("all sessions have ended", |stats| stats.connections == 0);
+    let stats = gateway.stats("all sessions have ended", |stats| stats.connections == 0);
     assert_eq!((stats.rejected_clients, stats.connect_errors, stats.message_errors), (10, 0, 0));
 }
 
 fn messages_have_a_limit(world: &World) {
-    let gate = start_with(world, |config, _| config.limits.message = 1000, agrees);
-    let mut client = gate.client("k");
+    let gateway = start_with(world, |config, _| config.limits.message = 1000, agrees);
+    let mut client = gateway.client("k");
     client.frame(BINARY, &[1; 1000]);
-    assert_eq!(gate.app.wait_for_calls("/receive", 1)[0].body.len(), 1000);
+    assert_eq!(gateway.app.wait_for_calls("/receive", 1)[0].body.len(), 1000);
     client.close();
-    gate.app.wait_for_calls("/close", 1);
-    is_wrong(&gate, &frame(0x80 | BINARY, [1; 1001])[..20], 1009);
-    is_wrong(&gate, &[frame(TEXT, [b'a'; 600]), frame(0x80, [b'a'; 600])].concat(), 1009);
+    gateway.app.wait_for_calls("/close", 1);
+    is_wrong(&gateway, &frame(0x80 | BINARY, [1; 1001])[..20], 1009);
+    is_wrong(&gateway, &[frame(TEXT, [b'a'; 600]), frame(0x80, [b'a'; 600])].concat(), 1009);
     // A length of 2^62 is rejected by its head.
-    is_wrong(&gate, &[&[0x82, 0xff, 0x40][..], &[0; 11]].concat(), 1009);
-    assert_eq!(gate.app.calls("/receive").len(), 1);
+    is_wrong(&gateway, &[&[0x82, 0xff, 0x40][..], &[0; 11]].concat(), 1009);
+    assert_eq!(gateway.app.calls("/receive").len(), 1);
 }
 
 fn hangs(call: &Call) -> Reaction {
@@ -241,29 +242,29 @@ fn hangs(call: &Call) -> Reaction {
 
 fn messages_the_application_has_not_answered_for_have_a_limit(world: &World) {
     // A quarter of it for one address: a thousand bytes.
-    let gate = start_with(world, |config, _| config.limits.pending = 4000, hangs);
-    let (mut a, mut b, mut c) = (gate.client("a"), gate.client("b"), gate.client("c"));
+    let gateway = start_with(world, |config, _| config.limits.pending = 4000, hangs);
+    let (mut a, mut b, mut c) = (gateway.client("a"), gateway.client("b"), gateway.client("c"));
     a.text(&format!("hang{:600}", ""));
-    gate.app.wait_for_calls("/receive", 1);
+    gateway.app.wait_for_calls("/receive", 1);
     b.text(&format!("one too many{:600}", "")).text("and another one");
     assert_eq!(b.is_closed(1013), "too many messages wait for the application");
-    assert_eq!(gate.app.wait_for_calls("/close", 1)[0].key(), "b", "the application gets it");
-    gate.stats("counted", |stats| stats.rejected_clients == 1);
+    assert_eq!(gateway.app.wait_for_calls("/close", 1)[0].key(), "b", "the application gets it");
+    gateway.stats("counted", |stats| stats.rejected_clients == 1);
     // Smaller messages are passed on, and so is a large one when there is space again.
     c.text("small");
-    assert_eq!(gate.app.wait_for_calls("/receive", 2)[1].text(), "small");
-    gate.app.release(1, 200);
-    gate.stats("a has got on", |stats| stats.connections == 2);
+    assert_eq!(gateway.app.wait_for_calls("/receive", 2)[1].text(), "small");
+    gateway.app.release(1, 200);
+    gateway.stats("a has got on", |stats| stats.connections == 2);
     a.text("hang again");
-    gate.app.wait_for_calls("/receive", 3);
+    gateway.app.wait_for_calls("/receive", 3);
     c.text(&format!("large{:800}", ""));
-    gate.app.wait_for_calls("/receive", 4);
-    gate.app.release(1, 200);
+    gateway.app.wait_for_calls("/receive", 4);
+    gateway.app.release(1, 200);
 }
 
 /// The limit holds although the client responds to pings.
 fn a_message_that_does_not_go_on_is_rejected(world: &World) {
-    let gate = start_with(
+    let gateway = start_with(
         world,
         |config, _| {
             // Far apart: a busy machine must neither miss a ping nor delay the Pong until the next one.
@@ -272,7 +273,7 @@ fn a_message_that_does_not_go_on_is_rejected(world: &World) {
         },
         agrees,
     );
-    let mut client = gate.client("k");
+    let mut client = gateway.client("k");
     client.raw(&frame(TEXT, b"never to be ended"));
     let payload = loop {
         match client.next() {
@@ -283,28 +284,28 @@ fn a_message_that_does_not_go_on_is_rejected(world: &World) {
     };
     assert_eq!(payload, [&1008_u16.to_be_bytes()[..], b"message too slow"].concat());
     client.wire.ends(Finish::Clean);
-    assert_eq!(gate.app.wait_for_calls("/close", 1)[0].key(), "k");
-    gate.stats("counted", |stats| (stats.rejected_clients, stats.connections) == (1, 0));
-    assert!(gate.app.calls("/receive").is_empty());
+    assert_eq!(gateway.app.wait_for_calls("/close", 1)[0].key(), "k");
+    gateway.stats("counted", |stats| (stats.rejected_clients, stats.connections) == (1, 0));
+    assert!(gateway.app.calls("/receive").is_empty());
 }
 
 /// The application has closed it: messages behind that, before the client's Close, are dropped.
 fn what_is_said_behind_the_last_word_is_dropped(world: &World) {
-    let gate = start(world);
-    let mut client = gate.client("k");
-    is(&gate.post("/close", &["k"], &[], b"bye"), 200, r#"{"result":"OK"}"#);
+    let gateway = start(world);
+    let mut client = gateway.client("k");
+    is(&gateway.post("/close", &["k"], &[], b"bye"), 200, r#"{"result":"OK"}"#);
     client.receives("bye");
     client.text("but").text("wait");
     client.is_closed(1000);
-    gate.stats("all have disconnected", |stats| stats.connections == 0);
-    assert!(gate.app.calls("/receive").is_empty() && gate.app.calls("/close").is_empty());
+    gateway.stats("all have disconnected", |stats| stats.connections == 0);
+    assert!(gateway.app.calls("/receive").is_empty() && gateway.app.calls("/close").is_empty());
 }
 
 /// Connects a client from another address of this machine, without TLS.
-fn client_from(gate: &Gate, address: [u8; 4], key: &str) -> Socket {
+fn client_from(gateway: &TestGateway, address: [u8; 4], key: &str) -> Socket {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     socket.bind(&std::net::SocketAddr::from((address, 0)).into()).expect("all of 127/8 is this machine");
-    socket.connect(&gate.host.addr().into()).expect("connected");
+    socket.connect(&gateway.host.addr().into()).expect("connected");
     let wire = Wire::over(socket.into(), None).expect("plain");
     Socket::over(wire, &format!("/connect?key={key}"), &[])
 }
@@ -317,34 +318,34 @@ fn calls_for_one_address_leave_some_to_others(world: &World) {
         config.limits.calls = 8;
         config.callback.establish = String::new();
     };
-    let gate = start_with(world, |config, _| change(config), hangs);
-    let mut crowd: Vec<Socket> = (0..6).map(|n| gate.client(&format!("crowd{n}"))).collect();
+    let gateway = start_with(world, |config, _| change(config), hangs);
+    let mut crowd: Vec<Socket> = (0..6).map(|n| gateway.client(&format!("crowd{n}"))).collect();
     for client in &mut crowd {
         client.text("hang");
     }
     // A quarter of them are for one address.
-    gate.app.wait_for_calls("/receive", 2);
+    gateway.app.wait_for_calls("/receive", 2);
     pause(MOMENT);
-    assert_eq!(gate.app.calls("/receive").len(), 2);
-    let mut other = client_from(&gate, [127, 0, 0, 2], "other");
+    assert_eq!(gateway.app.calls("/receive").len(), 2);
+    let mut other = client_from(&gateway, [127, 0, 0, 2], "other");
     other.text("passes by");
-    assert_eq!(gate.app.wait_for_calls("/receive", 3)[2].text(), "passes by");
+    assert_eq!(gateway.app.wait_for_calls("/receive", 3)[2].text(), "passes by");
     // As they end, the others have their turn.
     for n in 3..7 {
-        gate.app.release(1, 200);
-        gate.app.wait_for_calls("/receive", n + 1);
+        gateway.app.release(1, 200);
+        gateway.app.wait_for_calls("/receive", n + 1);
     }
-    gate.app.release(2, 200);
+    gateway.app.release(2, 200);
     other.close();
 }
 
 fn text_is_utf8(world: &World) {
-    let gate = start(world);
-    is_wrong(&gate, &frame(0x80 | TEXT, b"a\xffb"), 1007);
-    is_wrong(&gate, &frame(0x80 | TEXT, b"cut \xe2\x82"), 1007);
+    let gateway = start(world);
+    is_wrong(&gateway, &frame(0x80 | TEXT, b"a\xffb"), 1007);
+    is_wrong(&gateway, &frame(0x80 | TEXT, b"cut \xe2\x82"), 1007);
     // In the middle of a message that never ends.
-    is_wrong(&gate, &frame(TEXT, b"\xc0"), 1007);
-    let mut client = gate.client("k");
+    is_wrong(&gateway, &frame(TEXT, b"\xc0"), 1007);
+    let mut client = gateway.client("k");
     client.raw(&frame(TEXT, b"cut \xe2\x82")).raw(&frame(0x80, b"\xac, but whole"));
-    assert_eq!(gate.app.wait_for_calls("/receive", 1)[0].text(), "cut \u{20ac}, but whole");
+    assert_eq!(gateway.app.wait_for_calls("/receive", 1)[0].text(), "cut \u{20ac}, but whole");
 }

@@ -102,7 +102,7 @@ impl Socket {
         reason
     }
 
-    /// Closes in order.
+    /// Closes normally.
     #[track_caller]
     pub(crate) fn close(&mut self) {
         self.frame(CLOSE, &1000_u16.to_be_bytes());

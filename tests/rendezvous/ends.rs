@@ -21,7 +21,7 @@ pub(crate) fn a_waiting_side_drops(setup: Setup) {
     assert!(stream.is("DST_DISCONNECTED").contains("Stream destination closed unexpectedly"));
 }
 
-pub(crate) fn a_source_is_lost(setup: Setup) {
+pub(crate) fn a_source_disconnects(setup: Setup) {
     for strict in [true, false] {
         let server = start_with(setup, |config| config.strict = strict);
         // The receiver's setting overrides the creator's, which overrides the configuration.
@@ -60,8 +60,8 @@ pub(crate) fn a_source_is_lost(setup: Setup) {
     }
 }
 
-/// Only the end of the connection distinguishes a part from the whole.
-pub(crate) fn a_source_is_lost_and_the_receiver_speaks_http_1_0(setup: Setup) {
+/// Only the end of the connection distinguishes a truncated body from a complete one.
+pub(crate) fn a_source_disconnects_and_the_receiver_speaks_http_1_0(setup: Setup) {
     let server = start(setup);
     for strict in [true, false] {
         let stream = Stream::new(&server);
@@ -79,7 +79,7 @@ pub(crate) fn a_source_is_lost_and_the_receiver_speaks_http_1_0(setup: Setup) {
     }
 }
 
-pub(crate) fn a_source_is_lost_before_its_first_byte(setup: Setup) {
+pub(crate) fn a_source_disconnects_before_its_first_byte(setup: Setup) {
     let server = start(setup);
     let stream = Stream::new(&server);
     let source = stream.put("Content-Length: 10");
@@ -92,7 +92,7 @@ pub(crate) fn a_source_is_lost_before_its_first_byte(setup: Setup) {
 }
 
 /// The source pauses, and sends nothing more: it gets its response at once.
-pub(crate) fn a_destination_is_lost(setup: Setup) {
+pub(crate) fn a_destination_disconnects(setup: Setup) {
     let server = start(setup);
     // The third is another length than the creator has declared.
     let framings = [
@@ -128,7 +128,7 @@ pub(crate) fn a_destination_is_lost(setup: Setup) {
 }
 
 /// In a pause of a long body, which plain connections splice past the process, and past the receiver's loop.
-pub(crate) fn a_destination_is_lost_in_a_long_stream(setup: Setup) {
+pub(crate) fn a_destination_disconnects_in_a_long_stream(setup: Setup) {
     const PIECE: usize = 2 << 20;
     let server = start(setup);
     for framing in ["Content-Length: 100000000", "Transfer-Encoding: chunked"] {

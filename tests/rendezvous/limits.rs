@@ -72,7 +72,7 @@ fn a_stream_has_a_limit() {
         source.chunk(b"yz");
         is_error(&source.response(), 413, "BodyTooLargeError", "The stream is too large: at most 1000 bytes");
         assert!(receiver.next_chunk().is_ok_and(|rest| rest.as_deref() == Some(b"y")), "what is allowed");
-        assert!(receiver.body(&head).is_err(), "and a part is not taken for the whole");
+        assert!(receiver.body(&head).is_err(), "and a truncated body does not look complete");
         stream.becomes("SRC_ERROR");
         // Exactly the limit.
         let stream = Stream::new(&server);

@@ -34,16 +34,17 @@ const PLAIN_1: Setup = Setup { tls: false, threads: 1 };
 
 in_every_setup! {
     meeting::creation, meeting::routes, meeting::put_meets_get, meeting::fields_are_passed_on,
-    meeting::a_part_is_rejected, meeting::an_empty_upload, meeting::chunked_is_progressive, meeting::a_receiver_of_http_1_0,
+    meeting::a_part_is_rejected, meeting::an_empty_upload, meeting::chunked_is_progressive,
+    meeting::a_receiver_of_http_1_0,
     meeting::the_body_is_asked_for_at_once_and_not_read, meeting::a_stalled_receiver_stops_its_source,
     meeting::a_declared_length_is_kept_or_broken, meeting::status_tells,
-    ends::a_waiting_side_drops, ends::a_source_is_lost, ends::a_source_is_lost_before_its_first_byte,
-    ends::a_source_is_lost_and_the_receiver_speaks_http_1_0, ends::a_destination_is_lost,
-    ends::a_destination_is_lost_in_a_long_stream, ends::time_is_over, ends::stopping,
+    ends::a_waiting_side_drops, ends::a_source_disconnects, ends::a_source_disconnects_before_its_first_byte,
+    ends::a_source_disconnects_and_the_receiver_speaks_http_1_0, ends::a_destination_disconnects,
+    ends::a_destination_disconnects_in_a_long_stream, ends::time_is_over, ends::stopping,
     errors::second_ones_are_rejected_and_the_first_go_on, errors::posted_to_one_who_waits,
     errors::posted_before_anybody_came, errors::posted_too_late, errors::posted_badly,
-    several::three_and_one_is_slow, several::one_of_three_is_lost, several::all_of_three_are_lost, several::one_that_left_makes_room,
-    several::a_source_that_left_is_told_of,
+    several::three_and_one_is_slow, several::one_of_three_disconnects, several::all_of_three_disconnect,
+    several::one_that_disconnected_frees_its_place, several::a_source_that_disconnected_is_reported,
 }
 
 fn start(setup: Setup) -> TestServer {

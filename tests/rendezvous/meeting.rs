@@ -175,7 +175,7 @@ pub(crate) fn fields_are_passed_on(setup: Setup) {
     assert!(!stream.is("FINISHED").contains("download_headers"), "a body was given without them");
 }
 
-/// RFC 9110 §14.5: the part would be taken for the whole.
+/// RFC 9110 §14.5: a part would look complete.
 pub(crate) fn a_part_is_rejected(setup: Setup) {
     let server = start(setup);
     let stream = Stream::new(&server);
@@ -251,7 +251,7 @@ pub(crate) fn a_receiver_of_http_1_0(setup: Setup) {
         source.send(body);
         let head = receiver.head();
         assert!(!head.assert(200).is_chunked());
-        assert_eq!(receiver.read_to_end().expect("in order"), b"hello world");
+        assert_eq!(receiver.read_to_end().expect("ended normally"), b"hello world");
         source.response().assert(200);
     }
 }

@@ -37,16 +37,16 @@ pub(crate) fn three_and_one_is_slow(setup: Setup) {
     assert!(stream.is("FINISHED").ends_with(&format!("\"bytes_transferred\":{TOTAL}}}")));
 }
 
-pub(crate) fn one_of_three_is_lost(setup: Setup) {
+pub(crate) fn one_of_three_disconnects(setup: Setup) {
     let server = start(setup);
     let stream = Stream::with(&server, "?n=3", "");
     let mut receivers: Vec<Client> = (0..3).map(|_| stream.get()).collect();
     let mut source = stream.put("Transfer-Encoding: chunked");
     source.chunk(b"part");
     let heads: Vec<TestResponse> = receivers.iter_mut().map(Client::head).collect();
-    let lost = receivers.pop().expect("three");
+    let early = receivers.pop().expect("three");
     // Its end is noticed although the source pauses; the others get everything.
-    server.until_disconnected(|| lost.leave());
+    server.until_disconnected(|| early.leave());
     assert!(source.is_silent(MOMENT));
     for _ in 0..20 {
         source.chunk(b"more");
@@ -60,7 +60,7 @@ pub(crate) fn one_of_three_is_lost(setup: Setup) {
 }
 
 /// The source gets its response when the last of them has disconnected, also while it pauses.
-pub(crate) fn all_of_three_are_lost(setup: Setup) {
+pub(crate) fn all_of_three_disconnect(setup: Setup) {
     let server = start(setup);
     let stream = Stream::with(&server, "?n=3", "");
     let mut receivers: Vec<Client> = (0..3).map(|_| stream.get()).collect();
@@ -79,12 +79,12 @@ pub(crate) fn all_of_three_are_lost(setup: Setup) {
     stream.is("DST_DISCONNECTED");
 }
 
-pub(crate) fn one_that_left_makes_room(setup: Setup) {
+pub(crate) fn one_that_disconnected_frees_its_place(setup: Setup) {
     let server = start(setup);
     let stream = Stream::with(&server, "?n=2", "");
-    let lost = stream.get();
+    let early = stream.get();
     let mut first = stream.get();
-    server.until_disconnected(|| lost.leave());
+    server.until_disconnected(|| early.leave());
     stream.is("DST_CONNECTED");
     let mut source = stream.put_all(b"hello");
     assert!(first.is_silent(MOMENT));
@@ -94,7 +94,7 @@ pub(crate) fn one_that_left_makes_room(setup: Setup) {
     source.response().assert(200);
 }
 
-pub(crate) fn a_source_that_left_is_told_of(setup: Setup) {
+pub(crate) fn a_source_that_disconnected_is_reported(setup: Setup) {
     let server = start(setup);
     let stream = Stream::with(&server, "?n=2", "");
     let mut first = stream.get();

@@ -102,7 +102,7 @@ pub(crate) fn deletion_in_mid_transfer(setup: Setup) {
         sender.response().assert(410);
         other.response().assert(410);
         assert!(sender.is_closed());
-        // The receiver has only a part: as if the sender had been lost.
+        // The receiver has only a part: as if the sender had disconnected.
         match receiver.body(&head) {
             Ok(_) => assert!(head.is_chunked()),
             Err(error) => assert!(!head.is_chunked(), "{error}"),

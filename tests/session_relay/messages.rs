@@ -1,4 +1,4 @@
-//! `POST`: messages, also those whose sender or receiver is lost.
+//! `POST`: messages, also those whose sender or receiver disconnects.
 
 use super::*;
 
@@ -125,7 +125,7 @@ fn exchange(mut sender: Client, mut receiver: Client, sent: usize, total: usize)
     assert_eq!(report.assert(200).get("x-bytes-delivered"), Some(total.to_string().as_str()));
 }
 
-pub(crate) fn a_receiver_that_left_loses_nothing(setup: Setup) {
+pub(crate) fn a_receiver_that_disconnected_loses_nothing(setup: Setup) {
     let server = start(setup);
     let session = Session::new(&server);
     let early = session.host_waits(&server);
@@ -142,7 +142,7 @@ pub(crate) fn a_receiver_that_left_loses_nothing(setup: Setup) {
     server.client().request(&session.get(), &[&session.cookie, "X-Timeout: 0"]).response().assert(504);
 }
 
-pub(crate) fn a_receiver_is_lost_in_mid_transfer(setup: Setup) {
+pub(crate) fn a_receiver_disconnects_in_mid_transfer(setup: Setup) {
     let server = start(setup);
     let session = Session::new(&server);
     let chunked = ["Transfer-Encoding: chunked"];
@@ -179,7 +179,7 @@ pub(crate) fn a_receiver_is_lost_in_mid_transfer(setup: Setup) {
 }
 
 /// In a pause of a long message, which plain connections splice past the process, and past the receiver's loop.
-pub(crate) fn a_receiver_is_lost_in_a_long_message(setup: Setup) {
+pub(crate) fn a_receiver_disconnects_in_a_long_message(setup: Setup) {
     const PIECE: usize = 2 << 20;
     let server = start(setup);
     let session = Session::new(&server);
@@ -204,7 +204,7 @@ pub(crate) fn a_receiver_is_lost_in_a_long_message(setup: Setup) {
     assert!(sender.is_closed(), "there is no receiver for the rest");
 }
 
-pub(crate) fn a_sender_is_lost_in_mid_transfer(setup: Setup) {
+pub(crate) fn a_sender_disconnects_in_mid_transfer(setup: Setup) {
     let server = start(setup);
     let session = Session::new(&server);
     let mut receiver = session.host_waits(&server);
@@ -230,7 +230,7 @@ pub(crate) fn a_sender_is_lost_in_mid_transfer(setup: Setup) {
     assert!(receiver.body(&head).is_err());
 }
 
-pub(crate) fn a_sender_is_lost_and_that_shows(setup: Setup) {
+pub(crate) fn a_sender_disconnects_and_that_shows(setup: Setup) {
     let server = start_with(setup, |c| c.end_cleanly_if_truncated = false);
     let session = Session::new(&server);
     let mut receiver = session.host_waits(&server);

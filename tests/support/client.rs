@@ -73,6 +73,15 @@ impl Client {
 
     /// Like [`connect`](Self::connect), but from this address of the machine, which has all of 127.0.0.0/8.
     pub(crate) fn connect_from(from: Option<IpAddr>, addr: SocketAddr, tls: Option<Arc<ClientConfig>>) -> Self {
+        Self::try_connect_from(from, addr, tls).expect("the server listens")
+    }
+
+    /// Like [`connect_from`](Self::connect_from), but for a server that may have stopped.
+    pub(crate) fn try_connect_from(
+        from: Option<IpAddr>,
+        addr: SocketAddr,
+        tls: Option<Arc<ClientConfig>>,
+    ) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).expect("a socket");
         // Small buffers: back-pressure shows before the system has buffered everything.
         socket.set_recv_buffer_size(128 * 1024).expect("set");
@@ -80,7 +89,7 @@ impl Client {
         if let Some(from) = from {
             socket.bind(&SocketAddr::new(from, 0).into()).expect("an address of this machine");
         }
-        socket.connect(&addr.into()).expect("the server listens");
+        socket.connect(&addr.into())?;
         let socket = TcpStream::from(socket);
         socket.set_nodelay(true).expect("set");
         let stream = match tls {
@@ -93,7 +102,7 @@ impl Client {
         };
         let client = Self { stream, rest: Vec::new() };
         client.set_timeout(TIMEOUT);
-        client
+        Ok(client)
     }
 
     /// Sends bytes as they are.

@@ -44,7 +44,7 @@ fn a_rejected_origin_server_gets_the_reason() {
         ("[]".into(), "401", "unknown token"),
         ("{".into(), "400", "JSON"),
         (String::new(), "400", "JSON"),
-        (long, "400", "no response to the hello"),
+        (long, "400", "missing response to the hello"),
     ] {
         let mut origin = RawOrigin::by_alpn(&world, &response);
         origin.request();

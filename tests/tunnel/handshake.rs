@@ -74,7 +74,7 @@ fn a_tunnel_needs_tls() {
     let world = World::new();
     let server = uncork::Server::bind("127.0.0.1:0").expect("bound");
     let addr = server.local_addr().expect("an address");
-    let running = server.threads(1, world.proxy.origins()).expect("running");
+    let running = server.threads(1, world.proxy.origin_servers()).expect("running");
     let mut client = Client::connect(addr, None);
     client.send(tunnel_request("app", HOST));
     client.response().assert(403);

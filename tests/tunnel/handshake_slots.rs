@@ -101,7 +101,7 @@ fn connections_that_begin_nothing_keep_no_origin_server_out() {
     let listen = uncork::Listen::tcp("127.0.0.1:0").expect("bound").tls(super::world::identity().server.clone());
     let server = uncork::Server::new().listen(listen);
     let addr = server.local_addr().expect("an address");
-    let running = server.threads(1, world.proxy.origins()).expect("running");
+    let running = server.threads(1, world.proxy.origin_servers()).expect("running");
     let silent: Vec<_> = (0..50).map(|_| std::net::TcpStream::connect(addr).expect("connected")).collect();
     let mut origin = Client::connect(addr, Some(super::world::identity().client.clone()));
     origin.send(tunnel_request("app", HOST));

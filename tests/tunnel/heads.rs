@@ -179,7 +179,7 @@ fn a_websocket_is_forwarded() {
     origin.head(stream, 200, &[], false);
     client.head().assert(101);
     origin.reset(stream, 2);
-    let error = client.read_to_end().expect_err("a reset, not an end in order");
+    let error = client.read_to_end().expect_err("a reset, not a normal end");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }
 

@@ -61,7 +61,7 @@ fn ten_thousand_requests_a_hundred_at_once() {
             });
         }
     });
-    world.wait_until("no request is under way", |counts| counts.active == 0);
+    world.wait_until("no request is in progress", |counts| counts.active == 0);
 }
 
 /// A reader of 16 KiB/s beside fast ones: it receives its bytes at its rate, and does not delay the others.

@@ -162,7 +162,7 @@ fn other_protocols_are_forwarded() {
             assert!(client.send(piece).exactly(piece.len()).expect("an echo") == piece);
         }
         client.finish();
-        assert!(client.read_to_end().expect("an end in order").is_empty());
+        assert!(client.read_to_end().expect("a normal end").is_empty());
         // A rejected upgrade is forwarded, and data for the other protocol is discarded.
         let mut client = world.client();
         let other = upgrade.replace("Upgrade: test", "Upgrade: other");
@@ -214,7 +214,7 @@ fn a_client_that_leaves_ends_its_request_and_no_other() {
     client.send(format!("GET /endless HTTP/1.1\r\n{HOST}\r\n\r\n")).head().assert(200);
     client.leave();
     assert_eq!(get(&mut world.client(), "/fine").assert(200).text(), "GET /fine");
-    world.wait_until("no request is under way", |counts| counts.active == 0);
+    world.wait_until("no request is in progress", |counts| counts.active == 0);
 }
 
 /// By ALPN: the origin server authenticates when the proxy asks, only then, and only once.

@@ -132,7 +132,7 @@ impl Hostile {
 impl Drop for Hostile {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
-            running.stop_now().expect("in order");
+            running.stop_now().expect("ended normally");
         }
     }
 }

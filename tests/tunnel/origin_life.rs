@@ -93,7 +93,7 @@ fn test_proxy(name: &str, expired: bool) -> TestProxy {
     let proxy = Proxy::new(config()).expect("a proxy");
     let server = Server::new().listen(Listen::tcp("127.0.0.1:0").expect("bound").tls(tls));
     let addr = server.local_addr().expect("an address");
-    let running = server.threads(1, proxy.origins()).expect("running");
+    let running = server.threads(1, proxy.origin_servers()).expect("running");
     let public = Server::bind("127.0.0.1:0").expect("bound").threads(1, proxy.public()).expect("running");
     let clients = public.local_addr().expect("an address");
     let pin = Sha256::digest(key.subject_public_key_info()).into();
@@ -109,7 +109,7 @@ impl TestProxy {
 impl Drop for TestProxy {
     fn drop(&mut self) {
         for running in self.servers.drain(..) {
-            running.stop_now().expect("in order");
+            running.stop_now().expect("ended normally");
         }
     }
 }
@@ -321,7 +321,7 @@ fn two_origin_servers_share_a_name_and_one_may_stop() {
             _ => {}
         }
     }
-    // In order: no event is reported.
+    // A normal end: no event is reported.
     one.stopper.shutdown(TIMEOUT);
     let mut client = world.client();
     for _ in 0..100 {

@@ -311,7 +311,7 @@ fn requests_are_forwarded_to_a_local_server() {
         assert_eq!(ended.recv_timeout(TIMEOUT), Ok(EndReason::PeerClosed), "{path}");
     }
     // The server has stopped: a clear response.
-    running.stop_now().expect("in order");
+    running.stop_now().expect("ended normally");
     assert!(fetch(&world, "GET /", &[]).assert(502).text().contains("cannot be reached"));
     origin.expect_line("cannot forward a request");
 }

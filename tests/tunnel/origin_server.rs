@@ -59,7 +59,7 @@ impl OriginServer {
             Mode::Threads => {
                 let running = tunnel.threads(2, handler).expect("a valid tunnel");
                 sender.send(running.stop_handle()).expect("a receiver");
-                running.join().expect("ended in order");
+                running.join().expect("ended normally");
             }
             Mode::External => {
                 let mut external = tunnel.external(handler).expect("a valid tunnel");

@@ -80,7 +80,7 @@ fn requests_behind_goaway_are_retried() {
     let by: Vec<String> =
         clients.iter_mut().map(|client| client.response().get("x-by").expect("a name").into()).collect();
     assert_eq!(by, ["first", "second", "second"]);
-    // It gets no more requests, and its connection ends in order.
+    // It gets no more requests, and its connection ends normally.
     first.ended();
     for _ in 0..3 {
         get(&mut clients[0], "/");

@@ -135,10 +135,10 @@ fn the_client_that_a_trusted_proxy_names_has_the_share() {
     // The last address that is not a proxy itself counts, whatever a client has put in front.
     let before = world.proxy.counts();
     let _two = ["10.0.0.1, 192.0.2.1", "192.0.2.1:4711, 127.0.0.9"].map(ask);
-    world.wait_until("both are under way", |counts| counts.active == 2);
+    world.wait_until("both are in progress", |counts| counts.active == 2);
     assert_eq!(ask("192.0.2.1").head().assert(429).get("retry-after"), Some("1"));
     let _others = ["192.0.2.2", "192.0.2.1, 192.0.2.3", "[2001:db8::1]", "2001:db8::2"].map(ask);
-    world.wait_until("the others are under way", |counts| counts.active == 6);
+    world.wait_until("the others are in progress", |counts| counts.active == 6);
     ask("[2001:db8::3]:80").head().assert(429);
     assert_eq!(world.proxy.counts().rejected - before.rejected, 2);
 }
@@ -155,7 +155,7 @@ fn a_client_that_is_not_trusted_has_one_share_for_all_addresses_it_names() {
         client
     };
     let _two = [1, 2].map(ask);
-    world.wait_until("both are under way", |counts| counts.active == 2);
+    world.wait_until("both are in progress", |counts| counts.active == 2);
     ask(3).head().assert(429);
 }
 

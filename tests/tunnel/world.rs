@@ -96,7 +96,7 @@ impl World {
 
     pub(crate) fn on(config: ProxyConfig, threads: usize, origins: &str) -> Self {
         let proxy = Proxy::new(config).expect("a valid configuration");
-        let both = Both { public: proxy.public(), origins: proxy.origins() };
+        let both = Both { public: proxy.public(), origins: proxy.origin_servers() };
         let listen = |addr: &str| Listen::tcp(addr).expect("bound");
         let bound = Server::new()
             .listen(listen("127.0.0.1:0"))
@@ -106,7 +106,7 @@ impl World {
         let running =
             bound.limits(Limits { body: 1 << 40, ..Limits::default() }).threads(threads, both).expect("running");
         let stopper = running.stop_handle();
-        let thread = Some(std::thread::spawn(move || running.join().expect("ended in order")));
+        let thread = Some(std::thread::spawn(move || running.join().expect("ended normally")));
         Self { proxy, plain: addrs[0], secure: addrs[1], origins: addrs[2], stopper, thread }
     }
 
@@ -116,7 +116,7 @@ impl World {
 
     /// Connects a client, if the server still listens.
     pub(crate) fn client_if_any(&self) -> Option<Client> {
-        std::net::TcpStream::connect(self.plain).ok().map(|_| self.client())
+        Client::try_connect_from(None, self.plain, None).ok()
     }
 
     pub(crate) fn secure_client(&self) -> Client {

@@ -1,7 +1,7 @@
 //! `POST /qr`: returns a link of this page as a QR code, in SVG.
 //!
-//! Only short links to the host of the request are accepted, so a code from this server leads to this server. The link is in
-//! the body, not in the request target, since targets are logged.
+//! Only short links to the host of the request are accepted, so a code from this server leads to this server. The link
+//! is in the body, not in the request target, since targets are logged.
 
 use qrcode::{EcLevel, QrCode, render::svg};
 use uncork::{Action, Consumed, Request, Response, Upload, h1::Headers};
@@ -40,8 +40,8 @@ impl Upload for LinkUpload {
     }
 }
 
-/// Returns `true` if a link leads to this host and cannot be mistaken for another. The scheme may be either, since a proxy in
-/// front may terminate TLS.
+/// Returns `true` if a link leads to this host and cannot be mistaken for another. The scheme may be either, since a
+/// proxy in front may terminate TLS.
 fn is_own(link: &str, host: &str) -> bool {
     let rest = link.strip_prefix("https://").or_else(|| link.strip_prefix("http://"));
     let path = rest.and_then(|rest| rest.split_at_checked(host.len()));

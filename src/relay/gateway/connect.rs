@@ -59,7 +59,7 @@ pub(super) fn request(shared: &Arc<Shared>, req: &mut Request<'_>, stopping: boo
             log::warn!(target: "uncork::relay", "client rejected: too many sessions");
             return reject(503, "Service Unavailable").into();
         }
-        Err(LimitReached::Crowded) => {
+        Err(LimitReached::PerAddress) => {
             log::info!(target: "uncork::relay", "client rejected: too many sessions from {}", req.peer());
             return reject(429, "Too Many Requests").into();
         }

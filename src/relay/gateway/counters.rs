@@ -118,7 +118,7 @@ pub struct GatewayStats {
     pub total_messages: u64,
     /// Requests to connect that failed, except those that the application rejected with 403.
     pub connect_errors: u64,
-    /// Messages that could not be written, because the connection was lost.
+    /// Messages that could not be written, because the connection has ended.
     pub message_errors: u64,
     /// Close callbacks that run.
     pub closing_connections: u64,

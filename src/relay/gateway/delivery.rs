@@ -244,7 +244,7 @@ mod tests {
         let pointer = frames[0].payload().as_ptr();
         assert!(frames.iter().all(|frame| frame.payload().as_ptr() == pointer), "they are the same bytes");
         assert_eq!(shared.counters.read().total_messages, 1000);
-        server.stop_now().expect("ended in order");
+        server.stop_now().expect("ended normally");
     }
 
     #[test]

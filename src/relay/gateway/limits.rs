@@ -37,7 +37,7 @@ pub(super) enum LimitReached {
     /// Too much is taken in all.
     Full,
     /// Too much is taken by this address.
-    Crowded,
+    PerAddress,
 }
 
 impl AddressLimits {
@@ -71,7 +71,7 @@ impl AddressLimits {
             let share = Limits::address_share(self.limit, self.limit_of_address, taken.all);
             let count = taken.by_address.get(&network).copied().unwrap_or_default();
             if amount > share.saturating_sub(count) {
-                return Err(LimitReached::Crowded);
+                return Err(LimitReached::PerAddress);
             }
             taken.by_address.insert(network, count + amount);
         }
@@ -106,7 +106,7 @@ mod tests {
         let take = |ip: &str| table.take(Some(ip.parse().expect("an address")));
         let (a, b) = (take("192.0.2.1"), take("::ffff:192.0.2.1"));
         assert!(a.is_ok() && b.is_ok());
-        assert_eq!(take("192.0.2.1").err(), Some(LimitReached::Crowded));
+        assert_eq!(take("192.0.2.1").err(), Some(LimitReached::PerAddress));
         let c = take("2001:db8::1");
         assert!(c.is_ok());
         assert_eq!(take("2001:db8:1::1").err(), Some(LimitReached::Full));

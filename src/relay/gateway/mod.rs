@@ -1,5 +1,5 @@
-//! The gateway between WebSocket and HTTP: an application that has only HTTP gets clients that stay connected. It is
-//! compatible with the applications of kuiperbelt.
+//! The gateway between WebSocket and HTTP. A `Gateway` keeps WebSocket clients connected for an application that speaks
+//! only HTTP. It is compatible with the applications of kuiperbelt.
 //!
 //! ```text
 //!   browser ══WebSocket══▶ ┌─────────┐ ──POST connect, establish, receive, close──▶ ┌─────────────┐

@@ -3,7 +3,7 @@
 //! ```text
 //!            greeting ──────┐ at the front, once established
 //!   /send ──▶ offer ──▶ [ queue ] ──▶ Sender ──▶ the client
-//!                │  Establishing: held here and reported as queued, so that the application can send during the callback
+//!                │  Establishing: held here and reported as queued: the application can send during the callback
 //!                │  Open: only messages that found the Sender full; their deliveries wait
 //!                └─ Closed: an error
 //!

@@ -44,7 +44,7 @@ pub struct RendezvousConfig {
     pub body_timeout: Duration,
     /// Maximum number of streams, including the records of those that have ended. One more is rejected with 503.
     /// Default: 10,000, at about 1 KiB each while no bytes move. When the table is full, the oldest records are removed
-    /// first. Then streams to which no peer is connected are removed: the oldest one of the address that has most of
+    /// first. Then streams to which no peer is connected are evicted: the oldest one of the address that has most of
     /// those. Only an address that has fewer gets its entry.
     pub streams: usize,
     /// Maximum number of streams of one address (one /64 network in IPv6), including records. One more is rejected with
@@ -74,8 +74,9 @@ pub struct RendezvousConfig {
     /// Size of the pipe between the source and each receiver, in bytes. Default: 256 KiB. A smaller pipe costs system
     /// calls, a larger one memory.
     pub pipe: usize,
-    /// With `true`, a download of unknown length is aborted when the source is lost before the end. Default: `true`, so
-    /// that a part is never taken for the whole. With `false`, the download ends in order, as in http-rendezvous.
+    /// With `true`, a download of unknown length is aborted when the source disconnects before the end. Default:
+    /// `true`, so that a truncated body never looks complete. With `false`, the download ends normally, as in
+    /// http-rendezvous.
     /// Clients choose with `?strict=1` and `?strict=0` when they create the stream or receive it; the receiver's choice
     /// takes precedence. A download of known length is aborted in any case.
     pub strict: bool,
@@ -85,10 +86,10 @@ pub struct RendezvousConfig {
     /// With `true`, creators of streams cannot set fields that a browser or a proxy attributes to this origin. Default:
     /// `true`.
     ///
-    /// Downloads are then sent as attachments, with the file name that the creator asked for. Their type is one that browsers
-    /// do not run: HTML, SVG, XML, scripts and the like become `application/octet-stream`, and so does a missing type.
-    /// They also carry `nosniff`, a sandboxing policy, `no-store` and `noindex`. Fields that act on an origin
-    /// (`Set-Cookie`, `Clear-Site-Data`) or control a proxy in front (`X-Accel-Redirect`) are removed from both
+    /// Downloads are then sent as attachments, with the file name that the creator asked for. Their type is one that
+    /// browsers do not run: HTML, SVG, XML, scripts and the like become `application/octet-stream`, and so does a
+    /// missing type. They also carry `nosniff`, a sandboxing policy, `no-store` and `noindex`. Fields that act on an
+    /// origin (`Set-Cookie`, `Clear-Site-Data`) or control a proxy in front (`X-Accel-Redirect`) are removed from both
     /// responses. All other fields are passed on, and `/status` shows the fields as requested. With `false`, everything
     /// is passed on unchanged, as in http-rendezvous: use it in trusted networks only.
     pub neutral: bool,

@@ -45,7 +45,7 @@ pub(super) const UNSPECIFIED: Fault = fault(400, "Error", "The other side encoun
 // Errors of our own: http-rendezvous has no limits.
 pub(super) const NO_RANDOM: Fault = fault(500, "InternalError", "Cannot read random bytes");
 const STOPPING: Fault = fault(503, "ServerStoppingError", "The server is stopping");
-pub(super) const CROWDED: Fault = fault(429, "RateLimitError", "Too many addresses create streams");
+pub(super) const TOO_MANY_ADDRESSES: Fault = fault(429, "RateLimitError", "Too many addresses create streams");
 pub(super) const SERVICE_WORKER: Fault = fault(400, "BadRequestError", "A stream cannot be a service worker");
 
 pub(super) const PARTIAL: Fault =

@@ -16,7 +16,7 @@ use crate::relay::{
     addresses::Rejected,
     json::JsonObject,
     service::Service,
-    unused::NoRoom,
+    unused::NoFreeSlot,
     wire::{CorsHeaders, retry_after},
 };
 
@@ -47,8 +47,8 @@ impl Shared {
                 return faults::json(201, JsonObject::new().member("stream", id.to_string()).end())
                     .header("Location", location);
             }
-            Err(CreateError::Room(NoRoom::Full)) => (faults::too_many(config.streams), config.ttl),
-            Err(CreateError::Room(NoRoom::Share(share))) => (faults::too_many_of_address(share), config.ttl),
+            Err(CreateError::NoFreeSlot(NoFreeSlot::Full)) => (faults::too_many(config.streams), config.ttl),
+            Err(CreateError::NoFreeSlot(NoFreeSlot::Share(share))) => (faults::too_many_of_address(share), config.ttl),
             Err(CreateError::AddressFields) => (faults::too_many_fields_of_address(), config.ttl),
             Err(CreateError::Fields) => (faults::too_many_fields(config.json_total), config.ttl),
             Err(CreateError::Address(Rejected::TooMany)) => {
@@ -57,7 +57,7 @@ impl Shared {
             Err(CreateError::Address(Rejected::TooFast(after))) => {
                 (faults::too_fast(config.creations_per_minute), after)
             }
-            Err(CreateError::Address(Rejected::Crowded)) => (faults::CROWDED, SOON),
+            Err(CreateError::Address(Rejected::AddressTableFull)) => (faults::TOO_MANY_ADDRESSES, SOON),
         };
         fault.response().header("Retry-After", retry_after(after))
     }

@@ -2,7 +2,7 @@
 //! http-rendezvous.
 //!
 //! ```text
-//!   POST <base>/stream              201 {"stream":"<id>"}     (?n=K receivers, ?ttl=SECONDS, ?strict=0; download and upload headers)
+//!   POST <base>/stream              201 {"stream":"<id>"}     (?n=K receivers, ?ttl=SECONDS, ?strict=0; header fields)
 //!   PUT  <base>/stream/<id>         waits for the receivers, then its body goes to them
 //!   GET  <base>/stream/<id>         waits for the source                                   (?strict=0)
 //!   POST <base>/stream/<id>/error   reports an error to the other side, at once or when it connects
@@ -13,7 +13,7 @@
 //!
 //! HEAD is accepted wherever GET is, except for a stream: its GET makes the client a receiver and takes the body, which
 //! exists once. There HEAD gets 404, like every other method without a meaning. A PUT with `Content-Range` gets 400
-//! (RFC 9110 §14.5), because a part would be taken for the whole.
+//! (RFC 9110 §14.5), because a part would look complete.
 //!
 //! | file | content |
 //! |---|---|
@@ -33,21 +33,21 @@
 //! sent at once all the same, as in http-rendezvous. Then one bounded pipe per receiver connects them, and a receiver
 //! that stalls stops the source.
 //!
-//! **A lost source.** A download of known length that stays short is truncated, which every receiver sees. One of
-//! unknown length is aborted as well: its last chunk is not sent, and the connection ends. In http-rendezvous such a
-//! download ends in order, so that a part looks like the whole. `?strict=0` asks for that, `?strict=1` for the abort.
-//! The receiver's parameter takes precedence over the creator's, and that over [`RendezvousConfig::strict`].
+//! **A source that disconnects.** A download of known length that stays short is truncated, which every receiver sees.
+//! One of unknown length is aborted as well: its last chunk is not sent, and the connection ends. In http-rendezvous
+//! such a download ends normally, so that a truncated body looks complete. `?strict=0` asks for that, `?strict=1` for
+//! the abort. The receiver's parameter takes precedence over the creator's, and that over [`RendezvousConfig::strict`].
 //!
 //! **Locking.** One mutex protects the state, as in the session relay. Under it, tickets are only used to post a
 //! message to a loop. Closures run without it, and lock it first. It is locked a few times per stream, never while
 //! bytes move.
 //!
 //! **Time.** Streams have no timers. A suspended request has the deadline of its stream as its own. A stream without
-//! requests is checked when a client asks for it, or when room is needed.
+//! requests is checked when a client asks for it, or when a slot is needed.
 //!
 //! **Fairness.** A stream to which no peer is connected has a shorter lifetime. When the table is full, records are
-//! removed, and then the oldest such stream of the address that has most of them. Once half of the table is taken, the
-//! share of each address shrinks, both of the streams and of the bytes of their fields.
+//! removed, and then the oldest such stream of the address that has most of them is evicted. Once half of the table is
+//! taken, the share of each address shrinks, both of the streams and of the bytes of their fields.
 
 mod body;
 mod config;

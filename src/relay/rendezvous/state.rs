@@ -17,7 +17,7 @@ use super::{
 use crate::relay::{
     addresses::{Addresses, Allowance, Rejected},
     service::ServiceState,
-    unused::{NoRoom, RoomRequest, Unused},
+    unused::{NoFreeSlot, SlotRequest, Unused},
 };
 
 /// Numbers of streams.
@@ -32,7 +32,7 @@ pub struct RendezvousCounts {
     pub over: usize,
     /// Streams that wait, and to which no peer is connected.
     pub unused: usize,
-    /// Unused streams that were removed for others so far.
+    /// Unused streams that were evicted for others so far.
     pub evicted: u64,
     /// Creations that a limit has rejected so far.
     pub rejected: u64,
@@ -42,7 +42,7 @@ pub struct RendezvousCounts {
 pub(super) struct CreateRequest {
     pub(super) options: CreateOptions,
     pub(super) receivers: usize,
-    /// The creator's `?strict=`: a lost source aborts the downloads.
+    /// The creator's `?strict=`: a source that disconnects aborts the downloads.
     pub(super) strict: Option<bool>,
     pub(super) owner: Option<IpAddr>,
     /// Time that the sides have to connect.
@@ -53,7 +53,7 @@ pub(super) struct CreateRequest {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum CreateError {
     Address(Rejected),
-    Room(NoRoom),
+    NoFreeSlot(NoFreeSlot),
     /// The fields of all streams together are too large.
     Fields,
     /// The fields of this address's streams are too large.
@@ -139,7 +139,7 @@ impl State {
             self.file(id, after);
             if after.due != before.due && matches!(after.due, Due::Remove(_)) {
                 let stream = id.short();
-                log::debug!(target: "uncork::relay", stream:%, state, bytes; "stream over");
+                log::debug!(target: "uncork::relay", stream:%, state, bytes; "stream ended");
             }
         }
         if result.is_none() {
@@ -159,7 +159,7 @@ impl State {
         let now = self.at(now);
         self.sweep(config, now);
         let weight = request.options.weight();
-        if let Err(error) = self.make_room(request.owner, weight, config, now.mono) {
+        if let Err(error) = self.free_slot(request.owner, weight, config, now.mono) {
             self.rejected += 1;
             return Err(error);
         }
@@ -175,8 +175,8 @@ impl State {
         Ok(())
     }
 
-    /// Makes room for a stream of this address, with fields of this weight.
-    fn make_room(
+    /// Frees a slot for a stream of this address, and bytes for fields of this weight.
+    fn free_slot(
         &mut self,
         owner: Option<IpAddr>,
         weight: usize,
@@ -188,7 +188,7 @@ impl State {
             let Some((_, oldest)) = self.records.pop_first() else { break };
             self.remove(oldest);
         }
-        let room = RoomRequest {
+        let slot = SlotRequest {
             limit: config.streams,
             // Records are removed when the table is full, so they do not reduce the share of an address.
             taken: self.streams.len() - self.records.len(),
@@ -196,7 +196,7 @@ impl State {
             owner,
             owned: owner.map_or(0, |ip| self.addresses.slots(ip)),
         };
-        let evicted = self.unused.make_room(&room).map_err(CreateError::Room)?;
+        let evicted = self.unused.free_slot(&slot).map_err(CreateError::NoFreeSlot)?;
         let freed = evicted.and_then(|id| self.streams.get(&id)).map_or(0, Stream::weight);
         if (self.weight - freed).saturating_add(weight) > config.json_total {
             return Err(CreateError::Fields);

@@ -66,12 +66,12 @@ fn a_posted_error_is_kept_until_the_deadline() {
 }
 
 #[test]
-fn what_waits_is_limited_and_records_make_room() {
+fn what_waits_is_limited_and_records_free_slots() {
     let config = RendezvousConfig { streams: 2, ..RendezvousConfig::default() };
     let (mut state, now) = (State::new(&config), start());
     let first = create(&mut state, &config, "", now).unwrap();
     create(&mut state, &config, "", later(now, 1)).unwrap();
-    assert_eq!(create(&mut state, &config, "", later(now, 2)), Err(CreateError::Room(NoRoom::Full)));
+    assert_eq!(create(&mut state, &config, "", later(now, 2)), Err(CreateError::NoFreeSlot(NoFreeSlot::Full)));
     // One is a record now, and the other waits.
     let third = create(&mut state, &config, "", later(now, 60)).unwrap();
     assert!(status(&mut state, &config, first, later(now, 60)).is_none());

@@ -68,9 +68,9 @@ pub struct SessionConfig {
     /// Origins whose pages may use the service from a browser (CORS): `https://example.org`, or `*` for all. With `*`,
     /// pages cannot send cookies, so they are guests. Default: none.
     pub allowed_origins: Vec<String>,
-    /// With `true`, the receiver of a chunked message gets a response that ends in order, even if the sender is lost
-    /// during the transfer. Default: `true`, as in cama. With `false`, the connection is aborted, so that a part is
-    /// never taken for the whole. A message of known length aborts the connection in both cases.
+    /// With `true`, the receiver of a chunked message gets a response that ends normally, even if the sender
+    /// disconnects during the transfer. Default: `true`, as in cama. With `false`, the connection is aborted, so that a
+    /// truncated body never looks complete. A message of known length aborts the connection in both cases.
     pub end_cleanly_if_truncated: bool,
 }
 

@@ -38,7 +38,7 @@ pub struct SessionCounts {
     pub sessions: usize,
     /// Number of sessions that no peer has ever connected to.
     pub unused: usize,
-    /// Number of unused sessions that were removed for others so far.
+    /// Number of unused sessions that were evicted for others so far.
     pub evicted: u64,
     /// Number of allocations that a limit has rejected so far.
     pub rejected: u64,

@@ -1,5 +1,5 @@
-//! Requests that wait for each other: how they begin to wait, and what happens when one ends. Each function of [`Shared`]
-//! locks the state itself, except [`suspend`](Shared::suspend).
+//! Requests that wait for each other: how they begin to wait, and what happens when one ends. Each function of
+//! [`Shared`] locks the state itself, except [`suspend`](Shared::suspend).
 
 use std::{sync::Arc, time::Duration};
 
@@ -79,7 +79,7 @@ impl Shared {
     /// Responds with 410 to all requests that wait on a removed session.
     pub(super) fn reject_waiters(&self, session: Session) {
         for (poll, in_transfer) in session.into_polls() {
-            let response = poll.cors.apply(session_gone(), &self.config());
+            let response = poll.cors.apply(session_ended(), &self.config());
             let _ = poll.ticket.respond(if in_transfer { response.close() } else { response });
         }
     }
@@ -91,7 +91,7 @@ impl Shared {
                 (session.renewing(waiter.side, text(504, "request timed out"), now), Some(session.remove(waiter)))
             }
             // The session was deleted at the same time.
-            None => (session_gone(), None),
+            None => (session_ended(), None),
         };
         drop(removed);
         cors.apply(response, &self.config())
@@ -103,7 +103,7 @@ impl Shared {
         if let Some(session) = expired {
             self.reject_waiters(session);
         }
-        cors.apply(session_gone(), &self.config())
+        cors.apply(session_ended(), &self.config())
     }
 
     /// Handles the end of a request.
@@ -148,6 +148,6 @@ impl Session {
     }
 }
 
-fn session_gone() -> Response {
-    text(410, "the session is gone")
+fn session_ended() -> Response {
+    text(410, "the session has ended")
 }

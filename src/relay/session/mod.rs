@@ -28,7 +28,7 @@
 //! message to a loop. Closures run without it, and lock it first. So the end of a request sees a consistent state, on
 //! whichever loop it runs.
 //!
-//! **Time.** Sessions have no timers. A session that has ended is treated as missing, and is removed when room is
+//! **Time.** Sessions have no timers. A session that has ended is treated as missing, and is removed when a slot is
 //! needed. Each suspended request has a timeout of its own, which is never later than the end of the session.
 //!
 //! **Fairness.** A session that no peer has connected to has a shorter lifetime. When the table is full, the oldest
@@ -60,7 +60,7 @@ use super::{
     addresses::Rejected,
     config::ConfigError,
     service::{Service, ServiceConfig as _},
-    unused::NoRoom,
+    unused::NoFreeSlot,
     wire::{CorsHeaders, is_partial_put},
 };
 pub use config::SessionConfig;
@@ -177,7 +177,7 @@ impl SessionRelay {
         let (key, token) = match Key::generate() {
             Ok(pair) => pair,
             Err(error) => {
-                log::error!("cannot read random bytes: {error}");
+                log::error!(target: "uncork::relay", "cannot read random bytes: {error}");
                 return text(500, "cannot read random bytes");
             }
         };
@@ -207,10 +207,10 @@ impl SessionRelay {
                 .header("X-Type", if secure { "secure" } else { "basic" })
                 .header("Set-Cookie", cookie)
                 .header("Cache-Control", "no-store"),
-            Err(CreateError::Room(NoRoom::Full)) => {
+            Err(CreateError::NoFreeSlot(NoFreeSlot::Full)) => {
                 busy(503, format!("there are too many sessions: at most {}", config.sessions), LATER)
             }
-            Err(CreateError::Room(NoRoom::Share(share))) => {
+            Err(CreateError::NoFreeSlot(NoFreeSlot::Share(share))) => {
                 busy(429, format!("there are too many sessions for this address: at most {share}"), LATER)
             }
             Err(CreateError::Address(Rejected::TooMany)) => {
@@ -221,7 +221,9 @@ impl SessionRelay {
                 let limit = config.allocations_per_minute;
                 busy(429, format!("sessions are allocated too fast: at most {limit} a minute"), after)
             }
-            Err(CreateError::Address(Rejected::Crowded)) => busy(429, "too many addresses allocate sessions", SOON),
+            Err(CreateError::Address(Rejected::AddressTableFull)) => {
+                busy(429, "too many addresses allocate sessions", SOON)
+            }
         }
     }
 
@@ -247,8 +249,8 @@ impl SessionRelay {
             Role::Receive => session.receivers[side].as_ref(),
             Role::Send => session.senders[side].as_ref().map(Sender::poll),
         };
-        // A request that has a response, or whose client has disconnected, does not count, even if its end is not yet known
-        // here.
+        // A request that has a response, or whose client has disconnected, does not count, even if its end is not yet
+        // known here.
         match role {
             _ if taken.is_none_or(|poll| poll.ticket.is_closed()) => {}
             Role::Receive => return text(409, "there can be only one receiver at a time").into(),

@@ -23,7 +23,7 @@ use super::{
 use crate::relay::{
     addresses::{Addresses, Allowance, Rejected},
     service::ServiceState,
-    unused::{NoRoom, RoomRequest, Unused},
+    unused::{NoFreeSlot, SlotRequest, Unused},
 };
 
 /// The guests that may use a session.
@@ -151,7 +151,7 @@ pub(super) struct CreateOptions {
 /// The reason why no session is allocated.
 pub(super) enum CreateError {
     Address(Rejected),
-    Room(NoRoom),
+    NoFreeSlot(NoFreeSlot),
 }
 
 pub(super) struct State {
@@ -191,7 +191,7 @@ impl State {
         session.connect();
     }
 
-    /// Returns how many sessions were removed for others, and how many allocations were rejected.
+    /// Returns how many sessions were evicted for others, and how many allocations were rejected.
     pub(super) fn evicted_and_rejected(&self) -> (u64, u64) {
         (self.unused.evicted(), self.rejected)
     }
@@ -233,7 +233,7 @@ impl State {
         now: Moment,
     ) -> (Result<&Session, CreateError>, Vec<Session>) {
         let mut expired = self.sweep(now.mono);
-        match self.make_room(options.owner, config, now.mono) {
+        match self.free_slot(options.owner, config, now.mono) {
             Ok(evicted) => expired.extend(evicted),
             Err(error) => {
                 self.rejected += 1;
@@ -259,21 +259,21 @@ impl State {
         (Ok(session), expired)
     }
 
-    /// Makes room for a session of this address. Returns the session that was removed for it.
-    fn make_room(
+    /// Frees a slot for a session of this address. Returns the session that was evicted for it.
+    fn free_slot(
         &mut self,
         owner: Option<IpAddr>,
         config: &SessionConfig,
         now: Instant,
     ) -> Result<Option<Session>, CreateError> {
-        let room = RoomRequest {
+        let slot = SlotRequest {
             limit: config.sessions,
             taken: self.sessions.len(),
             per_address: config.sessions_per_address,
             owner,
             owned: owner.map_or(0, |ip| self.addresses.slots(ip)),
         };
-        let evicted = self.unused.make_room(&room).map_err(CreateError::Room)?;
+        let evicted = self.unused.free_slot(&slot).map_err(CreateError::NoFreeSlot)?;
         if let Some(ip) = owner {
             self.addresses.admit(ip, now).map_err(CreateError::Address)?;
         }
@@ -282,7 +282,7 @@ impl State {
         Ok(self.remove(key))
     }
 
-    /// Removes the sessions that have ended, once a second at most, to make room. A session that has ended is never
+    /// Removes the sessions that have ended, once a second at most, to free slots. A session that has ended is never
     /// visible, whether or not it was removed.
     fn sweep(&mut self, now: Instant) -> Vec<Session> {
         if self.swept.is_some_and(|at| now < at + Duration::from_secs(1)) {

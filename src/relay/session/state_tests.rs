@@ -54,10 +54,10 @@ fn nothing_lives_for_ever_and_no_cookie_promises_it() {
 }
 
 #[test]
-fn sessions_that_have_ended_make_room() {
+fn sessions_that_have_ended_free_slots() {
     let config = SessionConfig { sessions: 1, sessions_per_address: 1, ..SessionConfig::default() };
     let (mut state, _, now) = state_with(&config);
-    assert!(matches!(allocate(&mut state, &config, now), Err(CreateError::Room(NoRoom::Full))));
+    assert!(matches!(allocate(&mut state, &config, now), Err(CreateError::NoFreeSlot(NoFreeSlot::Full))));
     assert!(allocate(&mut state, &config, later(now, TTL)).is_ok());
 }
 
@@ -89,7 +89,7 @@ fn many_addresses_cannot_take_all_sessions() {
         assert!(allocate_for(&mut state, &config, now, address(n)).is_ok());
     }
     let theirs = allocate_for(&mut state, &config, now, newcomer).ok().unwrap();
-    assert!(matches!(allocate_for(&mut state, &config, now, newcomer), Err(CreateError::Room(NoRoom::Full))));
+    assert!(matches!(allocate_for(&mut state, &config, now, newcomer), Err(CreateError::NoFreeSlot(NoFreeSlot::Full))));
     assert!(state.get(mine).is_some() && state.get(theirs).is_some());
     assert_eq!((state.sessions.len(), state.evicted_and_rejected()), (1000, (1002, 1)));
     state.connect(theirs);

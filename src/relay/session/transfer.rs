@@ -1,8 +1,8 @@
 //! Transfers a message from the sender's connection to the receiver's.
 //!
-//! First the receiver gets a response with the outlet of a pipe. That fails if it has just disconnected; then the message waits
-//! for the next receiver, and nothing is lost. Only after that the sender's body is read. Both steps happen under the
-//! relay's lock, so the end of either request is seen before or after both.
+//! First the receiver gets a response with the outlet of a pipe. That fails if it has just disconnected; then the
+//! message waits for the next receiver, and nothing is lost. Only after that the sender's body is read. Both steps
+//! happen under the relay's lock, so the end of either request is seen before or after both.
 
 use uncork::{
     Action, Consumed, EndReason, Moment, PipeCounters, PipeIn, RequestEnd, RespondError, Response, Ticket, Upload,
@@ -21,7 +21,8 @@ impl Session {
     /// Hands the message of one side to the receiver of the other side, if both exist. `expire` makes the response to a
     /// sender whose session ends before the message does.
     ///
-    /// Returns the response that a receiver could not take, because it had disconnected. The caller drops it after unlocking.
+    /// Returns the response that a receiver could not take, because it had disconnected. The caller drops it after
+    /// unlocking.
     pub(super) fn hand_over(
         &mut self,
         from: Side,

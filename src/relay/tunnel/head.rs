@@ -54,7 +54,7 @@ pub(super) fn request(
     via: &Via,
     forwards: Option<u64>,
 ) -> Result<http::Request<()>, &'static str> {
-    let authority = req.authority().ok_or("the request has no host")?;
+    let authority = req.authority().ok_or("missing host")?;
     let scheme = if req.scheme() == "https" { uri::Scheme::HTTPS } else { uri::Scheme::HTTP };
     let path = path_of(req);
     let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(&*path).build();

@@ -8,12 +8,12 @@
 //!            └────────────────────────────────────────────────────┘
 //! ```
 //!
-//! h2 needs an object with tokio's `AsyncRead` and `AsyncWrite`, and a caller that polls it. The object is a [`Wire`]: two
-//! bounded buffers. The caller is the owner of the [`WirePump`], in its [`Upgrade::ready`](uncork::Upgrade::ready). There is
-//! no runtime, no timer and no socket. h2 may be client or server; this file does not know which.
+//! h2 needs an object with tokio's `AsyncRead` and `AsyncWrite`, and a caller that polls it. The object is a [`Wire`]:
+//! two bounded buffers. The caller is the owner of the [`WirePump`], in its [`Upgrade::ready`](uncork::Upgrade::ready).
+//! There is no runtime, no timer and no socket. h2 may be client or server; this file does not know which.
 //!
-//! Both ends of a wire run inside one call of `ready`, so the lock is never contended. A `Wire` keeps no waker: when there are
-//! bytes, or there is space, the pump polls.
+//! Both ends of a wire run inside one call of `ready`, so the lock is never contended. A `Wire` keeps no waker: when
+//! there are bytes, or there is space, the pump polls.
 
 use std::{
     fmt, io,

@@ -225,7 +225,8 @@ impl Default for GatewayLimits {
 
 impl GatewayConfig {
     /// Returns the defaults of kuiperbelt: pages of all origins may connect, and nothing has a timeout. A
-    /// [configuration file](crate::relay::GatewayFile) begins with them, so that a file of kuiperbelt has the same meaning here.
+    /// [configuration file](crate::relay::GatewayFile) begins with them, so that a file of kuiperbelt has the same
+    /// meaning here.
     ///
     /// ```
     /// use uncork::relay::{GatewayConfig, OriginPolicy};

@@ -5,7 +5,7 @@
 //! ```text
 //!             all connected            first byte            last receiver's end
 //!   Waiting ─────────────────▶ Meeting ──────────▶ Streaming ──────────────────▶ Over(Finished)
-//!      │ a side ends, an error is posted,   │ a side is lost   │
+//!      │ a side ends, an error is posted,   │ one disconnects  │
 //!      ▼ the deadline has passed            ▼                  ▼
 //!   Over(…)                              Over(…)            Over(…)
 //! ```
@@ -56,7 +56,8 @@ pub(super) struct Waiter {
 }
 
 impl Waiter {
-    /// Responds to the request. An error means that its client has disconnected, or that it has a response already; its end follows.
+    /// Responds to the request. An error means that its client has disconnected, or that it has a response already; its
+    /// end follows.
     fn respond(self, response: Response, config: &RendezvousConfig) {
         let _ = self.ticket.respond(self.cors.apply(response, config));
     }
@@ -72,7 +73,7 @@ pub(super) struct Source {
 /// A request that receives.
 pub(super) struct Receiver {
     pub(super) waiter: Waiter,
-    /// The receiver's `?strict=`: a lost source aborts its download.
+    /// The receiver's `?strict=`: a source that disconnects aborts its download.
     pub(super) strict: Option<bool>,
 }
 
@@ -101,7 +102,7 @@ impl Phase {
 struct Flow {
     /// The receivers' requests that have not ended.
     receivers: Vec<RequestId>,
-    /// The outcome of a receiver that was lost, if the source's end was not the reason.
+    /// The outcome of a receiver that has disconnected, if the source's end was not the reason.
     lost: Option<Outcome>,
     /// The source's body was received completely. Set before the pipes are finished.
     whole: Arc<AtomicBool>,
@@ -109,7 +110,7 @@ struct Flow {
     length: Option<u64>,
     /// The body does not have the length that the creator declared for the download.
     wrong_length: Arc<AtomicBool>,
-    /// A receiver's connection was aborted because the source was lost.
+    /// A receiver's connection was aborted because the source has disconnected.
     aborted: bool,
 }
 
@@ -198,7 +199,8 @@ impl Stream {
 
     // Connecting.
 
-    /// Removes requests whose client has disconnected, or that have a response, also if their ends are not known here yet.
+    /// Removes requests whose client has disconnected, or that have a response, also if their ends are not known here
+    /// yet.
     pub(super) fn prune(&mut self, config: &RendezvousConfig, now: Moment) {
         let is_over = |waiter: &Waiter| self.phase.is_waiting() && waiter.ticket.is_closed();
         let source =

@@ -37,7 +37,7 @@ pub(super) trait Supervisor: Send + Sync {
     /// Returns `true` if a newer connection is established.
     fn is_superseded(&self, generation: u64) -> bool;
 
-    /// The proxy has accepted this connection: older ones may leave.
+    /// The proxy has accepted this connection: older ones may be drained.
     fn established(&self, generation: u64, peer: PeerAddr, waker: task::Waker, now: Instant);
 
     /// The proxy is silent on this connection: another one is opened beside it.
@@ -196,7 +196,7 @@ impl Carrier {
         let State::Open { protocol, is_reported } = &mut self.state else { return EventMask::TERMINATE };
         let now = io.now().mono;
         if io.events().is_stopping() || self.supervisor.is_superseded(self.generation) {
-            protocol.leave(now);
+            protocol.drain(now);
         }
         let mask = protocol.ready(io);
         self.error = self.error.take().or(protocol.take_error());
@@ -205,7 +205,7 @@ impl Carrier {
             self.unanswered = false;
             self.supervisor.established(self.generation, self.served.peer, protocol.waker(), now);
         }
-        if protocol.liveness().health() == Health::Suspect && !protocol.liveness().is_leaving() {
+        if protocol.liveness().health() == Health::Suspect && !protocol.liveness().is_draining() {
             self.supervisor.clone().suspect(self.generation);
         }
         if mask.is_terminate() || io.events().is_error() {
@@ -213,7 +213,7 @@ impl Carrier {
                 self.error.get_or_insert_with(|| TunnelError::Broken("it was reset".into()));
             }
             if let State::Open { protocol, .. } = mem::replace(&mut self.state, State::Over)
-                && !protocol.liveness().is_leaving()
+                && !protocol.liveness().is_draining()
             {
                 self.error.get_or_insert(TunnelError::Closed);
             }

@@ -120,7 +120,7 @@ impl Tunnel {
 
     /// Sets how the proxy's certificate is verified: by certain authorities
     /// ([`TlsClientBuilder::roots`](uncork::TlsClientBuilder::roots)) or by a certain key
-    /// ([`TlsClientBuilder::pin`](uncork::TlsClientBuilder::pin)). By default the system's root certificates are used.
+    /// ([`TlsClientBuilder::pin`](uncork::TlsClientBuilder::pin)). Default: the system's root certificates.
     pub fn tls(self, tls: TlsClient) -> Self {
         Self { tls: Some(tls), ..self }
     }
@@ -138,7 +138,7 @@ impl Tunnel {
         Self { legacy: true, ..self }
     }
 
-    /// Sets how many connections are kept open, 1 to 64, so that one may fail. 2 by default.
+    /// Sets how many connections are kept open, 1 to 64. Default: 2, so that one may fail.
     pub fn connections(self, count: usize) -> Self {
         Self { connections: count.clamp(1, 64), ..self }
     }
@@ -146,45 +146,45 @@ impl Tunnel {
     /// Returns how many concurrent requests the tunnel accepts: 256 for each connection, and as many for its
     /// replacement, which may exist at the same time. A handler with a limit of its own should accept no less; else it
     /// rejects requests that the proxy has admitted.
-    pub fn most_requests(&self) -> usize {
+    pub fn max_requests(&self) -> usize {
         2 * STREAMS as usize * self.count()
     }
 
-    /// Sets the path where the proxy accepts origin servers. `/tunnel` by default.
+    /// Sets the path where the proxy accepts origin servers. Default: `/tunnel`.
     pub fn path(self, path: &str) -> Self {
         Self { path: path.to_owned(), ..self }
     }
 
-    /// Sets the silence after which the proxy is pinged. 15 s by default. After one and a half times as much another
-    /// connection is opened beside the silent one. After twice as much the silent one counts as dead.
-    pub fn ping_interval(self, time: Duration) -> Self {
-        Self { ping_interval: time.max(Duration::from_millis(10)), ..self }
+    /// Sets the silence after which the proxy is pinged. After one and a half times as much another connection is
+    /// opened beside the silent one; after twice as much the silent one is closed. Default: 15 s.
+    pub fn ping_interval(self, interval: Duration) -> Self {
+        Self { ping_interval: interval.max(Duration::from_millis(10)), ..self }
     }
 
-    /// Sets the first backoff. 0.5 s by default. The delay before a lost connection is opened again is a random part of
-    /// the backoff, which doubles with each failure, up to 60 s.
+    /// Sets the first backoff. Default: 0.5 s. The delay before a connection that has ended is opened again is a random
+    /// part of the backoff, which doubles with each failure, up to 60 s.
     ///
     /// A connection that is [a minute](Self::healthy_after) old resets the backoff, and is opened again at once when it
-    /// is lost. There is no delay either if the proxy has closed a connection by ALPN (`rh2`) without accepting
+    /// ends. There is no delay either if the proxy has closed a connection by ALPN (`rh2`) without accepting
     /// or rejecting it; the next attempt then uses `PUT`.
     pub fn backoff(self, first: Duration) -> Self {
         Self { backoff: first.max(Duration::from_millis(1)), ..self }
     }
 
-    /// Sets the age from which a connection counts as healthy: earlier failures are forgotten. 60 s by default.
-    pub fn healthy_after(self, time: Duration) -> Self {
-        Self { healthy_after: time, ..self }
+    /// Sets the age from which a connection counts as healthy: earlier failures are forgotten. Default: 60 s.
+    pub fn healthy_after(self, age: Duration) -> Self {
+        Self { healthy_after: age, ..self }
     }
 
-    /// Sets how long requests may take to end on a connection that a newer one has replaced. 30 s by default. When the
-    /// server stops, the server's grace applies instead.
-    pub fn drain_timeout(self, time: Duration) -> Self {
-        Self { drain_timeout: time, ..self }
+    /// Sets the timeout of the requests in progress on a connection that a newer one has replaced. Default: 30 s. When
+    /// the server stops, the server's grace applies instead.
+    pub fn drain_timeout(self, timeout: Duration) -> Self {
+        Self { drain_timeout: timeout, ..self }
     }
 
-    /// Sets the timeout of connecting with the TLS handshake, and of the proxy's response. 10 s each by default.
-    pub fn connect_timeout(self, time: Duration) -> Self {
-        Self { connect_timeout: time, ..self }
+    /// Sets the timeout of connecting with the TLS handshake, and of the proxy's response. Default: 10 s each.
+    pub fn connect_timeout(self, timeout: Duration) -> Self {
+        Self { connect_timeout: timeout, ..self }
     }
 
     /// Sets the limits of requests that come through the tunnel, for [`serve`](Self::serve), [`threads`](Self::threads)
@@ -193,13 +193,13 @@ impl Tunnel {
         Self { limits, ..self }
     }
 
-    /// Sets the number that requests return from [`Request::listener_index`](uncork::Request::listener_index). 0 by
-    /// default.
+    /// Sets the number that requests return from [`Request::listener_index`](uncork::Request::listener_index).
+    /// Default: 0.
     pub fn listener_index(self, listener: usize) -> Self {
         Self { listener, ..self }
     }
 
-    /// Calls `f` with each event of the connections, on their loops; `f` must not block. By default events are logged.
+    /// Calls `f` with each event of the connections, on their loops; `f` must not block. Default: events are logged.
     pub fn on_event(self, f: impl Fn(&TunnelEvent<'_>) + Send + Sync + 'static) -> Self {
         Self { observer: Some(Arc::new(f)), ..self }
     }
@@ -213,13 +213,13 @@ impl Tunnel {
         self.threads(count, handler)
     }
 
-    /// Serves with `count` loops, each in a thread of its own, like [`Server::threads`]. The tunnel begins to connect at
-    /// once, and opens lost connections again for as long as the server runs.
+    /// Serves with `count` loops, each in a thread of its own, like [`Server::threads`]. The tunnel begins to connect
+    /// at once, and reopens connections that have ended for as long as the server runs.
     ///
     /// # Errors
-    /// Returns an error if the configuration is invalid, or if the system cannot provide a thread. An unreachable proxy, or
-    /// one that rejects the tunnel, is not an error: [`on_event`](Self::on_event) reports it, and the tunnel tries
-    /// again.
+    /// Returns an error if the configuration is invalid, or if the system cannot provide a thread. An unreachable
+    /// proxy, or one that rejects the tunnel, is not an error: [`on_event`](Self::on_event) reports it, and the tunnel
+    /// tries again.
     pub fn threads<H>(self, count: usize, handler: H) -> Result<Running, StartError>
     where
         H: Handler + Clone + Send + 'static,
@@ -359,8 +359,8 @@ mod tests {
 
     #[test]
     fn most_requests_are_two_connections_of_256_each() {
-        assert_eq!(Tunnel::dial("a").most_requests(), 1024);
-        assert_eq!(Tunnel::dial("a").connections(3).most_requests(), 1536);
+        assert_eq!(Tunnel::dial("a").max_requests(), 1024);
+        assert_eq!(Tunnel::dial("a").connections(3).max_requests(), 1536);
     }
 
     #[test]

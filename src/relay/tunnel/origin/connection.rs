@@ -1,4 +1,4 @@
-//! One of the connections that a tunnel keeps: opened, lost, and opened again.
+//! One of the connections that a tunnel keeps: opened, ended, and opened again.
 //!
 //! ```text
 //!   connect ─▶ resolve, in its own thread ─▶ dial each address in turn ─▶ Carrier: requests ─▶ established
@@ -8,8 +8,8 @@
 //!      └────── at once, beside the old one, which then drains ◀────────────────── suspect          │
 //!                                                                         the server stops ◀───────┘
 //! ```
-//! Each attempt has a generation. A report about a generation that is not the latest changes nothing, so two attempts never
-//! lead to three connections.
+//! Each attempt has a generation. A report about a generation that is not the latest changes nothing, so two attempts
+//! never lead to three connections.
 
 use std::{
     net::{IpAddr, SocketAddr, ToSocketAddrs},
@@ -44,7 +44,7 @@ struct State {
     established: Option<(u64, Instant, task::Waker)>,
     /// Failed attempts in a row.
     failures: u32,
-    /// A lost connection was opened again at once, and the new one is not old enough to count as healthy.
+    /// A connection that had ended was opened again at once, and the new one is not old enough to count as healthy.
     redialed: bool,
     /// The next attempt uses an upgrade of HTTP/1.1 only.
     by_upgrade: bool,
@@ -171,7 +171,7 @@ impl Supervisor for OriginConnection {
             let mut state = self.state();
             if state.stopped {
                 drop(state);
-                return self.shared.report(&TunnelEvent::Left { connection: self.number });
+                return self.shared.report(&TunnelEvent::Stopped { connection: self.number });
             }
             if state.generation != generation {
                 return;

@@ -6,7 +6,7 @@ use uncork::DialError;
 
 use crate::relay::tunnel::printable::printable;
 
-/// The reason why a connection to the proxy could not be opened, or was lost.
+/// The reason why a connection to the proxy could not be opened, or has ended.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TunnelError {
@@ -32,7 +32,7 @@ pub enum TunnelError {
     TimedOut,
     /// The proxy was silent for so long that it counts as dead.
     Silent,
-    /// The connection was lost, or the peer broke a protocol rule; with the reason.
+    /// The connection has ended, or the peer broke a protocol rule; with the reason.
     Broken(String),
     /// The proxy has closed the connection in good order.
     Closed,

@@ -20,7 +20,7 @@ pub enum TunnelEvent<'a> {
         /// The proxy's address.
         peer: PeerAddr,
     },
-    /// A connection could not be opened, or was lost.
+    /// A connection could not be opened, or has ended.
     Down {
         /// The connection's index, from 0.
         connection: usize,
@@ -30,7 +30,7 @@ pub enum TunnelEvent<'a> {
         retry_in: Duration,
     },
     /// A connection has ended because the server stops.
-    Left {
+    Stopped {
         /// The connection's index, from 0.
         connection: usize,
     },
@@ -43,7 +43,7 @@ impl fmt::Display for TunnelEvent<'_> {
             Self::Down { connection, error, retry_in } => {
                 write!(f, "tunnel {connection}: {error}; next attempt in {:.1} s", retry_in.as_secs_f64())
             }
-            Self::Left { connection } => write!(f, "tunnel {connection}: closed, because the server stops"),
+            Self::Stopped { connection } => write!(f, "tunnel {connection}: closed, because the server stops"),
         }
     }
 }

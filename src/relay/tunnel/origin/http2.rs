@@ -126,9 +126,9 @@ impl Protocol for Http2 {
         &self.inner.liveness
     }
 
-    fn leave(&mut self, now: Instant) {
+    fn drain(&mut self, now: Instant) {
         let inner = &mut self.inner;
-        if inner.liveness.leave(now) {
+        if inner.liveness.drain(now) {
             if let Phase::Open(connection) = &mut inner.h2 {
                 connection.graceful_shutdown();
             }
@@ -166,7 +166,7 @@ impl Inner {
                 Poll::Ready(Err(error)) => return self.end(Some(error)),
                 Poll::Ready(Ok(mut connection)) => {
                     self.pings = connection.ping_pong();
-                    if self.liveness.is_leaving() {
+                    if self.liveness.is_draining() {
                         connection.graceful_shutdown();
                     }
                     self.h2 = Phase::Open(Box::new(connection));

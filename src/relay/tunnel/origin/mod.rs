@@ -3,7 +3,7 @@
 //! ```text
 //!   OriginConnection ──Dial, TLS──▶ Carrier: PUT /tunnel ──101──▶ Http2 ──▶ Stream ══two pipes══▶ the engine
 //!    ▲                                                             │         HEADERS, DATA    HTTP/1.1
-//!    └──── again, after a backoff ◀──────────── lost ──────────────┘
+//!    └──── again, after a backoff ◀──────────── ended ─────────────┘
 //! ```
 //! Each request becomes a connection of HTTP/1.1 within the process
 //! ([`LoopHandle::adopt_pipes`](uncork::LoopHandle::adopt_pipes)), on the loop of the connection to the proxy. So the
@@ -13,7 +13,7 @@
 //! |---|---|
 //! | `config` | the public builder |
 //! | `shared` | what all connections of a tunnel share |
-//! | `connection` | a connection that is opened, lost and opened again |
+//! | `connection` | a connection that is opened, ends and is opened again |
 //! | `carrier` | one attempt: the request for a tunnel, then a protocol |
 //! | `upgrade_request` | the request for a tunnel, and the proxy's response |
 //! | `auth_alpn` | identification where ALPN has selected HTTP/2 |

@@ -74,7 +74,7 @@ pub(super) fn parse(parts: &Parts, ended: bool) -> Result<ParsedRequest, &'stati
     let authority = parts.uri.authority().map(http::uri::Authority::as_str);
     let host = match authority {
         Some(authority) => authority,
-        None => parts.headers.get("host").and_then(|host| host.to_str().ok()).ok_or("no host")?,
+        None => parts.headers.get("host").and_then(|host| host.to_str().ok()).ok_or("missing host")?,
     };
     let path = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     let (method, target) = match connects {
@@ -123,7 +123,7 @@ fn declared(map: &HeaderMap) -> Result<Option<u64>, &'static str> {
             let length = one.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
             length.and_then(|text| text.parse().ok()).map(Some).ok_or("invalid length")
         }
-        _ => Err("two lengths"),
+        _ => Err("more than one length"),
     }
 }
 

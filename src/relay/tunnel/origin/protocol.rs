@@ -17,7 +17,7 @@ pub(super) const STREAMS: u32 = 256;
 pub(super) struct Timeouts {
     /// Silence before a ping. After one and a half times as much the connection is suspect, after twice as much dead.
     pub(super) ping_interval: Duration,
-    /// For the requests under way when the connection is left.
+    /// For the requests in progress when the connection is drained.
     pub(super) drain_timeout: Duration,
     /// For connecting, and for the proxy's response or its question for the credential.
     pub(super) connect_timeout: Duration,
@@ -46,26 +46,26 @@ pub(super) trait Protocol: Send {
 
     fn liveness(&self) -> &Liveness;
 
-    /// Begins no more requests; those under way are finished.
-    fn leave(&mut self, now: Instant);
+    /// Begins no more requests; those in progress are finished.
+    fn drain(&mut self, now: Instant);
 
     /// Returns the error that has ended the connection, once.
     fn take_error(&mut self) -> Option<TunnelError>;
 }
 
-/// Clocks of a connection: how long the proxy has been silent, and since when the connection is being left.
+/// Clocks of a connection: how long the proxy has been silent, and since when the connection is draining.
 #[derive(Debug)]
 pub(super) struct Liveness {
     pub(super) timeouts: Timeouts,
     pub(super) now: Instant,
     received: Instant,
     pinged: bool,
-    leaving: Option<Instant>,
+    draining: Option<Instant>,
 }
 
 impl Liveness {
     pub(super) fn new(timeouts: Timeouts, now: Instant) -> Self {
-        Self { timeouts, now, received: now, pinged: false, leaving: None }
+        Self { timeouts, now, received: now, pinged: false, draining: None }
     }
 
     /// Notes that the proxy has sent something.
@@ -90,19 +90,19 @@ impl Liveness {
     }
 
     /// Starts the drain timeout. Returns `false` if it was started before.
-    pub(super) fn leave(&mut self, now: Instant) -> bool {
-        let first = self.leaving.is_none();
-        self.leaving.get_or_insert(now);
+    pub(super) fn drain(&mut self, now: Instant) -> bool {
+        let first = self.draining.is_none();
+        self.draining.get_or_insert(now);
         first
     }
 
-    pub(super) fn is_leaving(&self) -> bool {
-        self.leaving.is_some()
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.is_some()
     }
 
     /// Returns `true` if the drain timeout has passed.
     pub(super) fn is_drained(&self) -> bool {
-        self.leaving.is_some_and(|since| self.now >= since + self.timeouts.drain_timeout)
+        self.draining.is_some_and(|since| self.now >= since + self.timeouts.drain_timeout)
     }
 
     /// Returns when the next of these clocks runs out.
@@ -111,7 +111,7 @@ impl Liveness {
         let steps = [ping, ping.saturating_mul(3) / 2, ping.saturating_mul(2)];
         let silent = steps.into_iter().map(|after| self.received + after).find(|at| *at > self.now);
         let silent = silent.unwrap_or(self.now);
-        self.leaving.map_or(silent, |since| silent.min(since + self.timeouts.drain_timeout))
+        self.draining.map_or(silent, |since| silent.min(since + self.timeouts.drain_timeout))
     }
 
     fn silence(&self) -> Duration {

@@ -24,8 +24,8 @@ pub(super) struct Shared {
     pub(super) tls_upgrade: TlsClient,
     /// The request for a tunnel, as it is sent.
     pub(super) upgrade_request: Vec<u8>,
-    /// The response to the proxy's question after ALPN. `None`: only a client certificate identifies this side, and HTTP/2
-    /// alone does not carry it.
+    /// The response to the proxy's question after ALPN. `None`: only a client certificate identifies this side, and
+    /// HTTP/2 alone does not carry it.
     pub(super) hello_response: Option<Bytes>,
     pub(super) timeouts: Timeouts,
     pub(super) healthy_after: Duration,

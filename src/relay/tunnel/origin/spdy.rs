@@ -79,9 +79,9 @@ impl Protocol for Spdy {
         &self.inner.liveness
     }
 
-    fn leave(&mut self, now: Instant) {
+    fn drain(&mut self, now: Instant) {
         let inner = &mut self.inner;
-        if inner.liveness.leave(now) {
+        if inner.liveness.drain(now) {
             inner.session.close();
             inner.wakes.waker(CONNECTION).wake();
         }
@@ -154,8 +154,8 @@ impl User for Inner {
                     drop(self.exchanges.try_remove(key));
                 }
             }
-            // The proxy sends no more requests: those under way are finished, and another connection is opened.
-            Event::GoAway => drop(self.liveness.leave(self.liveness.now)),
+            // The proxy sends no more requests: those in progress are finished, and another connection is opened.
+            Event::GoAway => drop(self.liveness.drain(self.liveness.now)),
             // Any input resets the silence. A server's session gets no replies.
             Event::Pong | Event::Replied { .. } => {}
         }
@@ -172,7 +172,7 @@ impl User for Inner {
         for key in keys.drain(..).filter(|key| *key != CONNECTION) {
             self.drive(key);
         }
-        if self.liveness.is_leaving() && self.exchanges.is_empty() { Step::Over } else { Step::Pending }
+        if self.liveness.is_draining() && self.exchanges.is_empty() { Step::Over } else { Step::Pending }
     }
 
     /// The exchanges end with the connection.

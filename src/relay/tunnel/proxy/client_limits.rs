@@ -1,4 +1,4 @@
-//! Limits the requests that each client address has under way.
+//! Limits the requests that each client address has in progress.
 
 use std::{
     collections::VecDeque,
@@ -9,14 +9,14 @@ use std::{
 use super::config::ProxyConfig;
 use crate::relay::addresses::{Addresses, Allowance};
 
-/// Addresses that may have requests under way at the same time.
+/// Addresses that may have requests in progress at the same time.
 const ADDRESSES: usize = 65_536;
 
 /// Time for which a request that ended before its complete response still counts. Such an end is a reset stream for the
 /// origin server. So an address causes as many resets a second as it may have requests, and not as many as it can send.
 const KEPT: Duration = Duration::from_secs(1);
 
-/// Counts the requests that each address has under way.
+/// Counts the requests that each address has in progress.
 pub(super) struct ClientLimits {
     addresses: Addresses,
     /// Requests that count until the given time, in order of time.

@@ -23,73 +23,79 @@ use crate::relay::{ConfigError, Via, config as checks};
 /// ```
 #[derive(Clone, Debug)]
 pub struct ProxyConfig {
-    /// The path where origin servers request a tunnel. `/tunnel`.
+    /// Path where origin servers request a tunnel. Default: `/tunnel`.
     pub path: String,
-    /// The credentials of origin servers. None by default: then no origin server is accepted.
+    /// Credentials of origin servers. Default: none, so that no origin server is accepted.
     pub credentials: Vec<Credential>,
-    /// How requests are distributed, if several origin servers have registered the name.
+    /// Rule that distributes requests, if several origin servers have registered the name. Default:
+    /// [`Balance::RoundRobin`].
     pub balance: Balance,
-    /// The peers whose `X-Forwarded-*` and `Forwarded` are trusted and continued: proxies in front of this one. None by
-    /// default. A program that decides this itself calls [`Proxy::handle_behind`](super::Proxy::handle_behind).
+    /// Peers whose `X-Forwarded-*` and `Forwarded` are trusted and continued: proxies in front of this one. Default:
+    /// none. A program that decides this itself calls [`Proxy::handle_behind`](super::Proxy::handle_behind).
     pub trusted: Trusted,
-    /// The name of this proxy in the `Via` field of requests and responses. A request that already has this name in its
-    /// `Via` is rejected with 508 (Loop Detected). `None` by default: a random name, new at each start, so that several
-    /// proxies may stand behind one another.
+    /// Name of this proxy in the `Via` field of requests and responses. A request that already has this name in its
+    /// `Via` is rejected with 508 (Loop Detected). Default: `None`, a random name that is new at each start, so that
+    /// several proxies may stand behind one another.
     pub via: Option<Via>,
-    /// Time for an origin server to begin its response after it has the whole request, and for an upload that stands
-    /// still because of it. Then the client gets 504. 60 s, as nginx.
+    /// Timeout of an origin server's response, from the complete request, and of an upload that it does not read.
+    /// Beyond it: 504. Default: 60 s, as nginx.
     pub response_timeout: Duration,
-    /// `Retry-After` for clients while no origin server is connected. 5 s: an origin server redials within seconds.
+    /// Value of `Retry-After` while no origin server is connected. Default: 5 s, since origin servers reconnect within
+    /// seconds.
     pub retry_after: Duration,
-    /// Silence after which an origin server is pinged. After twice as much it counts as dead. 15 s: a dead origin
-    /// server is detected within 30 s, and NAT mappings (typically 30 s or more) stay alive.
+    /// Silence after which an origin server is pinged; after twice as much its connection is closed. Default: 15 s, so
+    /// that a dead origin server is detected within 30 s and NAT mappings (typically 30 s or more) stay alive.
     pub ping_interval: Duration,
-    /// Time for requests under way when the server stops. 30 s; the server's own grace applies as well.
+    /// Timeout of the requests in progress when the server stops. Default: 30 s. The server's own grace applies as
+    /// well.
     pub drain_timeout: Duration,
-    /// Time for an origin server from the `101` to its first frame, and for the whole handshake by ALPN. 10 s.
+    /// Timeout of an origin server's first frame, from the `101`, and of the whole handshake by ALPN. Default: 10 s.
     pub handshake_timeout: Duration,
-    /// Time for which a name stays with its credential after the last origin server has disconnected. 10 minutes: a
-    /// restart does not lose the name to another credential. Clients get 502 until then, afterwards 404.
+    /// Time for which a name stays with its credential after the last origin server has disconnected. Clients get 502
+    /// until then, afterwards 404. Default: 10 minutes, so that a restart does not lose the name to another credential.
     pub name_timeout: Duration,
-    /// Connections of origin servers in total; one more is rejected with 503. 1,024.
+    /// Maximum number of connections of origin servers. One more is rejected with 503. Default: 1,024.
     pub connections: usize,
-    /// Connections of one credential; one more is rejected with 429. 16.
+    /// Maximum number of connections with one credential. One more is rejected with 429. Default: 16.
     pub connections_per_credential: usize,
-    /// Names that one connection may register; more are rejected with 403. 64.
+    /// Maximum number of names that one connection may register. More are rejected with 403. Default: 64.
     pub names_per_connection: usize,
-    /// Concurrent requests on one connection. 256, or as many as the origin server accepts, if that is less. Beyond it
-    /// another connection is used, or the response is 503.
+    /// Maximum number of concurrent requests on one connection, or as many as the origin server accepts, if that is
+    /// less. Beyond it another connection is used, or the response is 503. Default: 256.
     pub streams_per_connection: usize,
-    /// Concurrent requests of one client address (one /64 network in IPv6); one more is rejected with 429. 128,
-    /// whatever is connected. How many of them one host gets depends on the free capacity there:
+    /// Maximum number of concurrent requests of one client address (one /64 network in IPv6), over all hosts. One more
+    /// is rejected with 429. Default: 128. How many of them one host gets depends on the free capacity there:
     /// [`share_per_address`](Self::share_per_address). A request that its client cancels counts for one second more. So
     /// this is also how many streams one address can have reset in a second.
     pub streams_per_address: usize,
-    /// Concurrent requests for one name, whatever is connected; one more is rejected with 503. 1,024.
+    /// Maximum number of concurrent requests for one name, over all connections. One more is rejected with 503.
+    /// Default: 1,024.
     pub streams_per_host: usize,
-    /// Share of one client address in the capacity of a connection and of a name, in percent of what is free. 100: an
-    /// address gets one more request as long as it has no more than are free. One address alone has half, four have a
-    /// fifth each, sixteen a seventeenth, and as much stays free for others. If no connection has capacity left for the
-    /// address, the response is 503. Clients without an address (Unix sockets) have no share.
+    /// Share of one client address in the capacity of a connection and of a name, in percent of what is free. If no
+    /// connection has capacity left for the address, the response is 503. Default: 100, with which an address gets one
+    /// more request as long as it has no more than are free. One address alone has half, four have a fifth each,
+    /// sixteen a seventeenth, and as much stays free for others. Clients without an address (Unix sockets) have no
+    /// share.
     pub share_per_address: u32,
-    /// Share of one name, in the same way, where its connections also serve other names. 400: four fifths of the
-    /// capacity. So requests for one host do not block the credential's other hosts.
+    /// Share of one name, in the same way, where its connections also serve other names. Default: 400, which is four
+    /// fifths of the capacity. So requests for one host do not block the credential's other hosts.
     pub share_per_name: u32,
-    /// Size of a response's fields in bytes, as HTTP/2 counts them. 64 KiB; at least 32 KiB. A larger head becomes 502
+    /// Maximum size of a response's fields in bytes, as HTTP/2 counts them; at least 32 KiB. A larger head becomes 502
     /// for its client. One of four times as much ends the connection; no [`Tunnel`](super::super::Tunnel) sends such a
-    /// head.
+    /// head. Default: 64 KiB.
     pub head: u32,
-    /// Bytes that an origin server may send ahead of the client, for each response. 256 KiB, which a path of 100 ms
-    /// fills with 2.5 MB/s. A client that does not read costs this much memory. The connection's own window is this
-    /// times the number of streams; else a few such clients would stop all others.
+    /// Maximum number of bytes that an origin server may send ahead of the client, for each response. Default: 256 KiB,
+    /// which a path of 100 ms fills with 2.5 MB/s. A client that does not read costs this much memory. The connection's
+    /// own window is this times the number of streams; else a few such clients would stop all others.
     pub window: u32,
-    /// Concurrent connections by ALPN (`rh2`) that have not identified themselves yet. 64. For one more, the oldest of
-    /// the network with the most such connections is closed (a network is one IPv4 address, or one /64 of IPv6). So a
-    /// newcomer always gets in, however many connections others have opened. A handshake by `PUT` has no such limit:
-    /// until its request it is a connection like any other, and [`Limits`](uncork::Limits) apply.
+    /// Maximum number of concurrent connections by ALPN (`rh2`) that have not identified themselves yet. For one more,
+    /// the oldest of the network with the most such connections is closed (a network is one IPv4 address, or one /64 of
+    /// IPv6). So a new connection is always accepted, however many others are open. Default: 64. A handshake by `PUT`
+    /// has no such limit: until its request it is a connection like any other, and [`Limits`](uncork::Limits) apply.
     pub handshakes: usize,
-    /// Failed handshakes of one network in a minute: without a valid credential, or by ALPN without a response. 30. The
-    /// next one is rejected unread: with 429, or by closing the connection after ALPN. 0 for no limit.
+    /// Maximum number of failed handshakes of one network in a minute: without a valid credential, or by ALPN without a
+    /// response. The next one is rejected unread: with 429, or by closing the connection after ALPN. Default: 30. 0:
+    /// no limit.
     pub failures_per_minute: u32,
 }
 
@@ -127,7 +133,7 @@ impl ProxyConfig {
     pub(super) fn checked(mut self) -> Result<Self, ConfigError> {
         self.path = checks::base_path(&self.path)?;
         if self.path.is_empty() {
-            return Err(ConfigError::new("the path for origin servers must not be the root"));
+            return Err(ConfigError::new("invalid path for origin servers: expected other than the root"));
         }
         // Limits of a stream and a connection (RFC 9113 §6.9.1).
         let max = (1 << 31) - 1;
@@ -146,13 +152,13 @@ impl ProxyConfig {
         }
         for (i, one) in self.credentials.iter().enumerate() {
             if one.hosts.is_empty() {
-                return Err(ConfigError::new("a credential needs at least one name"));
+                return Err(ConfigError::new("invalid credential: expected at least one name"));
             }
             if self.credentials[..i].iter().any(|other| other.name == one.name) {
-                return Err(ConfigError::new("two credentials have the same name"));
+                return Err(ConfigError::new("invalid credentials: two have the same name"));
             }
             if self.credentials[..i].iter().any(|other| other.proof == one.proof) {
-                return Err(ConfigError::new("two credentials have the same token or certificate, or neither has any"));
+                return Err(ConfigError::new("invalid credentials: two have the same token or certificate"));
             }
         }
         checks::times([
@@ -213,7 +219,7 @@ pub enum Balance {
     /// In turn.
     #[default]
     RoundRobin,
-    /// To the one with the fewest requests under way.
+    /// To the one with the fewest requests in progress.
     LeastBusy,
 }
 

@@ -166,7 +166,7 @@ impl OriginConnection {
             bytes_up: self.bytes_up.load(Relaxed),
             bytes_down: self.bytes_down.load(Relaxed),
             round_trip: self.round_trip.load(Relaxed).checked_sub(1).map(Duration::from_micros),
-            leaving: !self.queue().open,
+            draining: !self.queue().open,
         }
     }
 

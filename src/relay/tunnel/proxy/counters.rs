@@ -13,33 +13,34 @@ use uncork::PeerAddr;
 pub(super) enum Count {
     /// Requests of clients.
     Requests,
-    /// … for a host that no origin server has registered: 404.
+    /// Requests for hosts that no origin server has registered (404).
     Unknown,
-    /// … for a host whose origin servers are all disconnected: 502.
-    NoOrigin,
-    /// … that met a limit of the connections, the host or the address, or that all origin servers refused: 429 and 503.
+    /// Requests for hosts without a connected origin server (502).
+    NoOriginServer,
+    /// Requests that exceeded a limit of the connections, the host or the address, or that all origin servers rejected
+    /// unread (429, 503).
     Rejected,
-    /// … whose origin server disconnected before its response, or sent a malformed one: 502.
+    /// Requests whose origin server disconnected before its response, or sent a malformed one (502).
     Lost,
-    /// … without a response in time: 504.
+    /// Requests without a response in time (504).
     TimedOut,
-    /// … that cannot be forwarded: 400, 413, 431, 501.
+    /// Requests that could not be forwarded (400, 413, 431, 501).
     Unfit,
     /// Truncated responses; the client's connection is truncated as well.
     Truncated,
     /// Clients that disconnected before the end of their response.
     Disconnected,
-    /// Requests that one origin server refused and that were retried on another one.
+    /// Requests that one origin server rejected unread and that were retried on another one.
     Retried,
     /// Connections of origin servers.
     Connections,
-    /// Connections of origin servers that were closed for their silence.
+    /// Connections closed because a ping had no response.
     Silent,
     /// Handshakes without a valid credential, or for names that are not available.
     Denied,
     /// Connections by ALPN that did not identify themselves.
     Unanswered,
-    /// Handshakes that were closed in favour of a newer one, at the limit.
+    /// Handshakes by ALPN closed for a newer one, at the limit.
     Displaced,
     /// Handshakes that were rejected unread, because their network has failed too often.
     Throttled,
@@ -71,7 +72,7 @@ impl Counters {
             active: 0,
             requests: get(Count::Requests),
             unknown_host: get(Count::Unknown),
-            no_origin: get(Count::NoOrigin),
+            no_origin_server: get(Count::NoOriginServer),
             rejected: get(Count::Rejected),
             lost: get(Count::Lost),
             timed_out: get(Count::TimedOut),
@@ -97,38 +98,38 @@ impl Counters {
 pub struct ProxyCounts {
     /// Connections of origin servers, now.
     pub connections: u64,
-    /// Requests under way, now.
+    /// Requests in progress, now.
     pub active: u64,
     /// Requests of clients, since the start.
     pub requests: u64,
-    /// … for hosts that no origin server has registered: 404.
+    /// Requests for hosts that no origin server has registered (404).
     pub unknown_host: u64,
-    /// … for hosts whose origin servers were all disconnected: 502.
-    pub no_origin: u64,
-    /// … that met a limit, or that all origin servers refused: 429 and 503.
+    /// Requests for hosts without a connected origin server (502).
+    pub no_origin_server: u64,
+    /// Requests that exceeded a limit, or that all origin servers rejected unread (429, 503).
     pub rejected: u64,
-    /// … whose origin server disconnected before its response, or sent a malformed one: 502.
+    /// Requests whose origin server disconnected before its response, or sent a malformed one (502).
     pub lost: u64,
-    /// … without a response in time: 504.
+    /// Requests without a response in time (504).
     pub timed_out: u64,
-    /// … that could not be forwarded: 400, 413, 431, 501.
+    /// Requests that could not be forwarded (400, 413, 431, 501).
     pub unfit: u64,
     /// Responses that an origin server has truncated; the client's connection is truncated as well.
     pub truncated: u64,
     /// Clients that disconnected before the end of their response.
     pub disconnected: u64,
-    /// Requests that one origin server refused and that were retried on another one.
+    /// Requests that one origin server rejected unread and that were retried on another one.
     pub retried: u64,
     /// Connections of origin servers, since the start.
     pub connections_total: u64,
-    /// … that were closed for their silence.
+    /// Connections closed because a ping had no response.
     pub silent: u64,
     /// Handshakes without a valid credential, or for names that were not available.
     pub denied: u64,
     /// Connections by ALPN (`rh2`) that did not identify themselves, in time or at all.
     pub unanswered: u64,
-    /// … that were closed in favour of a newer one, because [`ProxyConfig::handshakes`](super::ProxyConfig::handshakes)
-    /// were under way. More than a few mean that some networks open connections and stay silent.
+    /// Handshakes by ALPN closed for a newer one, because [`handshakes`](super::ProxyConfig::handshakes) was reached.
+    /// More than a few mean that some networks open connections and stay silent.
     pub displaced: u64,
     /// Handshakes that were rejected unread, because their network had [failed too
     /// often](super::ProxyConfig::failures_per_minute).
@@ -151,7 +152,7 @@ pub struct ConnectionInfo {
     pub peer: PeerAddr,
     /// The time when it connected.
     pub since: SystemTime,
-    /// Requests under way.
+    /// Requests in progress.
     pub active: usize,
     /// Requests so far.
     pub requests: u64,
@@ -162,7 +163,7 @@ pub struct ConnectionInfo {
     /// The round-trip time of the last ping. `None` if it was never pinged: it was never idle.
     pub round_trip: Option<Duration>,
     /// It takes no new requests: it is draining, or this server is.
-    pub leaving: bool,
+    pub draining: bool,
 }
 
 impl fmt::Display for ConnectionInfo {
@@ -174,7 +175,7 @@ impl fmt::Display for ConnectionInfo {
         if let Some(time) = self.round_trip {
             write!(f, ", {:.1} ms", time.as_secs_f64() * 1000.0)?;
         }
-        f.write_str(if self.leaving { ", leaving" } else { "" })
+        f.write_str(if self.draining { ", draining" } else { "" })
     }
 }
 

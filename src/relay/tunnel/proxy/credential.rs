@@ -87,10 +87,10 @@ impl Credential {
     }
 
     /// Accepts origin servers of spdy-proxy (`PUT /`, then SPDY) from the peers for which `sources` returns `true`.
-    /// **This is not authentication**: any peer that can connect from there receives the requests of clients, and responds
-    /// to them. So it is never on by default, and should be limited to single addresses. There is at most one such
-    /// credential, and one origin server of it at a time: the newest. It serves all the names that are given here; `*`
-    /// makes it serve all hosts that nothing else has registered.
+    /// **This is not authentication**: any peer that can connect from there receives the requests of clients, and
+    /// responds to them. So it is never on by default, and should be limited to single addresses. There is at most one
+    /// such credential, and one origin server of it at a time: the newest. It serves all the names that are given here;
+    /// `*` makes it serve all hosts that nothing else has registered.
     #[cfg(feature = "spdy")]
     pub fn allow_legacy_unauthenticated(
         name: impl Into<String>,
@@ -112,12 +112,12 @@ impl Credential {
         Ok(self)
     }
 
-    /// Sets the largest request body in bytes; a larger one is rejected with 413. 1 GiB by default.
+    /// Sets the maximum size of a request's body, in bytes. A larger one is rejected with 413. Default: 1 GiB.
     pub fn body(self, max: u64) -> Self {
         Self { body: max, ..self }
     }
 
-    /// Sets how many bytes a second its connections may carry together, in both directions. No limit by default.
+    /// Sets how many bytes per second its connections may carry together, in both directions. Default: no limit.
     pub fn rate(self, limit: impl Into<Option<u64>>) -> Self {
         Self { rate: limit.into(), ..self }
     }

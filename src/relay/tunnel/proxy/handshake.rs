@@ -97,7 +97,7 @@ fn check_request(shared: &Shared, req: &Request<'_>) -> Result<(), Rejection> {
         return Err(rejection(426, "a tunnel needs Upgrade: ptth").with("Upgrade", "ptth"));
     }
     if !req.headers().contains_token("alpn", "h2") {
-        return Err(rejection(400, "ALPN does not name h2"));
+        return Err(rejection(400, "invalid ALPN field: expected h2"));
     }
     Ok(())
 }
@@ -144,7 +144,7 @@ fn credential(shared: &Shared, req: &Request<'_>) -> Result<usize, Rejection> {
     if let Some(value) = tokens.next() {
         let token = match value.split_at_checked(7) {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") && tokens.next().is_none() => token,
-            _ => return Err(unknown("Authorization must be one Bearer token")),
+            _ => return Err(unknown("invalid Authorization: expected one Bearer token")),
         };
         return by_token(shared, token.trim_ascii());
     }
@@ -180,7 +180,7 @@ pub(super) fn names<'a>(
         }
     }
     if patterns.is_empty() {
-        return Err(rejection(400, "Uncork-Hosts must name at least one host"));
+        return Err(rejection(400, "invalid Uncork-Hosts: expected at least one host"));
     }
     Ok(patterns)
 }

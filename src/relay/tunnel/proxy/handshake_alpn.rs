@@ -133,7 +133,7 @@ impl AlpnHandshake {
 
 /// Sends the question and reads the response. Returns its content, or an error if it is not usable.
 fn poll_hello(question: &mut Option<Question>, cx: &mut Context<'_>) -> Option<Result<Vec<u8>, Rejection>> {
-    let malformed = || Some(Err(Rejection::new(400, "no response to the hello")));
+    let malformed = || Some(Err(Rejection::new(400, "missing response to the hello")));
     loop {
         match question.as_mut()? {
             Question::Head(response) => match Pin::new(response).poll(cx) {
@@ -172,7 +172,7 @@ impl Upgrade for AlpnHandshake {
             }
         };
         self.settled |= io.events().is_stopping();
-        let displaced = self.permit.as_ref().is_some_and(HandshakePermit::is_lost);
+        let displaced = self.permit.as_ref().is_some_and(HandshakePermit::is_displaced);
         let Some(parts) = self.parts.as_mut().filter(|_| !self.settled && !displaced && now < until) else {
             io.abort();
             return EventMask::TERMINATE;

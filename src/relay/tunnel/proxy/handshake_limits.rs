@@ -6,8 +6,8 @@
 //!                 └─ a permit; at the limit, the oldest of the network with the most loses its own
 //!                       └─ identified in time? ──no──▶ one more failure of its network
 //! ```
-//! So one address cannot take all permits, and neither can four: a newcomer always gets one, from the network that has
-//! the most.
+//! So one address cannot take all permits, and neither can four: a new handshake always gets one, from the network that
+//! has the most.
 
 use std::{
     collections::HashMap,
@@ -31,7 +31,7 @@ use crate::relay::{
 /// Shortest time between two log lines about a repeated event.
 const LOG_EVERY: Duration = Duration::from_secs(1);
 
-/// Handshakes under way, and networks that have failed.
+/// Handshakes in progress, and networks that have failed.
 pub(super) struct HandshakeLimits {
     failures: Addresses,
     /// Handshakes that have a permit, the oldest first.
@@ -84,8 +84,8 @@ impl HandshakeLimits {
         Some((new, displaced))
     }
 
-    /// Returns the index of the handshake that gives way to a newcomer of this network: the oldest of the network with
-    /// the most, counting the newcomer. Among equals it is the newcomer's own network.
+    /// Returns the index of the handshake that gives way to a new one of this network: the oldest of the network with
+    /// the most, counting the new one. Among equals it is the new one's own network.
     fn displaced_by(&self, network: Option<IpAddr>) -> Option<usize> {
         let mut counts: HashMap<Option<IpAddr>, usize> = HashMap::from([(network, 1)]);
         for pending in &self.pending {
@@ -102,7 +102,7 @@ impl HandshakeLimits {
     }
 }
 
-/// A handshake under way.
+/// A handshake in progress.
 pub(super) struct Pending {
     /// `None`: the connection does not use IP.
     network: Option<IpAddr>,
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn the_oldest_of_the_network_with_the_most_is_displaced() {
         assert_eq!(pending(3, &[1, 1, 2]), [(1, 0), (1, 1), (2, 2)], "below the limit");
-        assert_eq!(pending(3, &[1, 1, 1, 2]), [(1, 1), (1, 2), (2, 3)], "a newcomer gets in");
+        assert_eq!(pending(3, &[1, 1, 1, 2]), [(1, 1), (1, 2), (2, 3)], "a new handshake is accepted");
         assert_eq!(pending(3, &[2, 1, 1, 1]), [(2, 0), (1, 2), (1, 3)], "and is not displaced");
         assert_eq!(pending(4, &[1, 2, 1, 2, 2]), [(1, 0), (1, 2), (2, 3), (2, 4)], "by its own, among equals");
         assert_eq!(pending(3, &[1, 2, 3, 4]), [(2, 1), (3, 2), (4, 3)], "the oldest of all, where all have one");

@@ -13,7 +13,7 @@ pub(super) struct HandshakePermit {
 }
 
 impl HandshakePermit {
-    /// Takes a permit; `waker` is called if it is lost to a newer handshake. At the limit, another handshake loses its
+    /// Takes a permit; `waker` is called if a newer handshake takes it. At the limit, another handshake loses its
     /// own. Returns `None` if no handshakes are allowed.
     pub(super) fn take(shared: &Arc<Shared>, peer: &PeerAddr, waker: Waker) -> Option<Self> {
         let (pending, displaced) = shared.handshakes().enter(peer.network(), waker)?;
@@ -24,8 +24,8 @@ impl HandshakePermit {
         Some(Self { shared: shared.clone(), pending })
     }
 
-    /// Returns `true` if it was lost to a newer handshake.
-    pub(super) fn is_lost(&self) -> bool {
+    /// Returns `true` if a newer handshake has taken it.
+    pub(super) fn is_displaced(&self) -> bool {
         self.pending.is_displaced()
     }
 }

@@ -101,7 +101,7 @@ struct Clocks {
     /// When the last ping was sent, if its response is missing.
     pinged: Option<Instant>,
     /// When the drain began.
-    leaving: Option<Instant>,
+    draining: Option<Instant>,
     /// The connection takes requests.
     joined: bool,
 }
@@ -175,7 +175,7 @@ impl Upgrade for Http2 {
         let Self { pump, inner } = self;
         inner.now = io.now().mono;
         if io.events().is_stopping() {
-            inner.leave();
+            inner.drain();
         }
         let mask = pump.turn(io, |cx, keys| inner.step(cx, keys));
         inner.note_input(pump);
@@ -224,7 +224,7 @@ impl Inner {
         if let Some(send) = &mut self.send
             && let Poll::Ready(Err(_)) = send.poll_ready(cx)
         {
-            self.leave();
+            self.drain();
         }
         Step::Pending
     }
@@ -241,7 +241,7 @@ impl Inner {
                 Poll::Pending => return self.origin.put_back(request),
                 Poll::Ready(Err(_)) => {
                     self.shared.retry(request, self.origin.id);
-                    return self.leave();
+                    return self.drain();
                 }
             }
         }
@@ -287,7 +287,7 @@ impl Inner {
                 self.shared.common.counters.add(Count::Truncated);
                 drop(self.streams.remove(key));
             }
-            Next::Refused => {
+            Next::RejectedUnread => {
                 if let Some(request) = self.streams.remove(key).into_request() {
                     self.shared.retry(request, self.origin.id);
                 }
@@ -295,10 +295,10 @@ impl Inner {
         }
     }
 
-    /// Takes no more requests. Those under way go on; after the last one h2 sends GOAWAY and ends.
-    fn leave(&mut self) {
+    /// Takes no more requests. Those in progress go on; after the last one h2 sends GOAWAY and ends.
+    fn drain(&mut self) {
         if self.send.take().is_some() {
-            self.clocks.leaving = Some(self.now);
+            self.clocks.draining = Some(self.now);
             self.shared.close(&self.origin, self.now);
             self.wakes.waker(CONNECTION).wake();
         }
@@ -306,7 +306,7 @@ impl Inner {
 
     /// Handles the end of the connection: each stream gets the error.
     fn end(&mut self) {
-        self.leave();
+        self.drain();
         self.over = true;
         let keys: Vec<usize> = self.streams.iter().map(|(key, _)| key).collect();
         keys.into_iter().for_each(|key| self.drive(key));
@@ -376,7 +376,7 @@ impl Inner {
             self.shared.common.counters.add(Count::Silent);
             log::debug!(target: "uncork::relay", "tunnel {}: the origin server is silent and counts as dead", self.origin.id);
         }
-        silent || since(self.clocks.leaving, config.drain_timeout)
+        silent || since(self.clocks.draining, config.drain_timeout)
     }
 
     /// Returns when the next clock runs out.
@@ -389,7 +389,7 @@ impl Inner {
             (true, Some(last)) => last + config.ping_interval,
             _ => began + config.handshake_timeout,
         };
-        let drained = self.clocks.leaving.map_or(silence, |at| at + config.drain_timeout);
+        let drained = self.clocks.draining.map_or(silence, |at| at + config.drain_timeout);
         let rate = if self.slowed.is_empty() { None } else { self.rate().wait(self.now, self.origin.id) };
         silence.min(drained).min(rate.unwrap_or(silence))
     }
@@ -398,7 +398,7 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         // This covers every end, also that of a loop that stops.
-        self.leave();
+        self.drain();
         self.shared.remove(&self.origin);
     }
 }

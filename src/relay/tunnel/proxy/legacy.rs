@@ -1,7 +1,7 @@
 //! The carrier to an origin server of spdy-proxy, on which this side is the SPDY client.
 //!
 //! Faults of spdy-proxy's own proxy are not repeated. The client's host is forwarded, bodies are forwarded as they
-//! come, and a client that disconnects resets its stream. A silent origin server is a 504, a lost one a 502.
+//! come, and a client that disconnects resets its stream. A silent origin server is a 504, a disconnected one a 502.
 
 use std::{
     collections::HashMap,
@@ -59,7 +59,7 @@ struct Clocks {
     /// When the last ping was sent, if its response is missing.
     pinged: Option<Instant>,
     /// When the drain began.
-    leaving: Option<Instant>,
+    draining: Option<Instant>,
     joined: bool,
 }
 
@@ -95,12 +95,12 @@ impl Inner {
             streams: Slab::new(),
             keys: HashMap::new(),
             slowed: Vec::new(),
-            clocks: Clocks { last_input: now, pinged: None, leaving: None, joined: false },
+            clocks: Clocks { last_input: now, pinged: None, draining: None, joined: false },
             now,
         })
     }
 
-    /// Begins requests, as many as may be under way.
+    /// Begins requests, as many as may be in progress.
     fn start(&mut self, left: usize) {
         while let Some(request) = self.origin.next() {
             if request.responder.cancellation.is_over() {
@@ -151,7 +151,7 @@ impl Inner {
                     self.session.reset(stream.id, Code::CANCEL);
                 }
             }
-            Next::Refused => {
+            Next::RejectedUnread => {
                 if let Some(request) = self.remove(key).and_then(Stream::into_request) {
                     self.shared.retry(request, self.origin.id);
                 }
@@ -165,16 +165,16 @@ impl Inner {
         Some(stream)
     }
 
-    /// Returns how many bytes may be moved now. A call counts as a claim: a connection that had bytes before lets this one go
-    /// first.
+    /// Returns how many bytes may be moved now. A call counts as a claim: a connection that had bytes before lets this
+    /// one go first.
     fn left(&self) -> usize {
         self.shared.rates[self.origin.owner].left(self.now, self.origin.id)
     }
 
-    /// Takes no more requests. Those under way go on.
-    fn leave(&mut self) {
-        if self.clocks.leaving.is_none() {
-            self.clocks.leaving = Some(self.now);
+    /// Takes no more requests. Those in progress go on.
+    fn drain(&mut self) {
+        if self.clocks.draining.is_none() {
+            self.clocks.draining = Some(self.now);
             self.session.close();
             self.shared.close(&self.origin, self.now);
         }
@@ -182,7 +182,7 @@ impl Inner {
 
     /// Handles the end of the connection: each stream gets the error.
     fn end(&mut self) {
-        self.leave();
+        self.drain();
         self.keys.clear();
         for mut stream in self.streams.drain() {
             if stream.was_reset(false) == Next::Truncated {
@@ -199,7 +199,7 @@ impl Inner {
             self.shared.common.counters.add(Count::Silent);
             log::debug!(target: "uncork::relay", "tunnel {}: the origin server is silent and counts as dead", self.origin.id);
         }
-        silent || since(self.clocks.leaving, config.drain_timeout)
+        silent || since(self.clocks.draining, config.drain_timeout)
     }
 
     /// Pings a silent origin server. Returns when the next clock runs out.
@@ -211,7 +211,7 @@ impl Inner {
             self.wakes.waker(REQUESTS).wake();
         }
         let silence = self.clocks.last_input + if self.clocks.pinged.is_some() { every * 2 } else { every };
-        let drained = self.clocks.leaving.map_or(silence, |at| at + self.shared.common.config.drain_timeout);
+        let drained = self.clocks.draining.map_or(silence, |at| at + self.shared.common.config.drain_timeout);
         let rate = if self.slowed.is_empty() {
             None
         } else {
@@ -267,7 +267,7 @@ impl User for Inner {
                 let next = it.was_reset(code == Code::REFUSED_STREAM);
                 self.goes_on(key, next);
             }
-            Event::GoAway => self.leave(),
+            Event::GoAway => self.drain(),
             Event::Pong => {
                 if let Some(at) = self.clocks.pinged.take() {
                     self.origin.set_round_trip(self.now.saturating_duration_since(at));
@@ -294,8 +294,8 @@ impl User for Inner {
             self.drive(key, left);
         }
         self.start(left);
-        // All requests under way are done.
-        if self.clocks.leaving.is_some() && self.streams.is_empty() { Step::Over } else { Step::Pending }
+        // All requests in progress are done.
+        if self.clocks.draining.is_some() && self.streams.is_empty() { Step::Over } else { Step::Pending }
     }
 
     fn ended(&mut self, fault: Option<Fault>) {
@@ -315,7 +315,7 @@ impl Upgrade for Legacy {
             inner.shared.join(&inner.origin);
         }
         if io.events().is_stopping() {
-            inner.leave();
+            inner.drain();
         }
         let mask = pump.turn(io, inner);
         io.set_deadline(Some(inner.due()));
@@ -326,7 +326,7 @@ impl Upgrade for Legacy {
 impl Drop for Inner {
     fn drop(&mut self) {
         // This covers every end, also that of a loop that stops.
-        self.leave();
+        self.drain();
         self.shared.remove(&self.origin);
     }
 }

@@ -29,9 +29,9 @@
 //! **Locking.** There is one lock around names and connections, held for a lookup; one for each connection's queue; one
 //! for the counters of clients. No lock is held while other code is called.
 //!
-//! **A request that an origin server has not begun** is retried on another one: the first one has refused it
-//! (REFUSED_STREAM), or has sent GOAWAY before it. A request that may have been begun is never sent twice, idempotent or
-//! not; the client gets an error.
+//! **A request that an origin server has not begun** is retried on another one: the first one has rejected it
+//! (REFUSED_STREAM), or has sent GOAWAY before it. A request that may have been begun is never sent twice, idempotent
+//! or not; the client gets an error.
 
 mod client_limits;
 mod common;
@@ -82,10 +82,10 @@ use crate::relay::ConfigError;
 /// The proxy. Clones share one state: an origin server that connects on one loop serves the clients of all loops.
 ///
 /// It has two sides, each a [`Handler`]: [`public`](Self::public) for clients, on any listener, and
-/// [`origins`](Self::origins) for origin servers, which must use TLS. A program that serves both sides with one
-/// [`Server`](uncork::Server) looks at [`Request::listener_index`](uncork::Request::listener_index), calls
+/// [`origin_servers`](Self::origin_servers) for origin servers, which must use TLS. A program that serves both sides
+/// with one [`Server`](uncork::Server) looks at [`Request::listener_index`](uncork::Request::listener_index), calls
 /// [`handle`](Self::handle) or [`accept_origin_server`](Self::accept_origin_server), and forwards
-/// [`stopping`](Self::stopping).
+/// [`stopping`](Self::stopping) and, if a listener offers `rh2`, [`alpn`](Self::alpn).
 ///
 /// ```no_run
 /// use uncork::{Listen, Server, Tls, relay::tunnel::{Credential, Proxy, ProxyConfig}};
@@ -93,7 +93,7 @@ use crate::relay::ConfigError;
 /// let app = Credential::token("app", "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")?.host("*")?;
 /// let proxy = Proxy::new(ProxyConfig { credentials: vec![app], ..ProxyConfig::default() })?;
 /// let listen = Listen::tcp("[::]:8443")?.tls(Tls::pem("cert.pem", "key.pem")?);
-/// let origins = Server::new().listen(listen).threads(1, proxy.origins())?;
+/// let origins = Server::new().listen(listen).threads(1, proxy.origin_servers())?;
 /// Server::bind("[::]:8080")?.threads(2, proxy.public())?.join()?;
 /// # drop(origins);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -125,7 +125,7 @@ impl Proxy {
     }
 
     /// Returns the handler for origin servers.
-    pub fn origins(&self) -> OriginHandler {
+    pub fn origin_servers(&self) -> OriginHandler {
         OriginHandler(self.clone())
     }
 
@@ -170,7 +170,7 @@ impl Proxy {
         Some(Box::new(AlpnHandshake::new(&self.shared, *peer)?))
     }
 
-    /// Stops this clone, with its server: new requests get 503 with `Retry-After`, those under way go on.
+    /// Stops this clone, with its server: new requests get 503 with `Retry-After`, those in progress go on.
     pub fn stopping(&mut self) {
         self.stopping = true;
     }

@@ -42,7 +42,7 @@ pub(super) struct Name<L> {
     next: usize,
     /// When it becomes free, if no connection joins it.
     free_at: Instant,
-    /// Limits the requests under way.
+    /// Limits the requests in progress.
     pub(super) permits: Arc<Permits>,
 }
 
@@ -156,7 +156,7 @@ impl<L> Name<L> {
     }
 }
 
-/// One request under way, counted until this is dropped.
+/// One request in progress, counted until this is dropped.
 pub(super) struct Active(Arc<AtomicUsize>);
 
 impl Active {

@@ -46,8 +46,8 @@ pub(super) struct ProxiedRequest {
     pub(super) listed: Vec<Box<str>>,
     pub(super) responder: Responder,
     pub(super) share: Share,
-    /// The numbers of the connections that have refused it.
-    pub(super) refused_by: Vec<u64>,
+    /// The numbers of the connections that have rejected it unread.
+    pub(super) rejected_by: Vec<u64>,
     /// Its permit on the connection that has it.
     pub(super) permit: Option<Permit>,
 }
@@ -88,7 +88,7 @@ impl Cancellation {
     }
 }
 
-/// The right to respond, once. Dropped without a response, it reports that the origin server was lost.
+/// The right to respond, once. Dropped without a response, it reports that the origin server has disconnected.
 pub(super) struct Responder {
     common: Arc<Common>,
     pub(super) cancellation: Arc<Cancellation>,
@@ -115,14 +115,14 @@ pub(super) struct UpgradeParts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
     /// The name is known, but no origin server is connected.
-    NoOrigin,
+    NoOriginServer,
     /// All connections are at their limit.
     Busy,
     /// The connections have capacity left, but this client's address has its share of it.
     Share,
-    /// All origin servers have refused the request.
-    Refused,
-    /// The origin server was lost, or has reset the stream.
+    /// All origin servers have rejected the request unread.
+    RejectedUnread,
+    /// The origin server has disconnected, or has reset the stream.
     Lost,
     /// Its response is malformed.
     Malformed,
@@ -281,13 +281,13 @@ fn switch(ticket: Ticket, upgrade: UpgradeParts, fields: &HeaderMap, via: Vec<u8
 impl Failure {
     pub(super) fn response(self, config: &ProxyConfig) -> Response {
         let (status, body, retry) = match self {
-            Self::NoOrigin => (502, "no origin server is connected for this host\n", Some(config.retry_after)),
+            Self::NoOriginServer => (502, "no origin server is connected for this host\n", Some(config.retry_after)),
             Self::Busy => (503, "too many concurrent requests for the origin server\n", Some(Duration::from_secs(1))),
             Self::Share => {
                 (503, "too many concurrent requests from your address for this host\n", Some(Duration::from_secs(1)))
             }
-            Self::Refused => (503, "the origin server has refused the request\n", Some(Duration::from_secs(1))),
-            Self::Lost => (502, "the origin server was lost before its response\n", Some(config.retry_after)),
+            Self::RejectedUnread => (503, "the origin server rejected the request\n", Some(Duration::from_secs(1))),
+            Self::Lost => (502, "the origin server disconnected before its response\n", Some(config.retry_after)),
             Self::Malformed => (502, "malformed response of the origin server\n", None),
             Self::NoUpgrade => (501, "the origin server supports no other protocol\n", None),
             Self::TooLarge => (413, "the body is larger than this host allows\n", None),
@@ -302,8 +302,8 @@ impl Failure {
 
     fn count(self) -> Count {
         match self {
-            Self::NoOrigin => Count::NoOrigin,
-            Self::Busy | Self::Share | Self::Refused => Count::Rejected,
+            Self::NoOriginServer => Count::NoOriginServer,
+            Self::Busy | Self::Share | Self::RejectedUnread => Count::Rejected,
             Self::Lost | Self::Malformed => Count::Lost,
             Self::NoUpgrade | Self::TooLarge | Self::HeadTooLarge => Count::Unfit,
         }

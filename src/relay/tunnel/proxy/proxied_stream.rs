@@ -10,7 +10,7 @@ use super::proxied_request::{Failure, ProxiedRequest, Responder, Share};
 pub(super) struct PendingResponse {
     pub(super) head: http::Request<()>,
     pub(super) protocol: Option<Box<str>>,
-    pub(super) refused_by: Vec<u64>,
+    pub(super) rejected_by: Vec<u64>,
     pub(super) responder: Responder,
 }
 
@@ -22,8 +22,8 @@ impl PendingResponse {
         listed: Vec<Box<str>>,
         share: Share,
     ) -> Box<ProxiedRequest> {
-        let Self { head, protocol, refused_by, responder } = self;
-        Box::new(ProxiedRequest { head, protocol, body, listed, responder, share, refused_by, permit: None })
+        let Self { head, protocol, rejected_by, responder } = self;
+        Box::new(ProxiedRequest { head, protocol, body, listed, responder, share, rejected_by, permit: None })
     }
 
     pub(super) fn fail(self, failure: Failure) {
@@ -63,5 +63,5 @@ pub(super) enum Next {
     /// The origin server has ended it in the middle of the response.
     Truncated,
     /// The origin server has not begun with the request.
-    Refused,
+    RejectedUnread,
 }

@@ -155,8 +155,8 @@ fn begin(shared: &Arc<Shared>, req: &mut Request<'_>, trusted: bool) -> Result<A
     let listed = if chunked { req.headers().connection_names() } else { Vec::new() };
     // The timeout includes the time in a connection's queue.
     responder.restart_timeout(req.now().mono);
-    let (share, refused_by) = (Share { address: client_address, _name: permit }, Vec::new());
-    shared.send(Box::new(ProxiedRequest { head, protocol, body, listed, responder, share, refused_by, permit: None }));
+    let (share, rejected_by) = (Share { address: client_address, _name: permit }, Vec::new());
+    shared.send(Box::new(ProxiedRequest { head, protocol, body, listed, responder, share, rejected_by, permit: None }));
     Ok(action)
 }
 
@@ -172,16 +172,17 @@ fn route(
     let Some(name) = table.names.find(host, req.path(), now) else {
         drop(table);
         return Err(match shared.is_known(host, req.path()) {
-            true => {
-                RejectedRequest { count: Count::NoOrigin, response: Failure::NoOrigin.response(&shared.common.config) }
-            }
+            true => RejectedRequest {
+                count: Count::NoOriginServer,
+                response: Failure::NoOriginServer.response(&shared.common.config),
+            },
             false => RejectedRequest { count: Count::Unknown, response: unknown() },
         });
     };
     if name.connections.is_empty() {
         return Err(RejectedRequest {
-            count: Count::NoOrigin,
-            response: Failure::NoOrigin.response(&shared.common.config),
+            count: Count::NoOriginServer,
+            response: Failure::NoOriginServer.response(&shared.common.config),
         });
     }
     let max_body = shared.common.config.credentials.get(name.owner).map_or(0, |one| one.body);

@@ -36,7 +36,7 @@ pub(super) struct Shared {
     handshakes: Mutex<HandshakeLimits>,
     /// One for each credential.
     pub(super) rates: Vec<Rate>,
-    /// Requests under way.
+    /// Requests in progress.
     pub(super) active: Arc<AtomicUsize>,
     ids: AtomicU64,
 }
@@ -124,9 +124,10 @@ impl Shared {
             }
         };
         let mut connections: Vec<Arc<OriginConnection>> =
-            connections.into_iter().filter(|connection| !request.refused_by.contains(&connection.id)).collect();
+            connections.into_iter().filter(|connection| !request.rejected_by.contains(&connection.id)).collect();
         if connections.is_empty() {
-            let failure = if request.refused_by.is_empty() { Failure::NoOrigin } else { Failure::Refused };
+            let failure =
+                if request.rejected_by.is_empty() { Failure::NoOriginServer } else { Failure::RejectedUnread };
             return request.responder.fail(failure);
         }
         if self.common.config.balance == Balance::LeastBusy {
@@ -148,17 +149,17 @@ impl Shared {
         request.responder.fail(failure);
     }
 
-    /// Retries a request that a connection has not begun, if nothing of the body was taken out. `refused_by`: the
+    /// Retries a request that a connection has not begun, if nothing of the body was taken out. `rejected_by`: the
     /// connection.
-    pub(super) fn retry(&self, mut request: Box<ProxiedRequest>, refused_by: u64) {
+    pub(super) fn retry(&self, mut request: Box<ProxiedRequest>, rejected_by: u64) {
         let untouched = request.body.as_ref().is_none_or(|body| body.counters().read() == 0);
-        request.refused_by.push(refused_by);
+        request.rejected_by.push(rejected_by);
         request.permit = None;
-        if untouched && request.refused_by.len() < TRIES {
+        if untouched && request.rejected_by.len() < TRIES {
             self.common.counters.add(Count::Retried);
             self.send(request);
         } else {
-            request.responder.fail(Failure::Refused);
+            request.responder.fail(Failure::RejectedUnread);
         }
     }
 

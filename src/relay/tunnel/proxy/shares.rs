@@ -158,7 +158,7 @@ mod tests {
         // Each tries more often than it can succeed.
         let taken: Vec<_> = (0..100).flat_map(|_| 0..4).filter_map(take).collect();
         assert!((160..=168).contains(&taken.len()), "{}", taken.len());
-        assert!(take(200).is_some(), "a newcomer that asks for the same name");
+        assert!(take(200).is_some(), "a new address that asks for the same name");
     }
 
     #[test]

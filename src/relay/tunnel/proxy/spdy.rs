@@ -74,13 +74,13 @@ impl Stream {
             outlet.on_data(waker.clone());
             RequestBody { outlet, sent: 0, length, max: max_body }
         });
-        let ProxiedRequest { head, responder, share, refused_by, permit, .. } = *request;
+        let ProxiedRequest { head, responder, share, rejected_by, permit, .. } = *request;
         responder.watch(&waker);
-        let response = ResponseState::Head(Box::new(PendingResponse { head, protocol: None, refused_by, responder }));
+        let response = ResponseState::Head(Box::new(PendingResponse { head, protocol: None, rejected_by, responder }));
         Ok((id, Self { id, waker, request: body, response, share, _permit: permit }))
     }
 
-    /// Returns a refused request, to be tried elsewhere.
+    /// Returns a rejected request, to be retried elsewhere.
     pub(super) fn into_request(self) -> Option<Box<ProxiedRequest>> {
         let ResponseState::Head(pending) = self.response else { return None };
         // SPDY has no trailers, so no names of trailers are listed.
@@ -120,7 +120,7 @@ impl Stream {
     /// Handles RST_STREAM. `unseen`: the origin server has not begun with the request.
     pub(super) fn was_reset(&mut self, unseen: bool) -> Next {
         match &mut self.response {
-            ResponseState::Head(_) if unseen => Next::Refused,
+            ResponseState::Head(_) if unseen => Next::RejectedUnread,
             ResponseState::Head(_) => self.fail(Failure::Lost),
             // The response is complete; the origin server may decline the rest of the request.
             ResponseState::Body { end: true, .. } | ResponseState::Over => {

@@ -55,15 +55,15 @@ enum ResponseState {
 }
 
 impl Stream {
-    /// Sends the head. `max_body`: the size limit of the body. Returns `None` if that failed; the client has got an error
-    /// then.
+    /// Sends the head. `max_body`: the size limit of the body. Returns `None` if that failed; the client has got an
+    /// error then.
     pub(super) fn begin(
         request: Box<ProxiedRequest>,
         send: &mut client::SendRequest<Bytes>,
         waker: task::Waker,
         max_body: u64,
     ) -> Option<Self> {
-        let ProxiedRequest { head, protocol, body, listed, responder, share, refused_by, permit } = *request;
+        let ProxiedRequest { head, protocol, body, listed, responder, share, rejected_by, permit } = *request;
         let mut request = head.clone();
         if let Some(protocol) = &protocol {
             request.extensions_mut().insert(h2::ext::Protocol::from(&**protocol));
@@ -75,7 +75,7 @@ impl Stream {
                     RequestBody { outlet, send, sent: 0, max: max_body, listed }
                 });
                 responder.watch(&waker);
-                let pending = Box::new(PendingResponse { head, protocol, refused_by, responder });
+                let pending = Box::new(PendingResponse { head, protocol, rejected_by, responder });
                 Some(Self { waker, request, response: ResponseState::Head(response, pending), share, _permit: permit })
             }
             Err(error) => {
@@ -99,7 +99,7 @@ impl Stream {
             }
         }
         let request = self.drive_request(cx, turn);
-        if matches!(request, Next::Over | Next::Refused) {
+        if matches!(request, Next::Over | Next::RejectedUnread) {
             return request;
         }
         match self.drive_response(cx, turn) {
@@ -113,7 +113,7 @@ impl Stream {
         self.share.address
     }
 
-    /// Returns a refused request, to be tried elsewhere.
+    /// Returns a rejected request, to be retried elsewhere.
     pub(super) fn into_request(self) -> Option<Box<ProxiedRequest>> {
         let ResponseState::Head(_, pending) = self.response else { return None };
         let (body, listed) = self.request.map(|body| (body.outlet, body.listed)).unzip();
@@ -147,7 +147,7 @@ impl Stream {
                     Begun::NoBody | Begun::Disconnected => Some(Next::Over),
                 }
             }
-            Poll::Ready(Err(error)) if is_unseen(&error) => Some(Next::Refused),
+            Poll::Ready(Err(error)) if is_unseen(&error) => Some(Next::RejectedUnread),
             Poll::Ready(Err(error)) => {
                 let malformed = error.reason() == Some(Reason::PROTOCOL_ERROR) && error.is_library();
                 log::debug!(target: "uncork::relay", "no response of an origin server: {}", h2_error(&error));
@@ -276,7 +276,7 @@ impl Stream {
 }
 
 /// Returns `true` if the origin server has not begun with the request, so that another one may get it (RFC 9113 §8.7).
-/// It has refused the request then, or has sent GOAWAY with a lower number.
+/// It has rejected the request then, or has sent GOAWAY with a lower number.
 fn is_unseen(error: &h2::Error) -> bool {
     error.is_remote() && (error.is_go_away() || (error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM)))
 }

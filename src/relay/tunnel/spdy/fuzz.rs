@@ -20,7 +20,8 @@ use super::{
 };
 use uncork::h1::Headers;
 
-/// Checks that no input panics, that splitting it changes nothing, that all output is valid, and that memory is bounded.
+/// Checks that no input panics, that splitting it changes nothing, that all output is valid, and that memory is
+/// bounded.
 #[doc(hidden)]
 pub fn spdy(data: &[u8]) {
     let [flags, seed, rest @ ..] = data else { return };

@@ -178,7 +178,8 @@ impl Session {
     }
 
     /// Sends a part of a body, as much as possible now. Returns how many bytes, and whether its `end` is sent too. If
-    /// that is not all, an [`Event::Writable`] follows. If the stream does not exist any more, everything counts as sent.
+    /// that is not all, an [`Event::Writable`] follows. If the stream does not exist any more, everything counts as
+    /// sent.
     pub(crate) fn data(&mut self, stream: u32, bytes: &[u8], end: bool) -> (usize, bool) {
         let mut rest = bytes;
         let server = self.role == Role::Server;

@@ -20,15 +20,15 @@ use crate::{
 /// A short time, to show that nothing happens; never to wait for an event.
 pub(crate) const MOMENT: Duration = Duration::from_millis(60);
 
-pub(crate) struct Gate {
+pub(crate) struct TestGateway {
     // Stopped before its application.
     pub(crate) host: Host,
-    pub(crate) gateway: Gateway,
+    pub(crate) service: Gateway,
     pub(crate) app: App,
 }
 
 /// Starts a gateway whose application has all callbacks, and [agrees](agrees).
-pub(crate) fn start(world: &World) -> Gate {
+pub(crate) fn start(world: &World) -> TestGateway {
     start_with(world, |_, _| {}, agrees)
 }
 
@@ -36,27 +36,27 @@ pub(crate) fn start_with(
     world: &World,
     change: impl FnOnce(&mut GatewayConfig, &App),
     script: impl FnMut(&Call) -> Reaction + Send + 'static,
-) -> Gate {
+) -> TestGateway {
     let app = App::start(script);
-    let mut config = GatewayConfig { endpoint: "gate.test:9180".into(), ..GatewayConfig::default() };
+    let mut config = GatewayConfig { endpoint: "gateway.test:9180".into(), ..GatewayConfig::default() };
     config.callback.connect = app.url("/connect");
     config.callback.establish = app.url("/establish");
     config.callback.receive = app.url("/receive");
     config.callback.close = app.url("/close");
     change(&mut config, &app);
     let limits = config.server_limits(Limits::default());
-    let gateway = Gateway::new(config).expect("a good configuration");
-    let host = world.serve_within(limits, gateway.clone());
-    Gate { host, gateway, app }
+    let service = Gateway::new(config).expect("a good configuration");
+    let host = world.serve_within(limits, service.clone());
+    TestGateway { host, service, app }
 }
 
-impl Gate {
+impl TestGateway {
     /// Connects a client under that key, which the application has confirmed.
     #[track_caller]
     pub(crate) fn client(&self, key: &str) -> Socket {
         let before = self.app.calls("/establish").len();
         let socket = Socket::connect(&self.host, &format!("/connect?key={key}"), &[]);
-        if !self.gateway.config().callback.establish.is_empty() {
+        if !self.service.config().callback.establish.is_empty() {
             self.app.wait_for_calls("/establish", before + 1);
         }
         // The session is established when messages reach it, which is after the response to `establish`.
@@ -94,7 +94,7 @@ impl Gate {
     pub(crate) fn stats(&self, what: &str, are: impl Fn(&GatewayStats) -> bool) -> GatewayStats {
         let start = now();
         loop {
-            let stats = self.gateway.stats();
+            let stats = self.service.stats();
             if are(&stats) {
                 return stats;
             }
