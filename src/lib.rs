@@ -159,6 +159,9 @@
 //!   `origin/http2`) has the translation.
 //! - `api` imports `transport`, because a [dialled connection](Dial) includes the certificates to trust.
 
+// On docs.rs, which builds with nightly, each item says which feature it needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 #[cfg(feature = "relay")]
 extern crate self as uncork;
 
