@@ -165,6 +165,8 @@ fn hello_says_hello() {
     let hello = Example::run(command, None);
     let response = hello.ask("GET /", &[]);
     assert_eq!((response.status, response.text()), (200, "Hello, world!"));
+    let help = output("hello", &["--help"]);
+    assert!(help.status.success() && help.stdout.starts_with(b"usage: hello [ADDRESS:PORT]"), "{help:?}");
 }
 
 // fetch
