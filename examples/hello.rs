@@ -9,7 +9,9 @@ fn main() -> std::io::Result<()> {
     env_logger::init(); // shows errors of the application
     let addr = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".into());
     if addr.starts_with('-') {
-        println!("usage: hello [ADDRESS:PORT]\n\nServes \"Hello, world!\" there; 127.0.0.1:8080 if no address is given.");
+        println!(
+            "usage: hello [ADDRESS:PORT]\n\nServes \"Hello, world!\" there; 127.0.0.1:8080 if no address is given."
+        );
         return Ok(());
     }
     let server = Server::bind(&*addr)?.external(|_: &mut Request<'_>| Response::text("Hello, world!"))?;

@@ -40,7 +40,9 @@ const PUBLIC: &[&str] = &["client", "h1", "relay", "pipe", "ws"];
 /// Each dependency, and where it may be named.
 const CRATES: &[(&str, &[&str])] = &[
     ("bitflags", &["api/", "base/", "engine/"]),
+    ("form_urlencoded", &["api/request.rs"]),
     ("httparse", &["h1/"]),
+    ("percent_encoding", &["api/request.rs"]),
     // In `api`: the access log's time.
     ("httpdate", &["h1/", "api/access.rs", "relay/"]),
     // In `api`: the panic of a pipe's waker.

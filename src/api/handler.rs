@@ -1,7 +1,10 @@
 //! The application's entry point: a handler, and the actions it returns.
 
-use super::{Request, Response, Switch, Upgrade, Upload};
-use crate::base::{ConnId, EndReason, PeerAddr};
+use super::{Consumed, Request, Response, Switch, Upgrade, Upload};
+use crate::{
+    base::{ConnId, EndReason, PeerAddr},
+    h1::Headers,
+};
 
 /// Application code for one event loop: `&mut self`, no locks. The threaded modes clone it, once for each loop or
 /// connection, so a service is usually `Clone` around an `Arc`. [`Server::external`](crate::Server::external) requires
@@ -94,6 +97,46 @@ pub enum Action {
     /// Aborts the connection without a response. The client sees a reset, so that a truncated body never looks
     /// complete.
     Abort,
+}
+
+impl Action {
+    /// Receives the whole body, then performs the action that `then` returns for it. A body of more than `limit` bytes
+    /// gets a 413 (Content Too Large). If the body is incomplete, `then` is not called. A request without a body has an
+    /// empty one.
+    ///
+    /// ```
+    /// use uncork::{Action, Request, Response};
+    ///
+    /// let upper = |_: &mut Request<'_>| {
+    ///     Action::receive_whole(64 * 1024, |body| Response::text(body.to_ascii_uppercase()))
+    /// };
+    /// # fn check(_: impl uncork::Handler) {}
+    /// # check(upper);
+    /// ```
+    pub fn receive_whole<A: Into<Self>>(limit: usize, then: impl FnOnce(Vec<u8>) -> A + Send + 'static) -> Self {
+        Self::Receive(Box::new(Whole { body: Vec::new(), limit, then }))
+    }
+}
+
+/// Collects a body for [`Action::receive_whole`].
+struct Whole<F> {
+    body: Vec<u8>,
+    limit: usize,
+    then: F,
+}
+
+impl<A: Into<Action>, F: FnOnce(Vec<u8>) -> A + Send> Upload for Whole<F> {
+    fn data(&mut self, chunk: &[u8]) -> Consumed {
+        if chunk.len() > self.limit - self.body.len() {
+            return Consumed::Stop(Response::new(413).into());
+        }
+        self.body.extend_from_slice(chunk);
+        Consumed::All
+    }
+
+    fn end(self: Box<Self>, _: &Headers) -> Action {
+        (self.then)(self.body).into()
+    }
 }
 
 impl From<Response> for Action {

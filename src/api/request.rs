@@ -1,6 +1,6 @@
 //! A request, as its handler sees it, and its end.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use super::{LoopHandle, Ticket, Waker, loop_message::LoopMessage, ticket::TicketCore};
 use crate::{
@@ -66,6 +66,32 @@ impl<'a> Request<'a> {
     /// Returns the query of the target, after its "?", still percent-encoded.
     pub fn query(&self) -> Option<&'a str> {
         self.head.query()
+    }
+
+    /// Returns the names and values in the query, decoded as `application/x-www-form-urlencoded` (WHATWG URL, §5.1): "+"
+    /// is a space, "%41" is "A". Bytes that are not UTF-8 become U+FFFD.
+    ///
+    /// ```
+    /// use uncork::{Request, Response};
+    ///
+    /// let search = |req: &mut Request<'_>| {
+    ///     match req.query_pairs().find(|(name, _)| name == "q") {
+    ///         Some((_, text)) => Response::text(format!("searching for {text}\n")),
+    ///         None => Response::text("the query has no q\n").with_status(400),
+    ///     }
+    /// };
+    /// # fn check(_: impl uncork::Handler) {}
+    /// # check(search);
+    /// ```
+    pub fn query_pairs(&self) -> impl Iterator<Item = (Cow<'a, str>, Cow<'a, str>)> + use<'a> {
+        form_urlencoded::parse(self.query().unwrap_or_default().as_bytes())
+    }
+
+    /// Returns the path with its percent-encoding decoded; `None` if the result is not UTF-8. "%2F" becomes a "/", too:
+    /// split [`path`](Self::path) first if the parts matter, and never use the result as a path of the file system
+    /// without a check.
+    pub fn decoded_path(&self) -> Option<Cow<'a, str>> {
+        percent_encoding::percent_decode_str(self.path()).decode_utf8().ok()
     }
 
     /// Returns the host and port that the request is for: from the target if it is in absolute or authority form, from

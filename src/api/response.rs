@@ -138,6 +138,36 @@ impl Response {
         Self::made_of(200, TEXT, body.into())
     }
 
+    /// Creates a 200 with a body of type `text/html; charset=utf-8`. What is inserted into the page must be escaped.
+    ///
+    /// ```
+    /// use uncork::Response;
+    /// let page = Response::html("<!doctype html><title>Hello</title>");
+    /// assert_eq!(page.headers().get("content-type"), Some(&b"text/html; charset=utf-8"[..]));
+    /// ```
+    pub fn html(body: impl Into<Body>) -> Self {
+        const HTML: Headers = Headers::constant(b"Content-Type: text/html; charset=utf-8\r\n");
+        Self::made_of(200, HTML, body.into())
+    }
+
+    /// Creates a 200 with a body of type `application/json`: text that is JSON already, for example from `serde_json`.
+    pub fn json(body: impl Into<Body>) -> Self {
+        const JSON: Headers = Headers::constant(b"Content-Type: application/json\r\n");
+        Self::made_of(200, JSON, body.into())
+    }
+
+    /// Creates a redirect with `Location`: a 303, after which the client sends a GET (RFC 9110 §15.4.4). For one that
+    /// keeps the method, add `.with_status(307)`, or 308 if it is permanent.
+    ///
+    /// ```
+    /// use uncork::Response;
+    /// let moved = Response::redirect("/new").with_status(308);
+    /// assert_eq!((moved.status(), moved.headers().get("location")), (308, Some(&b"/new"[..])));
+    /// ```
+    pub fn redirect(location: impl AsRef<[u8]>) -> Self {
+        Self::new(303).header("Location", location)
+    }
+
     /// Creates a 200 with a body that is produced as the client takes it. The body is chunked, unless
     /// [`length`](Self::length) sets its length. For an HTTP/1.0 client, closing the connection ends it.
     ///

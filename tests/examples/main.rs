@@ -169,6 +169,41 @@ fn hello_says_hello() {
     assert!(help.status.success() && help.stdout.starts_with(b"usage: hello [ADDRESS:PORT]"), "{help:?}");
 }
 
+// json_api
+
+#[test]
+fn json_api_keeps_notes() {
+    let mut command = Command::new(program("json_api"));
+    command.arg("127.0.0.1:0");
+    let api = Example::run(command, None);
+    let mut client = api.client();
+    let mut add =
+        |body: &str| client.request("POST /notes", &[&format!("Content-Length: {}", body.len())]).send(body).response();
+    let added = add(r#"{"text": "buy milk", "tag": "at home"}"#);
+    assert_eq!((added.status, added.get("location")), (201, Some("/notes/1")));
+    assert_eq!(add(r#"{"text": "\u00e9"}"#).status, 201);
+    assert!(add("").assert(400).text().starts_with("invalid note: "));
+    let mut ask = |request: &str| client.request(request, &[]).response();
+    let found = ask("GET /notes?x=1&t%61g=at+home");
+    assert_eq!(
+        (found.get("content-type"), found.text()),
+        (Some("application/json"), r#"{"1":{"text":"buy milk","tag":"at home"}}"#)
+    );
+    assert_eq!(ask("GET /notes?tag=at%20home").text(), found.text());
+    assert_eq!((ask("DELETE /notes/1").status, ask("DELETE /notes/1").status), (204, 404));
+    assert_eq!(ask("GET /notes").text(), r#"{"2":{"text":"\u{e9}","tag":""}}"#.replace("\\u{e9}", "\u{e9}"));
+    assert_eq!(ask("PUT /notes").get("allow"), Some("GET, POST"));
+    // Beyond the limit, whether the length is known or not.
+    let large = "x".repeat(64 * 1024 + 1);
+    let response = api.client().request("POST /notes", &["Content-Length: 65537"]).send(&large).response();
+    assert_eq!(response.status, 413);
+    let chunk = format!("{:x}\r\n{large}\r\n0\r\n\r\n", large.len());
+    assert_eq!(
+        api.client().request("POST /notes", &["Transfer-Encoding: chunked"]).send(&chunk).response().status,
+        413
+    );
+}
+
 // fetch
 
 #[test]
