@@ -94,15 +94,13 @@ impl Runs {
             size /= 2;
         }
         self.is_small = size < whole;
-        if size <= old.max(SMALL) {
-            size = size.max(SMALL.min(whole));
-            if self.buf.spare().len() < least {
-                size = size.max(size_for(least));
-            } else if old >= size {
-                return;
-            }
-            self.share.resize(size);
+        size = size.max(SMALL.min(whole));
+        if self.buf.spare().len() < least {
+            size = size.max(size_for(least));
+        } else if old >= size {
+            return;
         }
+        self.share.resize(size);
         self.buf.move_into(make(size));
     }
 

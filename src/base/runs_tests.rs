@@ -136,3 +136,13 @@ fn a_read_that_makes_the_store_larger_is_counted() {
     drop(block);
     assert_eq!(MEMORY.held(), 0);
 }
+
+#[test]
+fn a_block_that_is_smaller_than_wanted_has_room_for_what_it_must() {
+    const ROOM: usize = 256 * 1024;
+    static MEMORY: PipeMemory = PipeMemory::new(8 * SMALL);
+    let mut block = Runs::with_share(Share::none(&MEMORY));
+    // A quarter of the memory is two small blocks, which is less than this needs.
+    block.make_room_for(ROOM, 3 * SMALL, ROOM, |size| vec![0; size].into_boxed_slice());
+    assert_eq!((block.capacity(), MEMORY.held()), (4 * SMALL, 4 * SMALL));
+}

@@ -27,7 +27,7 @@ fn later(now: Moment, by: Duration) -> Moment {
 }
 
 #[test]
-fn time_to_live_runs_only_while_nobody_is_connected() {
+fn time_to_live_runs_only_without_connected_clients() {
     let (mut state, key, now) = state_with(&SessionConfig::default());
     state.connect(key);
     state.connect(key);

@@ -139,7 +139,7 @@ pub(super) enum Begun {
     /// Its body goes into this pipe.
     Body(PipeIn),
     /// There is no body, or none that the client may get.
-    NoBody,
+    WithoutBody,
     /// The client has disconnected.
     Disconnected,
 }
@@ -216,7 +216,7 @@ impl Responder {
             upgrade.to_origin.finish(None);
             if (200..300).contains(&status) {
                 let _ = ticket.respond(Failure::Malformed.response(&self.common.config));
-                return Begun::NoBody;
+                return Begun::WithoutBody;
             }
         }
         let length = head::length(fields);
@@ -226,9 +226,9 @@ impl Responder {
             (Response::stream(outlet).with_status(status), Begun::Body(inlet))
         } else if self.is_head && length.is_none() {
             // The length is unknown, which is not the same as 0.
-            (Response::stream(|_: &mut Tx<'_>| Produced::End).with_status(status), Begun::NoBody)
+            (Response::stream(|_: &mut Tx<'_>| Produced::End).with_status(status), Begun::WithoutBody)
         } else {
-            (Response::new(status), Begun::NoBody)
+            (Response::new(status), Begun::WithoutBody)
         };
         for (name, value) in head::response_fields(fields) {
             response = response.append(name, value);

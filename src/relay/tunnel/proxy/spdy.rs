@@ -100,7 +100,7 @@ impl Stream {
                 Next::Pending
             }
             // A body of a response to HEAD, or of 204 and 304, is not forwarded; the session drops it.
-            Begun::NoBody => self.whole(),
+            Begun::WithoutBody => self.whole(),
             Begun::Disconnected => Next::Over,
         }
     }

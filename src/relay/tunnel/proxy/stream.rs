@@ -142,9 +142,9 @@ impl Stream {
                         self.response = ResponseState::Body { recv, held: Gathered::default(), inlet };
                         None
                     }
-                    Begun::NoBody if whole => None,
+                    Begun::WithoutBody if whole => None,
                     // A body that the client must not get: of HEAD, 204 or 304.
-                    Begun::NoBody | Begun::Disconnected => Some(Next::Over),
+                    Begun::WithoutBody | Begun::Disconnected => Some(Next::Over),
                 }
             }
             Poll::Ready(Err(error)) if is_unseen(&error) => Some(Next::RejectedUnread),
