@@ -1,5 +1,6 @@
 //! The cost of rustls itself for the bytes of a TLS relay, in memory: a server decrypts what one client sends, and
-//! encrypts it for another. The clients' part and sockets are not measured. Run it with `cargo bench --bench tls`.
+//! encrypts it for another. The clients' part and sockets are not measured. Run it with
+//! `cargo bench -p uncork-benches --bench tls`.
 //!
 //! A relay from TLS to TLS cannot be cheaper than this and its system calls (`read` and `write` of the ciphertext);
 //! the rest is its own cost.

@@ -1,5 +1,5 @@
-//! The cost of WebSocket frames between the two buffers. Run it with `cargo bench --bench websocket`. One figure
-//! alone says little; compare before and after.
+//! The cost of WebSocket frames between the two buffers. Run it with
+//! `cargo bench -p uncork-benches --bench websocket`. One figure alone says little; compare before and after.
 
 use std::{
     hint::black_box,

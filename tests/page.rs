@@ -1,5 +1,5 @@
 //! The relay's page, and the measures that keep the downloads beside it from being pages, without a browser.
-//! `tests/browser` tests the page in a real one.
+//! `tests/interop/browser` tests the page in a real one.
 
 use std::time::Duration;
 

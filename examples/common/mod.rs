@@ -6,6 +6,7 @@
 pub(crate) mod certificate;
 pub(crate) mod descriptors;
 mod signals;
+pub(crate) mod stderr_log;
 
 use std::{
     fmt::Display,
@@ -107,8 +108,7 @@ impl Failure {
 /// standard error; `RUST_LOG=debug` logs more.
 #[allow(dead_code, reason = "some examples have their own flags")]
 pub(crate) fn serve<H: Handler + Clone + Send + 'static>(args: &ServeArgs, handler: H) -> ExitCode {
-    let filter = env_logger::Env::default().default_filter_or("warn");
-    env_logger::Builder::from_env(filter).init();
+    stderr_log::init("warn");
     let limits = args.run.limits();
     let limits = Limits { body: args.max_body.unwrap_or(limits.body), ..limits };
     let configure = |server: Server| match args.access_log {

@@ -77,12 +77,12 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let level = match args.log_level {
-        Level::Debug => log::LevelFilter::Debug,
-        Level::Info => log::LevelFilter::Info,
-        Level::Warn => log::LevelFilter::Warn,
-        Level::Error => log::LevelFilter::Error,
+        Level::Debug => "debug",
+        Level::Info => "info",
+        Level::Warn => "warn",
+        Level::Error => "error",
     };
-    env_logger::Builder::new().filter_level(level).parse_default_env().init();
+    common::stderr_log::init(level);
     common::exit(serve(&args))
 }
 

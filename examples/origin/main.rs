@@ -41,6 +41,8 @@ mod files;
 mod forward;
 #[path = "../common/signals.rs"]
 mod signals;
+#[path = "../common/stderr_log.rs"]
+mod stderr_log;
 mod upgraded_stream;
 
 /// The environment variable of the token.
@@ -153,8 +155,7 @@ impl Site {
 struct Failure(String, u8);
 
 fn main() -> ExitCode {
-    let filter = env_logger::Env::default().default_filter_or("warn,origin=info");
-    env_logger::Builder::from_env(filter).init();
+    stderr_log::init("warn,origin=info");
     match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(what, code)) => {

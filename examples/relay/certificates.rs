@@ -3,9 +3,15 @@
 use std::time::{Duration, SystemTime};
 
 use uncork::Tls;
-use x509_parser::parse_x509_certificate;
+use yasna::{
+    ASN1Error, ASN1ErrorKind, ASN1Result, BERReader,
+    tags::{TAG_GENERALIZEDTIME, TAG_UTCTIME},
+};
 
 use super::{logs::timestamp, metrics::Page};
+
+/// The tag of a certificate's version, `[0]`.
+const VERSION: u8 = 0xa0;
 
 /// Validity of a listener's certificate and its chain, in seconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,15 +23,24 @@ struct Validity {
 impl Validity {
     /// Returns the validity, or `None` if no certificate can be parsed.
     fn of(tls: &Tls) -> Option<Self> {
-        let read = |der: &Vec<u8>| {
-            let (_, certificate) = parse_x509_certificate(der).ok()?;
-            let (from, until) = (certificate.validity().not_before, certificate.validity().not_after);
-            Some(Self { not_before: from.timestamp(), not_after: until.timestamp() })
-        };
         // A chain is valid while each of its certificates is.
-        tls.certificates().iter().filter_map(read).reduce(|one, other| Self {
+        tls.certificates().iter().filter_map(|der| Self::read(der).ok()).reduce(|one, other| Self {
             not_before: one.not_before.max(other.not_before),
             not_after: one.not_after.min(other.not_after),
+        })
+    }
+
+    /// Reads a certificate (RFC 5280, section 4.1).
+    fn read(der: &[u8]) -> ASN1Result<Self> {
+        let parts = |der: &[u8]| yasna::parse_der(der, |it| it.collect_sequence_of(part));
+        let certificate = parts(der)?;
+        // The version comes first; only certificates of version 1 omit it.
+        let signed = parts(certificate.first().ok_or_else(short)?)?;
+        let has_version = signed.first().is_some_and(|part| part.first() == Some(&VERSION));
+        // Behind serial number, algorithm and issuer.
+        let validity = signed.get(3 + usize::from(has_version)).ok_or_else(short)?;
+        yasna::parse_der(validity, |it| {
+            it.read_sequence(|it| Ok(Self { not_before: time(it.next())?, not_after: time(it.next())? }))
         })
     }
 
@@ -36,6 +51,24 @@ impl Validity {
             return Some(format!("expired at {}", date(self.not_after)));
         }
         (now < self.not_before).then(|| format!("is not valid before {}", date(self.not_before)))
+    }
+}
+
+fn short() -> ASN1Error {
+    ASN1Error::new(ASN1ErrorKind::Eof)
+}
+
+/// Reads a part of a sequence, with its tag and length.
+fn part(it: BERReader<'_, '_>) -> ASN1Result<Vec<u8>> {
+    it.read_der()
+}
+
+/// Reads a time, in seconds since 1970.
+fn time(it: BERReader<'_, '_>) -> ASN1Result<i64> {
+    match it.lookahead_tag()? {
+        TAG_UTCTIME => Ok(it.read_utctime()?.datetime().unix_timestamp()),
+        TAG_GENERALIZEDTIME => Ok(it.read_generalized_time()?.datetime().unix_timestamp()),
+        _ => Err(ASN1Error::new(ASN1ErrorKind::Invalid)),
     }
 }
 

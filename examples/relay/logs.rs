@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, io::Write, sync::RwLock, time::SystemTime};
 
 use env_filter::Filter;
-use jiff::Timestamp;
+use humantime::format_rfc3339_millis;
 use log::{
     Log, Metadata, Record,
     kv::{Error, Key, Value, VisitSource},
@@ -147,7 +147,7 @@ fn line(record: &Record<'_>, format: LogFormat, now: SystemTime) -> String {
 
 /// Returns a time in RFC 3339 format, as `2026-11-20T12:00:00.000Z`.
 pub(crate) fn timestamp(at: SystemTime) -> String {
-    Timestamp::try_from(at).map_or_else(|_| "-".to_owned(), |at| format!("{at:.3}"))
+    format_rfc3339_millis(at).to_string()
 }
 
 #[expect(clippy::disallowed_methods, reason = "the time of a log line, outside of any loop's turn")]

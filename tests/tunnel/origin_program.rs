@@ -4,7 +4,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -12,7 +12,6 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use tungstenite::{Message, client::IntoClientRequest};
 use uncork::{Action, EndReason, Produced, Request, Response, Server, Tx, ws};
 
 use super::{
@@ -234,6 +233,26 @@ fn fill_random(into: &mut [u8]) {
     fs::File::open("/dev/urandom").expect("randomness").read_exact(into).expect("randomness");
 }
 
+const BINARY: u8 = 0x82;
+const CLOSE: u8 = 0x88;
+
+/// Returns a frame of WebSocket. A masked one has the key 0, which changes no byte.
+fn frame(first: u8, masked: bool, payload: &[u8]) -> Vec<u8> {
+    let mask = if masked { 0x80 } else { 0 };
+    let mut frame = vec![first];
+    match payload.len() {
+        n @ 0..126 => frame.push(mask | n as u8),
+        n => {
+            frame.push(mask | 127);
+            frame.extend((n as u64).to_be_bytes());
+        }
+    }
+    if masked {
+        frame.extend([0; 4]);
+    }
+    [frame, payload.to_vec()].concat()
+}
+
 /// Echoes WebSocket messages.
 #[derive(Default)]
 struct Echo(Option<ws::Sender>);
@@ -287,18 +306,16 @@ fn requests_are_forwarded_to_a_local_server() {
     client.send(format!("POST /echo?x HTTP/1.1\r\n{HOST}\r\nContent-Length: {}\r\n\r\n", body.len())).send(body);
     assert_eq!(client.response().assert(200).text(), "POST /base/echo");
     // WebSocket, from end to end: proxy, tunnel, origin server, server.
-    let stream = TcpStream::connect(world.plain).expect("connected");
-    stream.set_read_timeout(Some(TIMEOUT)).expect("set");
-    let request = "ws://app.example/ws".into_client_request().expect("a request");
-    let (mut socket, response) = tungstenite::client(request, stream).expect("a handshake");
-    assert_eq!(response.status(), 101);
+    let mut client = world.client();
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13";
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    client.send(format!("GET /ws HTTP/1.1\r\n{HOST}\r\n{upgrade}\r\n{key}\r\n\r\n")).head().assert(101);
     for size in [0, 1, 125, 70_000] {
-        let message = Message::Binary(bytes(size).into());
-        socket.send(message.clone()).expect("sent");
-        assert_eq!(socket.read().expect("an echo"), message);
+        let (message, echoed) = (frame(BINARY, true, &bytes(size)), frame(BINARY, false, &bytes(size)));
+        assert!(client.send(message).exactly(echoed.len()).expect("an echo") == echoed, "{size}");
     }
-    socket.close(None).expect("closing");
-    while socket.read().is_ok() {}
+    let end = frame(CLOSE, false, b"");
+    assert_eq!(client.send(frame(CLOSE, true, b"")).exactly(end.len()).expect("a Close frame"), end);
     // A client that disconnects while the server's response pauses, or before it begins: the server is notified.
     for path in ["/pause", "/wait"] {
         let mut client = world.client();

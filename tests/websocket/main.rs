@@ -17,7 +17,6 @@ mod world;
 mod deflate;
 mod echo;
 mod handshake;
-mod interop;
 mod limits;
 mod peer;
 mod sender;

@@ -24,7 +24,7 @@
 #[allow(dead_code)]
 mod conditions;
 mod document;
-mod qr;
+pub(crate) mod qr;
 
 use std::{
     sync::{Arc, PoisonError, RwLock},

@@ -12,7 +12,7 @@
 use std::{process::ExitCode, time::Instant};
 
 mod driver;
-#[path = "../../examples/relay/page/mod.rs"]
+#[path = "../../../examples/relay/page/mod.rs"]
 #[allow(dead_code, unused_imports)] // its unit tests are not run here
 mod page;
 mod site;
