@@ -51,6 +51,9 @@ pub(crate) const ABOUT: &str = "\
 # Flag: --listen ADDRESS[,tls=BOOL][,tls-cert=FILE,tls-key=FILE][,proxy-protocol]; may be repeated
 ";
 
+/// Maximum number of URLs printed for one listener: a machine may have hundreds of addresses.
+const MAX_URLS: usize = 8;
+
 /// Address of the default listener.
 pub(crate) const DEFAULT: &str = "127.0.0.1:8080";
 
@@ -201,6 +204,25 @@ pub(crate) struct OpenListener {
     pub(crate) tls: Option<Tls>,
     /// URL for the log.
     pub(crate) url: String,
+}
+
+impl OpenListener {
+    /// Returns the URLs by which other computers reach the listener, as far as this one knows: those of its addresses
+    /// in networks. A proxy or a NAT in front has others.
+    pub(crate) fn urls_for_others(&self) -> Vec<String> {
+        let Some((scheme, addr)) = self.url.split_once("://") else { return Vec::new() };
+        let Ok(own) = addr.parse::<SocketAddr>() else { return Vec::new() };
+        if !own.ip().is_unspecified() {
+            return if own.ip().is_loopback() { Vec::new() } else { vec![format!("{}/", self.url)] };
+        }
+        let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+        let reachable = |ip: &IpAddr| match ip {
+            IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),
+            IpAddr::V6(ip) => own.is_ipv6() && !ip.is_loopback() && !ip.is_unicast_link_local(),
+        };
+        let addresses = interfaces.iter().map(if_addrs::Interface::ip).filter(reachable);
+        addresses.take(MAX_URLS).map(|ip| format!("{scheme}://{}/", SocketAddr::new(ip, own.port()))).collect()
+    }
 }
 
 /// Returns the listeners of the settings, or the default one.

@@ -60,6 +60,8 @@ pub(crate) fn parse_level(level: &str) -> Result<Filter, String> {
         ));
     }
     let mut builder = env_filter::Builder::new();
+    // A line for each call of the gateway's application: only for those who ask for it.
+    builder.filter_module("uncork::relay::access", log::LevelFilter::Warn);
     builder.try_parse(level).map_err(|error| error.to_string())?;
     Ok(builder.build())
 }

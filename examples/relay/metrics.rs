@@ -1,9 +1,13 @@
 //! Metrics in Prometheus' text format 0.0.4. Names begin with `uncork_`, and those of counters end with `_total`.
 
 use std::{
+    collections::BTreeMap,
     fmt::{Display, Write},
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
-    time::SystemTime,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime},
 };
 
 use rustix::{
@@ -11,12 +15,21 @@ use rustix::{
     process::{Resource, getrlimit},
 };
 use uncork::{
-    AccessRecord,
+    AccessRecord, EndReason, Timeout,
     relay::{GatewayStats, RendezvousCounts, SessionCounts, SessionInfo},
 };
 
+use super::{json, lock::lock};
+
 /// Classes of responses, by the first digit of the status; the first one is for requests without a response.
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// Upper bounds of the histogram of requests' durations, in milliseconds. A request may wait for the other peer, so
+/// they go far.
+const BOUNDS: [u64; 12] = [5, 25, 100, 250, 1000, 2500, 10_000, 30_000, 60_000, 300_000, 1_800_000, 7_200_000];
+
+/// A counter for each of some labels. They are few, and counted rarely: texts of the program, never a peer's.
+type ByLabel<L> = Mutex<BTreeMap<L, u64>>;
 
 /// Counters of the program.
 pub(crate) struct Metrics {
@@ -27,6 +40,16 @@ pub(crate) struct Metrics {
     received: AtomicU64,
     sent: AtomicU64,
     request_millis: AtomicU64,
+    /// Requests by duration: one element for each bound, and one for all longer ones.
+    durations: [AtomicU64; BOUNDS.len() + 1],
+    /// Responses by their status, if it is that of an error.
+    errors: ByLabel<u16>,
+    /// Requests that broke a rule, by status and rule.
+    rejected_requests: ByLabel<(u16, &'static str)>,
+    /// Connections that were not accepted, by rule.
+    rejected_connections: ByLabel<&'static str>,
+    /// Connections that have ended, by reason.
+    ends: ByLabel<&'static str>,
     reloads: AtomicU64,
     failed_reloads: AtomicU64,
 }
@@ -42,6 +65,11 @@ impl Metrics {
             received: zero(),
             sent: zero(),
             request_millis: zero(),
+            durations: Default::default(),
+            errors: ByLabel::default(),
+            rejected_requests: ByLabel::default(),
+            rejected_connections: ByLabel::default(),
+            ends: ByLabel::default(),
             reloads: zero(),
             failed_reloads: zero(),
         }
@@ -51,8 +79,18 @@ impl Metrics {
         self.accepted.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn closed(&self) {
+    pub(crate) fn open_connections(&self) -> u64 {
+        self.accepted.load(Relaxed).saturating_sub(self.closed.load(Relaxed))
+    }
+
+    pub(crate) fn closed(&self, reason: &EndReason) {
         self.closed.fetch_add(1, Relaxed);
+        count(&self.ends, label(reason));
+    }
+
+    /// Counts a connection that was not accepted.
+    pub(crate) fn rejected(&self, reason: &EndReason) {
+        count(&self.rejected_connections, rule(reason));
     }
 
     pub(crate) fn reloaded(&self, success: bool) {
@@ -67,6 +105,29 @@ impl Metrics {
         self.sent.fetch_add(access.written, Relaxed);
         let time = access.ended.duration_since(access.began).unwrap_or_default();
         self.request_millis.fetch_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX), Relaxed);
+        let bound = BOUNDS.iter().position(|bound| time <= Duration::from_millis(*bound)).unwrap_or(BOUNDS.len());
+        self.durations[bound].fetch_add(1, Relaxed);
+        if access.status >= 400 {
+            count(&self.errors, access.status);
+        }
+        if let EndReason::Rejected { status, .. } = *access.reason {
+            count(&self.rejected_requests, (status, rule(access.reason)));
+        }
+    }
+
+    fn durations(&self, page: &mut Page) {
+        let name = "request_duration_seconds";
+        page.family(name, "histogram", "Time from a request's head to its end, including the wait for the other peer");
+        // Each bucket includes the ones before it.
+        let mut count = 0;
+        for (bound, requests) in BOUNDS.iter().zip(&self.durations) {
+            count += requests.load(Relaxed);
+            page.sample("request_duration_seconds_bucket", &format!("{{le=\"{}\"}}", Millis(*bound)), count);
+        }
+        count += self.durations[BOUNDS.len()].load(Relaxed);
+        page.sample("request_duration_seconds_bucket", "{le=\"+Inf\"}", count);
+        page.sample("request_duration_seconds_sum", "", Millis(self.request_millis.load(Relaxed)));
+        page.sample("request_duration_seconds_count", "", count);
     }
 
     /// Writes the metrics of the program.
@@ -74,19 +135,33 @@ impl Metrics {
         let mut page = Page::default();
         page.family("build_info", "gauge", "Always 1; the label has the version");
         page.sample("build_info", concat!("{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1);
-        let (accepted, closed) = (self.accepted.load(Relaxed), self.closed.load(Relaxed));
-        page.counter("connections_total", "Connections accepted", accepted);
-        page.gauge("open_connections", "Connections that are open now", accepted.saturating_sub(closed));
+        page.counter("connections_total", "Connections accepted", self.accepted.load(Relaxed));
+        page.gauge("open_connections", "Connections that are open now", self.open_connections());
         page.family("requests_total", "counter", "Requests that have ended, by the class of the response's status");
         for (class, count) in CLASSES.iter().zip(&self.requests) {
             page.sample("requests_total", &format!("{{status=\"{class}\"}}"), count.load(Relaxed));
         }
-        let count: u64 = self.requests.iter().map(|count| count.load(Relaxed)).sum();
-        let name = "request_duration_seconds";
-        page.family(name, "summary", "Time from a request's head to its end, including the wait for the other peer");
-        let seconds = Millis(self.request_millis.load(Relaxed));
-        page.sample("request_duration_seconds_sum", "", seconds);
-        page.sample("request_duration_seconds_count", "", count);
+        self.durations(&mut page);
+        let name = "error_responses_total";
+        page.family(name, "counter", "Responses of 400 and above, by status, of the services and of the engine");
+        for (status, count) in &*lock(&self.errors) {
+            page.sample(name, &format!("{{status=\"{status}\"}}"), count);
+        }
+        let name = "rejected_requests_total";
+        page.family(name, "counter", "Requests that broke a rule of HTTP or a limit of the engine, by that rule");
+        for ((status, rule), count) in &*lock(&self.rejected_requests) {
+            page.sample(name, &format!("{{status=\"{status}\",rule={}}}", json::line(rule)), count);
+        }
+        let name = "rejected_connections_total";
+        page.family(name, "counter", "Connections that were closed unread, by the limit or the rule");
+        for (rule, count) in &*lock(&self.rejected_connections) {
+            page.sample(name, &format!("{{rule={}}}", json::line(rule)), count);
+        }
+        let name = "closed_connections_total";
+        page.family(name, "counter", "Connections that have ended, by reason");
+        for (reason, count) in &*lock(&self.ends) {
+            page.sample(name, &format!("{{reason=\"{reason}\"}}"), count);
+        }
         page.counter("received_bytes_total", "Bytes of request bodies", self.received.load(Relaxed));
         page.counter("sent_bytes_total", "Bytes of response bodies", self.sent.load(Relaxed));
         page.gauge("ready", "1, or 0 while the program shuts down", u8::from(ready));
@@ -96,6 +171,41 @@ impl Metrics {
         page.sample("reloads_total", "{outcome=\"failure\"}", failed);
         page.process(self.began);
         page
+    }
+}
+
+fn count<L: Ord>(counters: &ByLabel<L>, label: L) {
+    *lock(counters).entry(label).or_default() += 1;
+}
+
+/// Returns the rule that a rejected peer broke.
+fn rule(reason: &EndReason) -> &'static str {
+    match reason {
+        EndReason::Rejected { rule, .. } => rule,
+        other => label(other),
+    }
+}
+
+/// Returns the reason in a word.
+fn label(reason: &EndReason) -> &'static str {
+    match reason {
+        EndReason::Complete => "complete",
+        EndReason::PeerClosed => "peer-closed",
+        EndReason::TimedOut(timeout) => match timeout {
+            Timeout::Handshake => "handshake-timeout",
+            Timeout::Head => "head-timeout",
+            Timeout::Idle => "idle-timeout",
+            Timeout::Body => "body-timeout",
+            Timeout::Send => "send-timeout",
+            Timeout::Linger => "linger-timeout",
+            _ => "timeout",
+        },
+        EndReason::Rejected { .. } => "rejected",
+        EndReason::Stopped => "stopped",
+        EndReason::Aborted => "aborted",
+        EndReason::Panicked => "panicked",
+        EndReason::Io(_) => "io-error",
+        _ => "other",
     }
 }
 
@@ -256,7 +366,8 @@ mod tests {
                 let name = name.split('{').next().unwrap_or_default();
                 let (family, kind) = families.last().expect("a family");
                 let is_part = |end: &str| name.strip_suffix(end) == Some(family);
-                assert!(name == family || (kind == "summary" && (is_part("_sum") || is_part("_count"))), "{line}");
+                let is_histogram = kind == "histogram" && ["_bucket", "_sum", "_count"].into_iter().any(is_part);
+                assert!(name == family || is_histogram, "{line}");
                 assert!(value.parse::<f64>().is_ok(), "{line}");
                 assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
             }

@@ -41,6 +41,9 @@ use super::{
     values::Mode,
 };
 
+/// Address that serves the local network, in the line that says how.
+const FOR_OTHERS: &str = "0.0.0.0:8080";
+
 /// Default address of the admin listener, if it is free.
 const ADMIN: &str = "127.0.0.1:9090";
 
@@ -114,6 +117,7 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
     };
     uncork::set_pipe_memory_limit(usize::try_from(settings.limits.pipe_memory.0).unwrap_or(usize::MAX));
     let limits = descriptors::fit(limits, needs(&settings, open.len()));
+    let connections = limits.connections;
     let server = server.limits(limits).access_log(move |access| logging.ended(access));
     // First, so that an early signal is not lost.
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|e| Failure::system(&"cannot handle signals", &e))?;
@@ -126,7 +130,17 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
     let page = services.page(&settings);
     let site = Site { shared: shared.clone(), services: services.clone(), page: page.clone() };
     let (mode, threads) = (settings.server.mode, loops(&settings));
-    let lines: Vec<String> = open.iter().map(|open| format!("listening on {}", open.url)).collect();
+    let running = match mode {
+        Mode::Threads => format!("{threads} loops"),
+        Mode::External => "one loop".to_owned(),
+        Mode::ThreadPerConnection => "a thread for each connection".to_owned(),
+    };
+    let names = services.names(page.is_some()).join(", ");
+    let mut lines: Vec<String> = open.iter().map(|open| format!("listening on {}", open.url)).collect();
+    lines.extend(open.iter().flat_map(OpenListener::urls_for_others).map(|url| format!("others reach it at {url}")));
+    if settings.listen.is_empty() {
+        lines.push(format!("only this computer reaches it; to serve others, add --listen {FOR_OTHERS}"));
+    }
     let admin_addr = admin.as_ref().and_then(Running::local_addr);
     let ready = |stop_handle: StopHandle, loops: Vec<LoopHandle>| {
         let mut program =
@@ -134,6 +148,7 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
         let thread = std::thread::Builder::new().name("signals".into()).spawn(move || program.handle_signals(signals));
         thread.map(drop).map_err(cannot_start)?;
         print_addresses(&lines, admin_addr);
+        log::info!("started: {running}, at most {connections} connections, with {names}");
         notify::send("READY=1");
         notify::watch(loops);
         Ok(())
@@ -156,6 +171,9 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
     };
     if let Some(Err(error)) = admin.map(Running::stop_now) {
         log::warn!("admin listener: {error}");
+    }
+    if result.is_ok() {
+        log::info!("stopped");
     }
     result
 }
@@ -295,20 +313,29 @@ impl Program {
     /// Starts the shutdown. Dropping the returned sender ends the delay early.
     fn stop(&self) -> mpsc::Sender<()> {
         let (timeout, delay) = (self.settings.server.shutdown_timeout, self.settings.server.shutdown_delay);
-        log::info!("stopping: requests in progress have {timeout} seconds to finish");
         // /ready must return 503 before systemd is notified.
         self.shared.drain();
         notify::send("STOPPING=1");
         let (stop_handle, (sender, receiver)) = (self.stop_handle.clone(), mpsc::channel());
+        let shared = self.shared.clone();
         let stop = move || {
-            let _ = receiver.recv_timeout(Duration::from_secs(delay.into()));
+            let open = shared.metrics.open_connections();
+            log::info!("stopping: {open} connections; requests in progress have {timeout} seconds to finish");
             stop_handle.shutdown(Duration::from_secs(timeout.into()));
         };
         if delay == 0 {
-            self.stop_handle.shutdown(Duration::from_secs(timeout.into()));
-        } else if let Err(error) = std::thread::Builder::new().name("drain".into()).spawn(stop) {
+            stop();
+            return sender;
+        }
+        log::info!("draining: /ready responds 503, and new connections are accepted for {delay} more seconds");
+        let at_once = stop.clone();
+        let later = move || {
+            let _ = receiver.recv_timeout(Duration::from_secs(delay.into()));
+            stop();
+        };
+        if let Err(error) = std::thread::Builder::new().name("drain".into()).spawn(later) {
             log::error!("cannot start a thread for the shutdown delay: {error}");
-            self.stop_handle.shutdown(Duration::from_secs(timeout.into()));
+            at_once();
         }
         sender
     }
@@ -320,13 +347,17 @@ impl Program {
         let result = result.and_then(|settings| self.change(settings));
         self.shared.metrics.reloaded(result.is_ok());
         match result {
-            Ok(()) => log::info!("configuration reloaded"),
+            Ok(changed) if changed.is_empty() => {
+                log::info!("configuration reloaded: certificates were read and log files opened again");
+            }
+            Ok(changed) => log::info!("configuration reloaded: changed are {}", changed.join(", ")),
             Err(error) => log::error!("cannot reload the configuration, nothing has changed: {}", error.0),
         }
         notify::send("READY=1");
     }
 
-    fn change(&mut self, new: Settings) -> Result<(), Failure> {
+    /// Applies the settings. Returns the names of those that have changed and are in effect.
+    fn change(&mut self, new: Settings) -> Result<Vec<String>, Failure> {
         self.shared.access.reopen(&new.access_log)?;
         let mut unchanged = Vec::new();
         let wanted = listen::wanted(&new);
@@ -357,8 +388,10 @@ impl Program {
         if !unchanged.is_empty() {
             log::warn!("these settings need a restart: {}", unchanged.join(", "));
         }
+        let mut changed = config::differences(&self.settings, &new);
+        changed.retain(|name| changes(name));
         self.settings = new;
-        Ok(())
+        Ok(changed)
     }
 }
 

@@ -77,6 +77,18 @@ impl Services {
         Ok(())
     }
 
+    /// Returns the names of the services that are enabled, for the log.
+    pub(crate) fn names(&self, has_page: bool) -> Vec<&'static str> {
+        let enabled = [
+            (self.rendezvous.is_some(), "rendezvous"),
+            (self.sessions.is_some(), "session relay"),
+            (self.gateway.is_some(), "gateway"),
+            (self.tunnel.is_some(), "reverse tunnel"),
+            (has_page, "page"),
+        ];
+        enabled.into_iter().filter_map(|(is_enabled, name)| is_enabled.then_some(name)).collect()
+    }
+
     /// Returns the web page, if it is enabled and there is a service for it to show.
     pub(crate) fn page(&self, settings: &Settings) -> Option<Page> {
         let has_something = self.rendezvous.is_some() || self.sessions.is_some();

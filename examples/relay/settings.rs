@@ -373,9 +373,10 @@ settings! {
     }
     /// The log, on standard error
     "log" log: Log {
-        /// Log level: off, error, warn, info, debug or trace; or per module, as warn,uncork::relay=debug. The variable
-        /// RUST_LOG overrides the file, and the flag overrides both
-        level: Level = "warn".into(), "log-level" "LEVEL";
+        /// Log level: off, error, warn, info, debug or trace; or per module, as warn,uncork::relay=debug. A line for
+        /// each call of the gateway's application needs uncork::relay::access=info. The variable RUST_LOG overrides
+        /// the file, and the flag overrides both
+        level: Level = "info".into(), "log-level" "LEVEL";
         /// Format of log lines: text or json
         format: LogFormat = LogFormat::Text, "log-format" "FORMAT";
     }

@@ -143,8 +143,12 @@ impl Handler for Site {
         true
     }
 
-    fn closed(&mut self, _: ConnId, _: &EndReason) {
-        self.shared.metrics.closed();
+    fn closed(&mut self, _: ConnId, reason: &EndReason) {
+        self.shared.metrics.closed(reason);
+    }
+
+    fn rejected(&mut self, _: &PeerAddr, reason: &EndReason) {
+        self.shared.metrics.rejected(reason);
     }
 
     fn stopping(&mut self) {

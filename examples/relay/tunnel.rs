@@ -95,7 +95,16 @@ pub(crate) fn write_metrics(page: &mut Page, counts: ProxyCounts) {
         "Connections of origin servers closed because a ping timed out",
         counts.silent,
     );
-    page.counter("tunnel_rejected_total", "Requests for a tunnel that were rejected", counts.denied);
+    let name = "tunnel_rejected_total";
+    page.family(name, "counter", "Requests for a tunnel that were rejected, by reason");
+    for (reason, count) in [
+        ("credential", counts.denied_credential),
+        ("not-allowed", counts.denied_names),
+        ("limit", counts.denied_limit),
+        ("invalid", counts.denied_request),
+    ] {
+        page.sample(name, &format!("{{reason=\"{reason}\"}}"), count);
+    }
     let name = "tunnel_handshakes_failed_total";
     page.family(name, "counter", "Handshakes by ALPN that did not authenticate, by reason");
     for (reason, count) in

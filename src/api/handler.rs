@@ -63,6 +63,19 @@ pub trait Handler {
         let _ = (conn, reason);
     }
 
+    /// Reports that a connection was closed before a request of it could be read: [`accept`](Self::accept) returned
+    /// `false`, or was not called, because a limit on connections was reached
+    /// ([`Limits::connections`](crate::Limits::connections)), because `peer` is not a trusted proxy
+    /// ([`Listen::proxy_protocol`](crate::Listen::proxy_protocol)), or because the proxy named no client. Called once
+    /// for each connection that was not accepted, by the clone of the handler that `accept` belongs to.
+    /// [`closed`](Self::closed) is not called for it. `peer` is the client if it is known, else the proxy.
+    ///
+    /// A limit on all connections rejects nothing as a rule: connections wait in the system's queue. Does nothing by
+    /// default.
+    fn rejected(&mut self, peer: &PeerAddr, reason: &EndReason) {
+        let _ = (peer, reason);
+    }
+
     /// Reports that the server stops: respond to suspended requests, and start nothing new. Called once on each loop,
     /// so once for each clone of the handler. [`request`](Self::request) may still be called afterwards, for requests
     /// that are on their way within the grace period.

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     api::{PipeIn, PipeOut, Waker, duplex::Ends},
-    base::{ConnId, PeerAddr, RequestId, time::Tick},
+    base::{ConnId, EndReason, PeerAddr, RequestId, time::Tick},
     transport::{Accepted, Fault, Socket, Transport},
 };
 
@@ -28,6 +28,9 @@ use crate::{
 const ACCEPTS: usize = 64;
 /// The time for which a listener pauses when a limit or the system allows no further connection.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// The rule of [`Handler::accept`](crate::Handler::accept).
+pub(super) const BY_HANDLER: &str = "rejected by the handler";
 
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
@@ -73,24 +76,26 @@ impl Engine<'_> {
     pub(super) fn arrive(&mut self, socket: Socket, peer: PeerAddr, listener: usize) {
         let proxies = self.listeners.get(listener).and_then(|entry| entry.proxies.as_ref());
         if proxies.is_some_and(|trusted| !dispatch::trusts(&**trusted, &peer)) {
-            debug!(target: "uncork::engine", "{peer}: rejected: not a trusted proxy");
-            return;
+            return self.reject(&peer, "not a trusted proxy");
         }
         let by_proxy = proxies.is_some();
         let entered = if by_proxy { self.admission.enter_proxy(&peer) } else { self.admission.enter(&peer) };
         let entered = match entered {
             Ok(entered) => entered,
-            Err(full) => {
-                debug!(target: "uncork::engine", "{peer}: rejected: {full}");
-                return;
-            }
+            Err(limit) => return self.reject(&peer, limit.rule()),
         };
         // Behind a proxy the client is not known yet.
         if !by_proxy && !dispatch::accept(&mut *self.handler, &peer) {
-            debug!(target: "uncork::engine", "{peer}: rejected by the handler");
-            return;
+            return self.reject(&peer, BY_HANDLER);
         }
         self.take_in(Arrival { source: ConnSource::Socket(socket), peer: entered, listener });
+    }
+
+    /// Reports a connection that is closed unread.
+    #[cold]
+    fn reject(&mut self, peer: &PeerAddr, rule: &'static str) {
+        debug!(target: "uncork::engine", "{peer}: rejected: {rule}");
+        dispatch::rejected(&mut *self.handler, peer, &EndReason::Rejected { status: 0, rule });
     }
 
     /// Installs an admitted connection here, or passes it to another loop.

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    fmt,
     net::IpAddr,
     sync::{
         Arc, Mutex,
@@ -138,12 +137,13 @@ pub(crate) enum LimitReached {
     Address,
 }
 
-impl fmt::Display for LimitReached {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl LimitReached {
+    /// Returns the rule that the connection breaks.
+    pub(super) fn rule(&self) -> &'static str {
+        match self {
             Self::Total => "too many connections in total",
             Self::Address => "too many connections from this address",
-        })
+        }
     }
 }
 

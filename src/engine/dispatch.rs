@@ -56,6 +56,12 @@ pub(super) fn accept(handler: &mut dyn Handler, peer: &PeerAddr) -> bool {
     guard("Handler::accept", || handler.accept(peer)).unwrap_or(false)
 }
 
+/// Reports a connection that was not accepted.
+#[cold]
+pub(super) fn rejected(handler: &mut dyn Handler, peer: &PeerAddr, reason: &EndReason) {
+    let _ = guard("Handler::rejected", || handler.rejected(peer, reason));
+}
+
 pub(super) fn alpn(handler: &mut dyn Handler, protocol: &[u8], peer: &PeerAddr) -> Called<Option<Box<dyn Upgrade>>> {
     guard("Handler::alpn", || handler.alpn(protocol, peer))
 }

@@ -340,6 +340,8 @@ impl<'h> Engine<'h> {
         if (unfinished && reason != EndReason::Complete) || matches!(reason, EndReason::Aborted | EndReason::Panicked) {
             io.transport.socket().reset_on_close();
         }
+        // Not accepted yet: the proxy has named no client, or one that is rejected.
+        let rejected = matches!(phase, Phase::Proxy).then_some(io.peer.addr);
         let mut not_dialed = None;
         let job = match phase {
             Phase::Dialing(dialing) => {
@@ -371,8 +373,10 @@ impl<'h> Engine<'h> {
         if is_inbound {
             self.inbound -= 1;
         }
-        if notify_closed {
-            dispatch::closed(&mut *self.handler, id, &reason);
+        match (notify_closed, rejected) {
+            (true, _) => dispatch::closed(&mut *self.handler, id, &reason),
+            (false, Some(peer)) => dispatch::rejected(&mut *self.handler, &peer, &reason),
+            (false, None) => {}
         }
     }
 

@@ -11,6 +11,7 @@
 use log::debug;
 
 use super::{
+    accept::BY_HANDLER,
     conn_io::ConnIo,
     dispatch,
     phase::{Phase, Step},
@@ -45,13 +46,14 @@ impl ConnIo {
             }
         };
         let client = header.source.map_or(proxy, PeerAddr::tcp);
-        if let Err(full) = self.peer.set_client(client) {
-            debug!(target: "uncork::engine", "{client}, by {proxy}: rejected: {full}");
-            return Err(EndReason::Rejected { status: 0, rule: "too many connections" });
+        if let Err(limit) = self.peer.set_client(client) {
+            let rule = limit.rule();
+            debug!(target: "uncork::engine", "{client}, by {proxy}: rejected: {rule}");
+            return Err(EndReason::Rejected { status: 0, rule });
         }
         if !dispatch::accept(handler, &self.peer.addr) {
             debug!(target: "uncork::engine", "{}, by {proxy}: rejected by the handler", self.peer.addr);
-            return Err(EndReason::Rejected { status: 0, rule: "rejected by the handler" });
+            return Err(EndReason::Rejected { status: 0, rule: BY_HANDLER });
         }
         self.peer.notify_closed = true;
         Ok(Step::Become(if self.transport.is_handshaking() { Phase::Securing } else { Phase::Head }))

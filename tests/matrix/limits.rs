@@ -155,9 +155,12 @@ fn stalled_downloads_of_one_address_do_not_take_all_buffers(world: &World) {
     drop(stalled);
 }
 
-/// Accepts every second peer.
-#[derive(Clone)]
-struct Choosy(Arc<AtomicUsize>);
+/// Accepts every second peer, and counts the others.
+#[derive(Clone, Default)]
+struct Choosy {
+    asked: Arc<AtomicUsize>,
+    rejected: Arc<AtomicUsize>,
+}
 
 impl Handler for Choosy {
     fn request(&mut self, _: &mut Request<'_>) -> Action {
@@ -166,13 +169,21 @@ impl Handler for Choosy {
 
     fn accept(&mut self, peer: &uncork::PeerAddr) -> bool {
         assert!(peer.ip().is_some_and(|ip| ip.is_loopback()));
-        self.0.fetch_add(1, Ordering::Relaxed).is_multiple_of(2)
+        self.asked.fetch_add(1, Ordering::Relaxed).is_multiple_of(2)
+    }
+
+    fn rejected(&mut self, peer: &uncork::PeerAddr, reason: &EndReason) {
+        assert!(peer.ip().is_some_and(|ip| ip.is_loopback()));
+        assert_eq!(*reason, EndReason::Rejected { status: 0, rule: "rejected by the handler" });
+        self.rejected.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 fn a_peer_may_be_rejected(world: &World) {
-    let host = world.serve(Choosy(Arc::default()));
+    let choosy = Choosy::default();
+    let host = world.serve(choosy.clone());
     assert!(is_served(&host) && !is_served(&host) && is_served(&host));
+    assert_eq!(choosy.rejected.load(Ordering::Relaxed), 1);
 }
 
 fn a_head_too_large_is_a_431(world: &World) {

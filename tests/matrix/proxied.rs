@@ -2,7 +2,7 @@
 
 use std::{sync::mpsc::Sender, time::Duration};
 
-use uncork::{Action, ConnId, EndReason, Handler, Limits, PeerAddr, Request, Response};
+use uncork::{Action, ConnId, EndReason, Handler, Limits, PeerAddr, Request, Response, Timeout};
 
 use crate::{
     wire::{Finish, TIMEOUT, request},
@@ -27,7 +27,7 @@ const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 
 /// Responds with the peer's address; reports accepted peers and ended connections.
 #[derive(Clone)]
-struct Site(Sender<Report>);
+struct Site(Sender<Report>, Sender<EndReason>);
 
 #[derive(Debug, PartialEq, Eq)]
 enum Report {
@@ -48,11 +48,20 @@ impl Handler for Site {
     fn closed(&mut self, _: ConnId, _: &EndReason) {
         let _ = self.0.send(Report::Closed);
     }
+
+    fn rejected(&mut self, _: &PeerAddr, reason: &EndReason) {
+        let _ = self.1.send(*reason);
+    }
 }
 
 fn serve(world: &World, limits: Limits) -> (Host, Reports<Report>) {
-    let (report, reports) = report_channel();
-    (world.serve_proxies(limits, Site(report)), reports)
+    let (host, reports, _rejected) = serve_and_reject(world, limits);
+    (host, reports)
+}
+
+fn serve_and_reject(world: &World, limits: Limits) -> (Host, Reports<Report>, Reports<EndReason>) {
+    let ((report, reports), (reject, rejected)) = (report_channel(), report_channel());
+    (world.serve_proxies(limits, Site(report, reject)), reports, rejected)
 }
 
 /// Returns `true` if the connection ends before a response.
@@ -91,11 +100,13 @@ fn a_client_without_a_header_is_rejected(world: &World) {
 }
 
 fn a_missing_header_times_out(world: &World) {
-    let (host, reports) = serve(world, Limits { handshake_timeout: SHORT, ..Limits::default() });
+    let limits = Limits { handshake_timeout: SHORT, ..Limits::default() };
+    let (host, reports, rejected) = serve_and_reject(world, limits);
     for first in [&V1[..10], &V2[..20], b""] {
         let mut wire = host.connect_plain();
         wire.send(first);
         assert!(matches!(wire.until_end(), (_, Finish::Clean | Finish::Reset)));
+        assert_eq!(rejected.next(), EndReason::TimedOut(Timeout::Handshake));
     }
     assert_eq!(reports.rest(), []);
 }
@@ -112,10 +123,13 @@ fn a_truncated_header_is_rejected(world: &World) {
 }
 
 fn limits_count_clients_behind_the_proxy(world: &World) {
-    let (host, reports) = serve(world, Limits { connections_per_address: 1, ..Limits::default() });
+    let limits = Limits { connections_per_address: 1, ..Limits::default() };
+    let (host, reports, rejected) = serve_and_reject(world, limits);
     let mut first = host.connect_with_prefix(V1, usize::MAX).expect("accepted");
     first.send(request("GET /", &[])).response().is(200);
     assert!(is_rejected(&host, V2), "the second of the same client");
+    let rule = "too many connections from this address";
+    assert_eq!(rejected.next(), EndReason::Rejected { status: 0, rule });
     let other = b"PROXY TCP4 192.0.2.2 198.51.100.7 50000 443\r\n";
     let mut second = host.connect_with_prefix(other, usize::MAX).expect("accepted");
     second.send(request("GET /", &[])).response().is(200);
@@ -134,10 +148,11 @@ fn a_rejected_peer_is_closed(world: &World) {
     assert!(matches!(reports.next(), Report::Accepted(_)));
     assert_eq!(reports.rest(), [], "the end of a rejected peer is not reported");
 
-    let (report, reports) = report_channel();
-    let host = world.serve_trusting(|_| false, Site(report));
+    let ((report, reports), (reject, rejected)) = (report_channel(), report_channel());
+    let host = world.serve_trusting(|_| false, Site(report, reject));
     assert!(is_rejected(&host, V1), "no proxy");
     assert_eq!(reports.rest(), []);
+    assert_eq!(rejected.next(), EndReason::Rejected { status: 0, rule: "not a trusted proxy" });
 }
 
 fn it_stops_while_a_header_is_incomplete(world: &World) {

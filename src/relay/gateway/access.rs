@@ -27,7 +27,7 @@ impl ParsedRequest {
             // Methods are tokens and request targets visible ASCII: neither can end the line.
             let Self { method, url } = self;
             let status = response.status();
-            log::info!(target: "uncork::relay", "access method={method} url={url} status={status} size={size}");
+            log::info!(target: "uncork::relay::access", "access method={method} url={url} status={status} size={size}");
         }
         response
     }

@@ -36,8 +36,14 @@ pub(super) enum Count {
     Connections,
     /// Connections closed because a ping had no response.
     Silent,
-    /// Handshakes without a valid credential, or for names that are not available.
-    Denied,
+    /// Handshakes without a valid credential (401).
+    DeniedCredential,
+    /// Handshakes that were not allowed: without TLS, or for names that are not the credential's (403) or taken (409).
+    DeniedNames,
+    /// Handshakes beyond a limit on connections (429, 503).
+    DeniedLimit,
+    /// Requests that were no handshake (400, 405, 426), or could not be served (500).
+    DeniedRequest,
     /// Connections by ALPN that did not identify themselves.
     Unanswered,
     /// Handshakes by ALPN closed for a newer one, at the limit.
@@ -82,7 +88,10 @@ impl Counters {
             retried: get(Count::Retried),
             connections_total: get(Count::Connections),
             silent: get(Count::Silent),
-            denied: get(Count::Denied),
+            denied_credential: get(Count::DeniedCredential),
+            denied_names: get(Count::DeniedNames),
+            denied_limit: get(Count::DeniedLimit),
+            denied_request: get(Count::DeniedRequest),
             unanswered: get(Count::Unanswered),
             displaced: get(Count::Displaced),
             throttled: get(Count::Throttled),
@@ -124,8 +133,14 @@ pub struct ProxyCounts {
     pub connections_total: u64,
     /// Connections closed because a ping had no response.
     pub silent: u64,
-    /// Handshakes without a valid credential, or for names that were not available.
-    pub denied: u64,
+    /// Handshakes without a valid credential (401).
+    pub denied_credential: u64,
+    /// Handshakes that were not allowed: without TLS, or for names that are not the credential's (403) or taken (409).
+    pub denied_names: u64,
+    /// Handshakes beyond a limit on connections (429, 503).
+    pub denied_limit: u64,
+    /// Requests that were no handshake (400, 405, 426), or could not be served (500).
+    pub denied_request: u64,
     /// Connections by ALPN (`rh2`) that did not identify themselves, in time or at all.
     pub unanswered: u64,
     /// Handshakes by ALPN closed for a newer one, because [`handshakes`](super::ProxyConfig::handshakes) was reached.

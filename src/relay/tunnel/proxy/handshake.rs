@@ -60,10 +60,24 @@ fn rejection(status: u16, reason: impl Into<String>) -> Rejection {
 
 /// Counts and logs a rejection. A wrong credential counts as a failure of the network.
 pub(super) fn rejected(shared: &Shared, peer: &PeerAddr, rejection: &Rejection, now: Instant) {
-    shared.common.counters.add(Count::Denied);
-    log::info!(target: "uncork::relay", "{peer}: tunnel rejected: {}", rejection.status);
-    if rejection.status == 401 {
-        shared.handshakes().failed(peer, now);
+    let Rejection { status, reason, .. } = rejection;
+    shared.common.counters.add(match status {
+        401 => Count::DeniedCredential,
+        403 | 409 => Count::DeniedNames,
+        429 | 503 => Count::DeniedLimit,
+        _ => Count::DeniedRequest,
+    });
+    // Lines about peers that have proved nothing are limited.
+    let count = {
+        let mut handshakes = shared.handshakes();
+        if *status == 401 {
+            handshakes.failed(peer, now);
+        }
+        handshakes.denied.happened(now)
+    };
+    if let Some(count) = count {
+        let others = if count > 1 { format!(" (and {} others)", count - 1) } else { String::new() };
+        log::info!(target: "uncork::relay", "tunnel: origin server {peer} rejected with {status}: {reason}{others}");
     }
 }
 

@@ -40,6 +40,7 @@ pub(super) struct HandshakeLimits {
     max: usize,
     pub(super) unanswered: Repeated,
     pub(super) throttled: Repeated,
+    pub(super) denied: Repeated,
 }
 
 impl HandshakeLimits {
@@ -52,6 +53,7 @@ impl HandshakeLimits {
             max: config.handshakes,
             unanswered: Repeated::new(LOG_EVERY),
             throttled: Repeated::new(LOG_EVERY),
+            denied: Repeated::new(LOG_EVERY),
         }
     }
 

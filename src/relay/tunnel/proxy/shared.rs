@@ -15,7 +15,7 @@ use super::{
     common::Common,
     config::{Balance, ProxyConfig},
     connection::{OriginConnection, Registration},
-    counters::Count,
+    counters::{ConnectionInfo, Count},
     handshake_limits::HandshakeLimits,
     names::Names,
     pattern::{Pattern, host_of},
@@ -87,6 +87,13 @@ impl Shared {
         self.common.counters.add(Count::Connections);
         self.table().names.join(&connection.patterns, connection);
         connection.set_joined();
+        let ConnectionInfo { credential, hosts, peer, .. } = self.info(connection);
+        let (id, hosts) = (connection.id, hosts.join(", "));
+        log::info!(target: "uncork::relay", "tunnel {id}: origin server {peer} connected with {credential}, for {hosts}");
+    }
+
+    fn info(&self, connection: &OriginConnection) -> ConnectionInfo {
+        connection.info(&self.common.config.credentials[connection.owner].name)
     }
 
     /// The connection takes no more requests. Those that it has not begun are retried on others.
@@ -100,6 +107,10 @@ impl Shared {
     /// The connection has ended.
     pub(super) fn remove(&self, connection: &OriginConnection) {
         self.table().connections.remove(&connection.id);
+        if connection.has_joined() {
+            let (id, info) = (connection.id, self.info(connection));
+            log::info!(target: "uncork::relay", "tunnel {id}: origin server disconnected: {info}");
+        }
     }
 
     /// Counts the bytes that one look at a stream has moved.
