@@ -185,7 +185,7 @@ pub mod ws;
 
 pub use api::{
     AccessRecord, Action, Body, ConnectedSocket, Consumed, Dial, DialError, Dialed, Events, Handler, Head, Io,
-    LoopHandle, PipeCounters, PipeIn, PipeOut, Produce, Produced, ReadState, Request, RequestEnd, RespondError,
+    LoopHandle, PipeCounters, PipeIn, PipeOut, PipeReader, Produce, Produced, ReadState, Request, RequestEnd, RespondError,
     Response, Rx, Switch, Ticket, TlsInfo, Tx, Upgrade, Upload, Waker, pipe, pipe_memory, set_pipe_memory_limit,
 };
 pub use base::{ConnId, EndReason, EventMask, Limits, Moment, PeerAddr, RequestId, Timeout, Wait};
