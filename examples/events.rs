@@ -3,8 +3,9 @@
 //!     cargo run --release --example events       # then type, and press Enter
 //!     curl -N http://127.0.0.1:8080/events       # in another terminal; or open http://127.0.0.1:8080/
 //!
-//! The lines are published by the main thread, the loops of the server send them. Each reader has a queue of 64 events.
-//! The connection of a reader whose queue is full is closed, and its browser connects again: memory does not grow.
+//! The main thread publishes the lines, and the loops of the server send them. A reader that does not read has a queue
+//! of 64 events. When it is full, the response ends, and the browser connects again: memory does not grow. A reader that
+//! disconnects is noticed at once.
 
 use std::{
     io,

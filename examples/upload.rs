@@ -102,12 +102,14 @@ fn receive(req: &mut Request<'_>, directory: Arc<Path>, name: String) -> Action 
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Response::text(format!("{name}: there is a file of that name\n")).with_status(409)
             }
+            // The client has disconnected, or the engine responds: a 413 for too many bytes, for example.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return,
             Err(error) => {
                 log::warn!("cannot store {name:?}: {error}");
                 Response::text(format!("{name}: cannot store the file\n")).with_status(500)
             }
         };
-        // An error: the client has disconnected, or has a 413 already.
+        // An error: the client has disconnected.
         let _ = ticket.respond(response);
     };
     match thread::Builder::new().name("upload".into()).spawn(work) {

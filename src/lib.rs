@@ -185,8 +185,9 @@ pub mod ws;
 
 pub use api::{
     AccessRecord, Action, Body, ConnectedSocket, Consumed, Dial, DialError, Dialed, Events, Handler, Head, Io,
-    LoopHandle, PipeCounters, PipeIn, PipeOut, PipeReader, Produce, Produced, ReadState, Request, RequestEnd, RespondError,
-    Response, Rx, Switch, Ticket, TlsInfo, Tx, Upgrade, Upload, Waker, pipe, pipe_memory, set_pipe_memory_limit,
+    LoopHandle, PipeCounters, PipeIn, PipeOut, PipeReader, Produce, Produced, ReadState, Request, RequestEnd,
+    RespondError, Response, Rx, Switch, Ticket, TlsInfo, Tx, Upgrade, Upload, Waker, pipe, pipe_memory,
+    set_pipe_memory_limit,
 };
 pub use base::{ConnId, EndReason, EventMask, Limits, Moment, PeerAddr, RequestId, Timeout, Wait};
 pub use drive::{StopHandle, external::ExternalServer};

@@ -103,9 +103,10 @@ impl PipeOut {
     /// Not for the thread of a loop, in any mode: while a thread blocks, its loop receives nothing. So a handler that
     /// reads a body this way starts a thread, also with
     /// [`thread_per_connection`](crate::Server::thread_per_connection). The client is under back-pressure while the
-    /// thread does not read. The thread never waits forever: when the connection ends or one of the body's limits is
-    /// exceeded, reading fails. Each read takes a lock, so put a [`BufReader`](std::io::BufReader) around it if the
-    /// reads are small.
+    /// thread does not read. The thread does not wait forever: when the connection ends or exceeds a limit, reading
+    /// fails with [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof). Do not respond then: the client has
+    /// disconnected, or the engine sends the response for its error, such as a 413. Each read takes a lock, so put a
+    /// [`BufReader`](std::io::BufReader) around it if the reads are small.
     ///
     /// ```
     /// use std::{fs::File, io, thread};
@@ -116,10 +117,12 @@ impl PipeOut {
     ///     let ticket = req.ticket();
     ///     let save = move || {
     ///         let saved = File::create("upload").and_then(|mut file| io::copy(&mut outlet.reader(), &mut file));
-    ///         let _ = ticket.respond(match saved {
+    ///         let response = match saved {
     ///             Ok(bytes) => Response::text(format!("{bytes} bytes\n")),
+    ///             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return,
     ///             Err(error) => Response::text(format!("{error}\n")).with_status(500),
-    ///         }); // an error: the client has disconnected
+    ///         };
+    ///         let _ = ticket.respond(response); // an error: the client has disconnected
     ///     };
     ///     match thread::Builder::new().spawn(save) {
     ///         Ok(_) => Action::Receive(Box::new(inlet)),

@@ -103,11 +103,13 @@ pub use self::{
 ///
 /// | field | in | value |
 /// |---|---|---|
-/// | `X-Kuiperbelt-Session` ([`session_header`](GatewayConfig::session_header)) | establish, receive, close; the response to connect | the client's key |
-/// | `X-Kuiperbelt-Endpoint` | connect, establish, receive | the gateway's authority ([`endpoint`](GatewayConfig::endpoint)) |
+/// | `X-Kuiperbelt-Session` | establish, receive, close; the response to connect | the client's key |
+/// | `X-Kuiperbelt-Endpoint` | connect, establish, receive | the gateway's [`endpoint`](GatewayConfig::endpoint) |
 /// | `Content-Type` | receive | `text/plain` for a text message, `application/octet-stream` for a binary one |
 /// | `Content-Length` | establish, receive, close | always: bodies are not chunked |
 /// | those of [`proxy_set_header`](GatewayConfig::proxy_set_header) | connect, establish, close | as configured |
+///
+/// [`session_header`](GatewayConfig::session_header) is another name for the first field.
 ///
 /// **connect.** The client's query replaces that of the URL. Its fields are passed on, without those of its connection,
 /// of the framing, and of the WebSocket handshake (except `Sec-WebSocket-Protocol`), and without those that the gateway
@@ -119,17 +121,17 @@ pub use self::{
 /// | 200 with a key | 101 |
 /// | 200 without a key | 400 |
 /// | another status | the same status, with the `Content-Type` and the body |
-/// | none, too large, or a 200 with text that is not UTF-8 or a sub-protocol that the client did not offer | 502 |
+/// | none, a too large one, text that is not UTF-8, a sub-protocol that was not offered | 502 |
 ///
-/// The application is not called for what the gateway rejects itself: a request that is not a handshake (400), a page of
-/// another origin (403), a client beyond a limit (429, 503), a body of more than 64 KiB (413), and any client if the
+/// The application is not called for what the gateway rejects itself: a request that is not a handshake (400), a page
+/// of another origin (403), a client beyond a limit (429, 503), a body of more than 64 KiB (413), and any client if the
 /// URL is missing or invalid (500).
 ///
 /// **establish.** The application can send to the client from now on. These messages follow the first message after the
 /// 200; without it, they are dropped.
 ///
-/// **receive.** The body of the response is ignored: use `/send` to respond to the client. The client is not told if the
-/// message is lost. A message is never sent twice.
+/// **receive.** The body of the response is ignored: use `/send` to respond to the client. The client is not told if
+/// the message is lost. A message is never sent twice.
 ///
 /// **close.** The session has ended, and no other client has its key. It is not called after the application's own
 /// `/close`, nor after an establish callback that failed. Its timeout is 60 s at least.
@@ -144,10 +146,12 @@ pub use self::{
 ///
 /// | path | request | response |
 /// |---|---|---|
-/// | `/send` | `POST` with a message; one `X-Kuiperbelt-Session` field for each client | JSON, when every queue has the message, or it failed |
-/// | `/close` | the same: the last message, which can be empty; then a Close frame with 1000 | the same |
+/// | `/send` | `POST` with a message, and one `X-Kuiperbelt-Session` for each client | JSON |
+/// | `/close` | the same, with the last message, which a Close frame (1000) follows | the same |
 /// | `/stats` | any method | JSON, or lines of text with `?format=tsv`, `txt` or `text` |
 /// | `/ping` | any method | `{"result":"OK"}` |
+///
+/// The response comes when the message is in all queues, or has failed.
 ///
 /// A message with `Content-Type: application/octet-stream` is binary, any other is text in UTF-8. A list with commas is
 /// one key; a repeated key gets the message twice.
@@ -155,7 +159,7 @@ pub use self::{
 /// | status of `/send` and `/close` | body | when |
 /// |---|---|---|
 /// | 200 | `{"result":"OK"}` | all have it in their queues; whether a client receives it is not known |
-/// | 200 | `{"errors":[{"error":"kuiperbelt: session is not found","session":"bob"}],"result":"OK"}` | those in the list do not get it, the others do |
+/// | 200 | `{"errors":[{"error":…,"session":"bob"}],"result":"OK"}` | those in the list do not get it, the others do |
 /// | 400 | the same list with `"result":"NG"` | with [`strict_broadcast`](GatewayConfig::strict_broadcast) |
 /// | 400 | `{"errors":[{"error":"session header is missing"}],"result":"NG"}` | no key |
 /// | 400 | `{"errors":[{"error":"message is not valid UTF-8"}],"result":"NG"}` | a text message |
@@ -171,10 +175,11 @@ pub use self::{
 /// The messages to one client arrive in the order in which they were queued. A message waits for a full queue only as
 /// long as the application waits for the response.
 ///
-/// `/stats` responds with [`GatewayStats`]:
+/// `/stats` responds with [`GatewayStats`], in one line:
 ///
 /// ```json
-/// {"connections":1,"total_connections":2,"total_messages":6,"connect_errors":0,"message_errors":0,"closing_connections":0}
+/// {"connections":1,"total_connections":2,"total_messages":6,
+///  "connect_errors":0,"message_errors":0,"closing_connections":0}
 /// ```
 #[derive(Clone)]
 pub struct Gateway {
