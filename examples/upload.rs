@@ -2,7 +2,8 @@
 //!
 //!     mkdir -p /tmp/uploads
 //!     cargo run --release --example upload -- --directory /tmp/uploads
-//!     curl -T Cargo.toml http://127.0.0.1:8080/files/       # in another terminal; or open http://127.0.0.1:8080/
+//!     # in another terminal, or open http://127.0.0.1:8080/:
+//!     curl -T Cargo.toml http://127.0.0.1:8080/files/
 //!     cmp Cargo.toml /tmp/uploads/Cargo.toml
 //!
 //! The page sends each file as the body of a PUT, with a few lines of script: this library has no parser for
