@@ -40,12 +40,15 @@ const QUEUE: usize = 64;
 /// An event that is encoded once for all readers.
 type Event = Arc<[u8]>;
 
-/// All readers: the queue of each, and the waker of its response. The loops and the publisher share it.
+/// A reader: its queue, and the waker of its response.
+type Reader = (SyncSender<Event>, Waker);
+
+/// All readers. The loops and the publisher share it.
 #[derive(Clone, Default)]
-struct Readers(Arc<Mutex<Vec<(SyncSender<Event>, Waker)>>>);
+struct Readers(Arc<Mutex<Vec<Reader>>>);
 
 impl Readers {
-    fn all(&self) -> MutexGuard<'_, Vec<(SyncSender<Event>, Waker)>> {
+    fn all(&self) -> MutexGuard<'_, Vec<Reader>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
