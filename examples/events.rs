@@ -37,6 +37,9 @@ events.addEventListener("readers", ({ data }) => document.getElementById("reader
 /// Number of events that wait for a reader which does not read.
 const QUEUE: usize = 64;
 
+/// Maximum length of a line, in bytes.
+const LINE: usize = 64 * 1024;
+
 /// An event that is encoded once for all readers.
 type Event = Arc<[u8]>;
 
@@ -112,7 +115,12 @@ fn main() -> io::Result<()> {
     let server = Server::bind(&*addr)?.threads(2, move |req: &mut Request<'_>| respond(req, &shared))?;
     println!("listening on http://{}", server.local_addr().map_or(addr, |addr| addr.to_string()));
     for line in io::stdin().lines() {
-        readers.publish(&format!("data: {}\n\n", line?.replace('\r', " ")));
+        let line = line?;
+        if line.len() > LINE {
+            eprintln!("error: the line is too long: expected at most {LINE} bytes");
+            continue;
+        }
+        readers.publish(&format!("data: {}\n\n", line.replace('\r', " ")));
     }
     server.join() // the end of the input; the server continues
 }

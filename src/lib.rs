@@ -198,6 +198,9 @@
 //! - [`EventMask`] has one spelling of 0 and no unchecked way from an integer: a mask that is 0 by accident would end a
 //!   connection.
 //! - The ends of a [`pipe`] take its block out to work on it, so no lock is held during a system call.
+//! - A handler cannot block until its body arrives, not even in thread-per-connection mode: the engine would have to
+//!   turn inside the call, and call the application again, which may hold a lock. [`PipeOut::reader`] blocks in another
+//!   thread.
 //! - Splicing asks the system how many bytes are left in a socket: a short splice, or one that moves nothing, does not
 //!   tell why.
 //! - A chunked body is read into the block of a pipe together with its framing, and decoded there.

@@ -62,6 +62,7 @@ fn events_reach_all_readers() {
     let mut bob = Reader::connect(&events);
     ann.receives("event: readers\ndata: 2");
     bob.receives("event: readers\ndata: 2");
+    type_line(&mut events, &"x".repeat(64 * 1024 + 1)); // too long
     for line in ["hello", "", "gr\u{fc}n  <b>", "one\rline"] {
         type_line(&mut events, line);
         let data = format!("data: {}", line.replace('\r', " "));
