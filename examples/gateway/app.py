@@ -10,7 +10,7 @@ room = set()  # the keys of all clients; a client's key is its name
 
 def say(text):
     if not room:
-        return  # the gateway rejects a message for nobody
+        return  # the gateway rejects a message without a key
     gateway = HTTPConnection(GATEWAY, timeout=20)
     gateway.putrequest("POST", "/send")
     for key in list(room):
