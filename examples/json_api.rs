@@ -1,6 +1,7 @@
 //! A JSON API with a store: notes are added, listed by tag, and removed.
 //!
 //!     cargo run --release --example json_api
+//!     # in another terminal:
 //!     curl http://127.0.0.1:8080/notes -d '{"text": "buy milk", "tag": "home"}'
 //!     curl 'http://127.0.0.1:8080/notes?tag=home'
 //!     curl -X DELETE http://127.0.0.1:8080/notes/1

@@ -29,6 +29,53 @@
 //!
 //! A `Client` (feature `client`) sends requests to other servers from the same loops.
 //!
+//! # First programs
+//!
+//! A JSON API: the query is decoded, the body of a POST is received as a whole.
+//!
+//! ```
+//! use std::sync::{Arc, Mutex};
+//!
+//! use uncork::{Action, Request, Response};
+//!
+//! /// The loops share it.
+//! type Notes = Arc<Mutex<Vec<String>>>;
+//!
+//! fn api(req: &mut Request<'_>, notes: &Notes) -> Action {
+//!     match (req.method(), req.path()) {
+//!         ("GET", "/notes") => {
+//!             let word = req.query_pairs().find(|(name, _)| name == "word").map(|(_, word)| word).unwrap_or_default();
+//!             let notes = notes.lock().unwrap();
+//!             let found: Vec<&String> = notes.iter().filter(|note| note.contains(&*word)).collect();
+//!             Response::json(serde_json::json!(found).to_string()).into()
+//!         }
+//!         ("POST", "/notes") => {
+//!             let notes = notes.clone();
+//!             Action::receive_whole(64 * 1024, move |body| match serde_json::from_slice(&body) {
+//!                 Ok(note) => {
+//!                     notes.lock().unwrap().push(note);
+//!                     Response::new(201)
+//!                 }
+//!                 Err(error) => Response::text(format!("invalid note: {error}\n")).with_status(400),
+//!             })
+//!         }
+//!         (_, "/notes") => Response::new(405).header("Allow", "GET, POST").into(),
+//!         _ => Response::text("not found\n").with_status(404).into(),
+//!     }
+//! }
+//!
+//! let notes = Notes::default();
+//! let handler = move |req: &mut Request<'_>| api(req, &notes);
+//! # fn check(_: impl uncork::Handler + Clone + Send) {}
+//! # check(handler);
+//! ```
+//!
+//! | program | shows | explained at |
+//! |---|---|---|
+//! | `examples/json_api.rs` | queries, whole bodies, JSON, state | [`Action::receive_whole`], [`Request::query_pairs`] |
+//! | `examples/events.rs` | server-sent events from another thread | [`Response::stream`] |
+//! | `examples/upload.rs` | files from a browser, streamed, by a thread that may block | [`PipeOut::reader`] |
+//!
 //! # How a byte travels
 //!
 //! ```text
@@ -151,6 +198,9 @@
 //! - [`EventMask`] has one spelling of 0 and no unchecked way from an integer: a mask that is 0 by accident would end a
 //!   connection.
 //! - The ends of a [`pipe`] take its block out to work on it, so no lock is held during a system call.
+//! - A handler cannot block until its body arrives, not even in thread-per-connection mode: the engine would have to
+//!   turn inside the call, and call the application again, which may hold a lock. [`PipeOut::reader`] blocks in another
+//!   thread.
 //! - Splicing asks the system how many bytes are left in a socket: a short splice, or one that moves nothing, does not
 //!   tell why.
 //! - A chunked body is read into the block of a pipe together with its framing, and decoded there.
@@ -185,8 +235,9 @@ pub mod ws;
 
 pub use api::{
     AccessRecord, Action, Body, ConnectedSocket, Consumed, Dial, DialError, Dialed, Events, Handler, Head, Io,
-    LoopHandle, PipeCounters, PipeIn, PipeOut, Produce, Produced, ReadState, Request, RequestEnd, RespondError,
-    Response, Rx, Switch, Ticket, TlsInfo, Tx, Upgrade, Upload, Waker, pipe, pipe_memory, set_pipe_memory_limit,
+    LoopHandle, PipeCounters, PipeIn, PipeOut, PipeReader, Produce, Produced, ReadState, Request, RequestEnd,
+    RespondError, Response, Rx, Switch, Ticket, TlsInfo, Tx, Upgrade, Upload, Waker, pipe, pipe_memory,
+    set_pipe_memory_limit,
 };
 pub use base::{ConnId, EndReason, EventMask, Limits, Moment, PeerAddr, RequestId, Timeout, Wait};
 pub use drive::{StopHandle, external::ExternalServer};

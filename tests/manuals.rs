@@ -28,7 +28,7 @@ mod markdown;
 mod program;
 
 /// The examples that read flags. `hello` takes an address only.
-const PROGRAMS: [&str; 10] = [
+const PROGRAMS: [&str; 11] = [
     "chat",
     "echo",
     "external_select",
@@ -38,13 +38,14 @@ const PROGRAMS: [&str; 10] = [
     "origin",
     "relay",
     "upgrade_echo",
+    "upload",
     "websocket_echo",
 ];
 
 /// Flags of other programs that manuals name in a code span.
 const OTHER_FLAGS: [&str; 5] = ["--release", "--features", "--no-default-features", "--cacert", "--tool"];
 /// Examples that take an address, and no flags.
-const WITHOUT_FLAGS: [&str; 2] = ["hello", "json_api"];
+const WITHOUT_FLAGS: [&str; 3] = ["events", "hello", "json_api"];
 
 fn blocks<'a>(pages: &'a [Page], languages: &'a [&str]) -> impl Iterator<Item = (String, &'a Block)> {
     let found = pages.iter().flat_map(|page| page.blocks.iter().map(move |block| (page, block)));

@@ -1,11 +1,15 @@
 //! The gateway between WebSocket and HTTP, as a program. It has the configuration and the flags of kuiperbelt's `ekbo`.
 //!
+//!     python3 examples/gateway/app.py
+//!     # in another terminal:
 //!     cargo run --release --example gateway -- --config examples/gateway/config.yml
+//!     # in a third:
 //!     curl http://127.0.0.1:9180/stats
 //!
 //! This configuration listens on this machine only: there is no authentication, and every client that reaches `/send`
-//! can send to all others. It needs an application that decides which clients may connect: the configuration's
-//! `callback.connect`. `examples/chat` has one, together with a gateway. `config.yml` explains every key.
+//! can send to all others. It needs an application that decides which clients may connect, such as `app.py`; `README.md`
+//! explains how it works and what the two send to each other. `examples/chat` has an application and a gateway in one
+//! program. `config.yml` explains every key.
 
 use std::{ffi::OsString, fs, net::SocketAddr, path::PathBuf, process::ExitCode};
 

@@ -33,7 +33,7 @@ pub use access::AccessRecord;
 pub use dial::{Dial, DialError, Dialed};
 pub use handler::{Action, Handler};
 pub use loop_handle::{ConnectedSocket, LoopHandle};
-pub use pipe::{PipeCounters, PipeIn, PipeOut, pipe, pipe_memory, set_pipe_memory_limit};
+pub use pipe::{PipeCounters, PipeIn, PipeOut, PipeReader, pipe, pipe_memory, set_pipe_memory_limit};
 pub use request::{Head, Request, RequestEnd, TlsInfo};
 pub use response::{Body, Response};
 pub use switch::Switch;

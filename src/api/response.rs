@@ -179,6 +179,50 @@ impl Response {
     ///
     /// Complete bodies ([`text`](Self::text), [`body`](Self::body), [`file`](Self::file)) have no pauses. A
     /// client that half-closes gets all of them.
+    ///
+    /// Server-sent events from any thread, by a queue and a [`Waker`](crate::Waker) for each client. A client that does
+    /// not read has 64 events at most in its queue; then its response ends. `examples/events.rs` is the whole program.
+    ///
+    /// ```
+    /// use std::sync::{
+    ///     Arc, Mutex,
+    ///     mpsc::{SyncSender, TryRecvError, sync_channel},
+    /// };
+    /// use uncork::{Produced, Request, Response, Tx, Waker};
+    ///
+    /// type Event = Arc<[u8]>; // encoded once for all clients
+    /// static CLIENTS: Mutex<Vec<(SyncSender<Event>, Waker)>> = Mutex::new(Vec::new());
+    ///
+    /// fn publish(text: &str) {
+    ///     let event = Event::from(format!("data: {text}\n\n").as_bytes());
+    ///     CLIENTS.lock().unwrap().retain(|(queue, waker)| {
+    ///         let is_kept = queue.try_send(event.clone()).is_ok(); // else it has disconnected, or does not read
+    ///         waker.wake();
+    ///         is_kept
+    ///     });
+    /// }
+    ///
+    /// let events = |req: &mut Request<'_>| {
+    ///     let (queue, events) = sync_channel::<Event>(64);
+    ///     CLIENTS.lock().unwrap().push((queue, req.waker()));
+    ///     let mut unsent = None;
+    ///     let produce = move |out: &mut Tx<'_>| loop {
+    ///         match unsent.take().map_or_else(|| events.try_recv(), Ok) {
+    ///             Ok(event) if out.write_shared(&event) => {}
+    ///             Ok(event) => {
+    ///                 unsent = Some(event); // this is called again when there is room
+    ///                 return Produced::More;
+    ///             }
+    ///             Err(TryRecvError::Empty) => return Produced::Pending,
+    ///             Err(TryRecvError::Disconnected) => return Produced::End,
+    ///         }
+    ///     };
+    ///     Response::stream(produce).header("Content-Type", "text/event-stream")
+    /// };
+    /// # fn check(_: impl uncork::Handler) {}
+    /// # check(events);
+    /// # publish("hello");
+    /// ```
     pub fn stream(produce: impl Produce + 'static) -> Self {
         Self { body: Body(Kind::Stream(Box::new(produce))), ..Self::new(200) }
     }

@@ -27,7 +27,7 @@ use crate::{
 ///
 /// [`ready`](Self::ready) is called once at the start, then for each event that the mask it returned last includes. It
 /// runs on the connection's own loop, never re-entrantly, and never again after [`EventMask::TERMINATE`] or a panic.
-/// The value is dropped exactly once.
+/// The value is dropped exactly once. Like an [`Upload`](crate::Upload), it is `Send` in every mode.
 ///
 /// ```
 /// use uncork::{EventMask, Io, ReadState, Upgrade};

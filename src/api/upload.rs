@@ -7,6 +7,11 @@ use crate::h1::Headers;
 
 /// Receives the body of one request, piece by piece, with back-pressure.
 ///
+/// Its methods are called on the loop of the connection. It is `Send` in every mode, because a
+/// [`Ticket`](crate::Ticket) can pass it to that loop from another thread: see
+/// [`Server::external`](crate::Server::external). Code that needs a [`Read`](std::io::Read) gets one from
+/// [`PipeOut::reader`].
+///
 /// If it is dropped without [`end`](Self::end), the body is incomplete;
 /// [`Request::on_end`](crate::Request::on_end) reports the reason. If the reason is a rule that the client broke, a
 /// [`Ticket`](crate::Ticket) can still respond while the upload is dropped; otherwise the engine responds.
@@ -48,7 +53,8 @@ pub enum Consumed {
     Stop(Action),
 }
 
-/// Produces the body of one response, piece by piece, as the client takes it.
+/// Produces the body of one response, piece by piece, as the client takes it. It is called on the loop of the
+/// connection. Like an [`Upload`], it is `Send` in every mode.
 pub trait Produce: Send {
     /// Writes the bytes that are ready, as far as there is room. Called when there is room, never re-entrantly. It is
     /// also called once without a wake, before end-of-file from the client ends the request.

@@ -114,6 +114,11 @@ impl Server {
     /// two connections a thread keeps turning its [`LoopHandle`](crate::LoopHandle), so connections dialled there
     /// continue.
     ///
+    /// A body arrives after the handler has returned, as in the other modes. The methods of its
+    /// [`Upload`](crate::Upload) may block, too: write each piece to a file in [`data`](crate::Upload::data), for
+    /// example. Code that needs a [`Read`](std::io::Read) runs in another thread, with
+    /// [`PipeOut::reader`](crate::PipeOut::reader).
+    ///
     /// # Errors
     /// The system's error if it cannot create a selector or a thread.
     pub fn thread_per_connection<H>(mut self, handler: H) -> io::Result<Running>
@@ -145,7 +150,38 @@ impl Server {
         Ok(Running { threads: vec![thread], accepting: vec![accepting], loops, addr, shared })
     }
 
-    /// Serves inside the application's own event loop.
+    /// Serves inside the application's own event loop. The handler can borrow, and needs neither `Send` nor `'static`.
+    ///
+    /// What it returns must be both: an [`Upload`](crate::Upload), a [`Produce`](crate::Produce), an
+    /// [`Upgrade`](crate::Upgrade), and the functions that become one. Like the handler, they are called by
+    /// [`turn`](ExternalServer::turn) only. But they are parts of an [`Action`](crate::Action), which a
+    /// [`Ticket`](crate::Ticket) can also pass to the loop from another thread, in each of the three modes. They reach
+    /// the state of the program by a channel, or share it in an `Arc<Mutex<_>>`, whose lock is never contended if all
+    /// of the program is one thread.
+    ///
+    /// ```
+    /// use std::{cell::RefCell, sync::mpsc};
+    /// use uncork::{Action, Request, Response, Server};
+    /// # fn main() -> std::io::Result<()> {
+    /// let notes = RefCell::new(Vec::new()); // the handler borrows it
+    /// let (sender, bodies) = mpsc::channel();
+    /// let mut server = Server::bind("127.0.0.1:0")?.external(|req: &mut Request<'_>| {
+    ///     if req.method() != "POST" {
+    ///         return Action::from(Response::text(format!("{} notes\n", notes.borrow().len())));
+    ///     }
+    ///     let sender = sender.clone(); // the function below cannot borrow `notes`
+    ///     Action::receive_whole(1000, move |body| match sender.send(body) {
+    ///         Ok(()) => Response::new(204),
+    ///         Err(_) => Response::new(500),
+    ///     })
+    /// })?;
+    /// # server.stop_handle().stop_now();
+    /// while !server.is_done() {
+    ///     server.wait(None)?;
+    ///     notes.borrow_mut().extend(bodies.try_iter());
+    /// }
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
     /// The system's error if it cannot create a selector.

@@ -2,7 +2,8 @@
 //!
 //! | file | examples |
 //! |---|---|
-//! | `main` | `hello`, `fetch`; flags |
+//! | `main` | `hello`, `json_api`, `fetch`; flags |
+//! | `first` | `events`, `upload` |
 //! | `echo` | `echo`, `upgrade_echo`, `websocket_echo` |
 //! | `fileserver`, `unusual` | `fileserver` |
 //! | `own_loop` | `external_select` |
@@ -31,6 +32,7 @@ use rustls::{
 
 mod echo;
 mod fileserver;
+mod first;
 mod own_loop;
 mod relay;
 mod unusual;
@@ -79,7 +81,7 @@ in_every_setup! {
     echo::echo_gives_back_what_it_gets, echo::echo_streams, echo::echo_pushes_back,
     echo::echo_finishes_what_is_under_way_when_stopped, echo::upgrade_echo_gives_back_every_byte,
     echo::upgrade_echo_pushes_back, echo::websocket_echo_gives_back_every_message, fileserver::fileserver_serves,
-    relay::relay_passes_a_file_on,
+    first::upload_stores_files, relay::relay_passes_a_file_on,
 }
 
 /// A directory, removed at the end of the test.
@@ -227,7 +229,7 @@ fn fetch_fetches() {
 
 #[test]
 fn help_tells_of_every_flag() {
-    for name in ["echo", "upgrade_echo", "fileserver", "relay"] {
+    for name in ["echo", "upgrade_echo", "fileserver", "relay", "upload"] {
         let help = output(name, &["--help"]);
         let text = String::from_utf8(help.stdout).expect("text");
         assert!(help.status.success(), "{name}");

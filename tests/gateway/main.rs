@@ -47,6 +47,7 @@ mod connect;
 mod counted;
 mod establish;
 mod life;
+mod manual;
 mod programs;
 mod receive;
 mod send;

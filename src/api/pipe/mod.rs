@@ -36,6 +36,7 @@ mod bypass;
 mod counters;
 mod inlet;
 mod outlet;
+mod reader;
 mod shared;
 
 use self::shared::Shared;
@@ -43,7 +44,7 @@ pub(crate) use self::{
     block::Block,
     shared::{Lent, PipeEnd, Splice},
 };
-pub use self::{counters::PipeCounters, inlet::PipeIn, outlet::PipeOut};
+pub use self::{counters::PipeCounters, inlet::PipeIn, outlet::PipeOut, reader::PipeReader};
 use crate::base::pipe_memory::{self, Share};
 
 /// Creates a pipe of `room` bytes. [`PipeIn`] is an [`Upload`](crate::Upload) and [`PipeOut`] a
@@ -63,6 +64,8 @@ use crate::base::pipe_memory::{self, Share};
 /// outlet.consume(5);
 /// assert!(outlet.is_finished());
 /// ```
+///
+/// A thread that may block reads with [`PipeOut::reader`].
 pub fn pipe(room: usize) -> (PipeIn, PipeOut) {
     pipe_with_share(room, Share::default())
 }

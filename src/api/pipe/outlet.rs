@@ -3,7 +3,7 @@
 use std::{fmt, io, os::fd::OwnedFd, sync::Arc, task};
 
 use super::{
-    Block, Lent, PipeCounters, PipeEnd,
+    Block, Lent, PipeCounters, PipeEnd, PipeReader,
     counters::{READER, WRITER},
     shared::{Shared, wake},
 };
@@ -95,6 +95,45 @@ impl PipeOut {
     /// Returns the counters of the pipe.
     pub fn counters(&self) -> PipeCounters {
         self.shared.counters.clone()
+    }
+
+    /// Converts it into a reader that blocks until there are bytes, for code that needs [`Read`](std::io::Read):
+    /// [`io::copy`](std::io::copy), `serde_json::from_reader`, decompressors.
+    ///
+    /// Not for the thread of a loop, in any mode: while a thread blocks, its loop receives nothing. So a handler that
+    /// reads a body this way starts a thread, also with
+    /// [`thread_per_connection`](crate::Server::thread_per_connection). The client is under back-pressure while the
+    /// thread does not read. The thread does not wait forever: when the connection ends or exceeds a limit, reading
+    /// fails with [`UnexpectedEof`](std::io::ErrorKind::UnexpectedEof). Do not respond then: the client has
+    /// disconnected, or the engine sends the response for its error, such as a 413. Each read takes a lock, so put a
+    /// [`BufReader`](std::io::BufReader) around it if the reads are small.
+    ///
+    /// ```
+    /// use std::{fs::File, io, thread};
+    /// use uncork::{Action, Request, Response};
+    ///
+    /// let save = |req: &mut Request<'_>| {
+    ///     let (inlet, outlet) = uncork::pipe(256 * 1024);
+    ///     let ticket = req.ticket();
+    ///     let save = move || {
+    ///         let saved = File::create("upload").and_then(|mut file| io::copy(&mut outlet.reader(), &mut file));
+    ///         let response = match saved {
+    ///             Ok(bytes) => Response::text(format!("{bytes} bytes\n")),
+    ///             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return,
+    ///             Err(error) => Response::text(format!("{error}\n")).with_status(500),
+    ///         };
+    ///         let _ = ticket.respond(response); // an error: the client has disconnected
+    ///     };
+    ///     match thread::Builder::new().spawn(save) {
+    ///         Ok(_) => Action::Receive(Box::new(inlet)),
+    ///         Err(_) => Response::new(503).into(),
+    ///     }
+    /// };
+    /// # fn check(_: impl uncork::Handler) {}
+    /// # check(save);
+    /// ```
+    pub fn reader(self) -> PipeReader {
+        PipeReader::new(self)
     }
 
     /// Sets whether the reader takes spliced bytes. If not, a lent socket is taken back.

@@ -1,6 +1,6 @@
 use std::{
     fs::File,
-    io,
+    io::{self, Read},
     os::fd::{BorrowedFd, OwnedFd},
     sync::{
         Arc,
@@ -306,4 +306,73 @@ impl task::Wake for Unpark {
     fn wake(self: Arc<Self>) {
         self.0.unpark();
     }
+}
+
+#[test]
+fn a_thread_reads_what_another_writes() {
+    let (mut inlet, outlet) = pipe(1000);
+    let written: Vec<u8> = (0..1_000_000u32).map(|i| (i % 251) as u8).collect();
+    let expected = written.clone();
+    let reader = std::thread::spawn(move || {
+        let mut reader = outlet.reader();
+        let (mut read, mut block) = (Vec::new(), [0; 333]);
+        assert_eq!(reader.read(&mut []).expect("nothing was asked for"), 0);
+        loop {
+            match reader.read(&mut block).expect("not truncated") {
+                0 => break read,
+                n => read.extend_from_slice(&block[..n]),
+            }
+        }
+    });
+    let room = Arc::new(Wakes::default());
+    inlet.on_room(task::Waker::from(room));
+    let mut rest = &written[..];
+    while !rest.is_empty() {
+        let n = inlet.write(rest);
+        rest = &rest[n..];
+        if n == 0 {
+            std::thread::yield_now();
+        }
+    }
+    inlet.finish(None);
+    assert!(reader.join().expect("no panic") == expected, "all bytes, in order");
+}
+
+#[test]
+fn a_reader_that_waits_learns_of_the_end() {
+    for finishes in [true, false] {
+        let (mut inlet, outlet) = pipe(1000);
+        let reader = std::thread::spawn(move || {
+            let mut text = String::new();
+            outlet.reader().read_to_string(&mut text).map(|_| text).map_err(|error| error.kind())
+        });
+        assert_eq!(inlet.write(b"hello"), 5);
+        while inlet.counters().read() < 5 {
+            std::thread::yield_now();
+        }
+        match finishes {
+            true => inlet.finish(None),
+            false => drop(inlet),
+        }
+        let expected = if finishes { Ok("hello".to_owned()) } else { Err(io::ErrorKind::UnexpectedEof) };
+        assert_eq!(reader.join().expect("no panic"), expected);
+    }
+    // A reader that is dropped before the end closes the pipe.
+    let (inlet, outlet) = pipe(1000);
+    drop(outlet.reader());
+    assert!(inlet.is_closed());
+}
+
+#[test]
+fn a_reader_takes_parts_of_a_block() {
+    let (mut inlet, outlet) = pipe(64 * 1024);
+    let mut reader = outlet.reader();
+    assert_eq!(inlet.write(b"hello, world"), 12);
+    let mut block = [0; 5];
+    assert_eq!((reader.read(&mut block).expect("bytes"), &block), (5, b"hello"));
+    assert_eq!(inlet.write(b"!"), 1);
+    inlet.finish(None);
+    let mut rest = String::new();
+    reader.read_to_string(&mut rest).expect("text");
+    assert_eq!(rest, ", world!");
 }

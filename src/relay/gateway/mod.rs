@@ -11,8 +11,8 @@
 //! posts each message of a client to the application. The application posts messages for clients to `/send`, and names
 //! any number of them.
 //!
-//! `/stats` and `/ping` accept HEAD and GET. `/send` and `/close` accept POST only, in which `Content-Range` has no
-//! meaning and is ignored (RFC 9110 §14.4).
+//! `/stats` and `/ping` accept any method. `/send` and `/close` accept POST only, in which `Content-Range` has no
+//! meaning and is ignored (RFC 9110 §14.4). The docs of [`Gateway`] have the whole protocol.
 //!
 //! | file | content |
 //! |---|---|
@@ -85,6 +85,102 @@ pub use self::{
 ///
 /// A server that stops gracefully closes its clients' connections with 1001, and calls the close callback for each
 /// within the grace period. Give the server the limits of [`GatewayConfig::server_limits`].
+///
+/// The rest of this page is the protocol between the gateway and the application. `examples/gateway/README.md` has it
+/// with whole requests and responses, and an application of 40 lines.
+///
+/// # The callbacks
+///
+/// The gateway calls the application at the URLs of [`GatewayCallbacks`]. A call without a response within
+/// [`timeout`](GatewayCallbacks::timeout) has failed.
+///
+/// | callback | request | response 200 | any other status, or none |
+/// |---|---|---|---|
+/// | connect | the client's `GET`, with its query, fields and body | the client may connect | it may not |
+/// | establish | `POST` without a body | the session is open | the stream ends without a Close frame |
+/// | receive | `POST` with one message | the next message may come | the message is lost, and logged |
+/// | close | `POST` without a body | | it is logged |
+///
+/// | field | in | value |
+/// |---|---|---|
+/// | `X-Kuiperbelt-Session` | establish, receive, close; the response to connect | the client's key |
+/// | `X-Kuiperbelt-Endpoint` | connect, establish, receive | the gateway's [`endpoint`](GatewayConfig::endpoint) |
+/// | `Content-Type` | receive | `text/plain` for a text message, `application/octet-stream` for a binary one |
+/// | `Content-Length` | establish, receive, close | always: bodies are not chunked |
+/// | those of [`proxy_set_header`](GatewayConfig::proxy_set_header) | connect, establish, close | as configured |
+///
+/// [`session_header`](GatewayConfig::session_header) is another name for the first field.
+///
+/// **connect.** The client's query replaces that of the URL. Its fields are passed on, without those of its connection,
+/// of the framing, and of the WebSocket handshake (except `Sec-WebSocket-Protocol`), and without those that the gateway
+/// sets. The response 200 must have a key. Its body, if there is one, is the first message to the client, and its
+/// `Sec-WebSocket-Protocol` the sub-protocol.
+///
+/// | response to connect | response to the client |
+/// |---|---|
+/// | 200 with a key | 101 |
+/// | 200 without a key | 400 |
+/// | another status | the same status, with the `Content-Type` and the body |
+/// | none, a too large one, text that is not UTF-8, a sub-protocol that was not offered | 502 |
+///
+/// The application is not called for what the gateway rejects itself: a request that is not a handshake (400), a page
+/// of another origin (403), a client beyond a limit (429, 503), a body of more than 64 KiB (413), and any client if the
+/// URL is missing or invalid (500).
+///
+/// **establish.** The application can send to the client from now on. These messages follow the first message after the
+/// 200; without it, they are dropped.
+///
+/// **receive.** The body of the response is ignored: use `/send` to respond to the client. The client is not told if
+/// the message is lost. A message is never sent twice.
+///
+/// **close.** The session has ended, and no other client has its key. It is not called after the application's own
+/// `/close`, nor after an establish callback that failed. Its timeout is 60 s at least.
+///
+/// **Order.** For one client: connect, establish, then its messages one at a time, each after the response to the one
+/// before. The close callback does not wait for a receive callback that is in progress. Clients do not wait for each
+/// other. Establish and close callbacks can be repeated if a connection to the application breaks.
+///
+/// # The calls
+///
+/// The application calls the gateway at the paths of [`GatewayPaths`].
+///
+/// | path | request | response |
+/// |---|---|---|
+/// | `/send` | `POST` with a message, and one `X-Kuiperbelt-Session` for each client | JSON |
+/// | `/close` | the same, with the last message, which a Close frame (1000) follows | the same |
+/// | `/stats` | any method | JSON, or lines of text with `?format=tsv`, `txt` or `text` |
+/// | `/ping` | any method | `{"result":"OK"}` |
+///
+/// The response comes when the message is in all queues, or has failed.
+///
+/// A message with `Content-Type: application/octet-stream` is binary, any other is text in UTF-8. A list with commas is
+/// one key; a repeated key gets the message twice.
+///
+/// | status of `/send` and `/close` | body | when |
+/// |---|---|---|
+/// | 200 | `{"result":"OK"}` | all have it in their queues; whether a client receives it is not known |
+/// | 200 | `{"errors":[{"error":…,"session":"bob"}],"result":"OK"}` | those in the list do not get it, the others do |
+/// | 400 | the same list with `"result":"NG"` | with [`strict_broadcast`](GatewayConfig::strict_broadcast) |
+/// | 400 | `{"errors":[{"error":"session header is missing"}],"result":"NG"}` | no key |
+/// | 400 | `{"errors":[{"error":"message is not valid UTF-8"}],"result":"NG"}` | a text message |
+/// | 405 | `{"errors":[{"error":"required POST method"}],"result":"NG"}` | with `Allow: POST` |
+/// | 413 | `{"errors":[{"error":"message is too large"}],"result":"NG"}` | beyond [`send`](GatewayLimits::send) bytes |
+/// | 500 | `{"result":"NG"}` | the body is incomplete |
+///
+/// The errors of a session:
+///  - `kuiperbelt: session is not found`: no client has this key. With `strict_broadcast`, no client gets the message.
+///  - `kuiperbelt: session is closed`: it is being closed, or the client has disconnected while the message waited.
+///  - `context deadline exceeded`: its queue was full for [`send_timeout`](GatewayConfig::send_timeout).
+///
+/// The messages to one client arrive in the order in which they were queued. A message waits for a full queue only as
+/// long as the application waits for the response.
+///
+/// `/stats` responds with [`GatewayStats`], in one line:
+///
+/// ```json
+/// {"connections":1,"total_connections":2,"total_messages":6,
+///  "connect_errors":0,"message_errors":0,"closing_connections":0}
+/// ```
 #[derive(Clone)]
 pub struct Gateway {
     shared: Arc<Shared>,

@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::relay::gateway::config::GatewayLimits;
+use crate::relay::gateway::config::{GatewayCallbacks, GatewayLimits};
 
 /// The sample that comes with the program.
 const SAMPLE: &str = include_str!("../../../../examples/gateway/config.yml");
@@ -154,7 +154,13 @@ fn lines_are_those_of_the_file_even_behind_a_variable_with_several() {
 fn the_sample_is_the_default_and_every_variable_counts() {
     let file = parse(SAMPLE).expect("good");
     let mut config = GatewayConfig::default();
-    config.callback.connect = "http://localhost:12346/connect".into();
+    config.callback = GatewayCallbacks {
+        connect: "http://localhost:12346/connect".into(),
+        establish: "http://localhost:12346/establish".into(),
+        receive: "http://localhost:12346/receive".into(),
+        close: "http://localhost:12346/close".into(),
+        ..config.callback
+    };
     assert_eq!((file.port, file.sock, file.config, file.warnings), (9180, None, config, vec![]));
     assert_eq!(file.address, Some([127, 0, 0, 1].into()), "the sample is for this machine only");
 
