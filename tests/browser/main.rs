@@ -11,10 +11,17 @@
 
 use std::{process::ExitCode, time::Instant};
 
+#[path = "../support/client.rs"]
+#[allow(dead_code, reason = "each test uses a part of it")]
+mod client;
 mod driver;
 #[path = "../../examples/relay/page/mod.rs"]
 #[allow(dead_code, unused_imports)] // its unit tests are not run here
 mod page;
+#[path = "../support/program.rs"]
+#[allow(dead_code, reason = "each test uses a part of it")]
+mod program;
+mod sender;
 mod site;
 mod well;
 mod wrong;
@@ -37,6 +44,10 @@ const CASES: &[(&str, Case)] = cases![
     well::what_is_dropped_is_sent,
     well::the_sender_sees_how_far_it_is,
     well::the_receiver_sees_how_far_it_is,
+    sender::what_the_relay_can_read_is_said_before,
+    sender::an_opened_link_is_reported,
+    sender::a_link_for_this_computer_only_is_marked,
+    sender::several_pages_wait_at_once,
     wrong::either_side_changes_its_mind,
     wrong::a_side_that_leaves_is_missed,
     wrong::a_link_works_once_and_for_a_while,
