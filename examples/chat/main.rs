@@ -7,6 +7,8 @@
 //!   page ◀═════════════ gateway ◀──────────POST /send ────────────────────── app.rs
 //! ```
 //!
+//! A page that cannot connect asks for the reason at `/name`, since a browser hides the response that rejects a WebSocket.
+//!
 //! Both run in this program and have only each other's address, so they could run on two machines. `app.rs` is the
 //! whole application.
 
@@ -62,8 +64,7 @@ impl Handler for Site {
 }
 
 impl Site {
-    /// Asks the application whether a user of this name may connect. A browser shows its pages neither the status nor
-    /// the body of the response that rejects a WebSocket, so the page asks for them here.
+    /// Asks the application whether a user of this name may connect, and passes its response on.
     fn ask(&self, req: &mut Request<'_>) -> Action {
         let url = format!("{}?{}", self.names, req.query().unwrap_or_default());
         let (call, ticket) = (client::Request::get(&url).timeout(CALLBACK_TIMEOUT), req.ticket());

@@ -34,7 +34,7 @@ impl Network {
         let its = shared.clone();
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                // A connection that ends at once is as good as none.
+                // For a browser, a connection that ends at once has failed.
                 if its.is_down.load(Ordering::SeqCst) {
                     continue;
                 }

@@ -222,7 +222,7 @@ fn a_page_connects_again_under_its_name() {
     ann.receives("Ann: one");
     bob.receives("Ann: one");
     lost.close();
-    // The application learns of that end meanwhile.
+    // The close callback for the old connection is called in the meantime.
     for _ in 0..20 {
         ann.text("two");
         ann.receives("Ann: two");

@@ -14,7 +14,7 @@ const VIEWS = ['home', 'share', 'offer', 'transfer', 'message', 'over'];
 // The current job: { role, kind, name, size, id, ... }. Code that has awaited something checks that it is still current.
 let job = null;
 
-// Whether only this computer reaches the address that the page was opened at. A URL has each address in one spelling.
+// True if only this computer reaches the address that the page was opened at. A URL has each address in one spelling.
 const LOCAL = /^((.+\.)?localhost\.?|127(\.\d+){3}|0\.0\.0\.0|\[::1?\]|\[::ffff:7f[\da-f]{2}:[\da-f]+\])$/
   .test(location.hostname);
 
