@@ -7,7 +7,8 @@
 //!   page ◀═════════════ gateway ◀──────────POST /send ────────────────────── app.rs
 //! ```
 //!
-//! A page that cannot connect asks for the reason at `/name`, since a browser hides the response that rejects a WebSocket.
+//! A page that cannot connect asks for the reason at `/name`, since a browser hides the response that rejects a
+//! WebSocket.
 //!
 //! Both run in this program and have only each other's address, so they could run on two machines. `app.rs` is the
 //! whole application.
