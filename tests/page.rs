@@ -227,6 +227,40 @@ fn a_stream_that_asks_for_nothing_is_an_attachment_too() {
     assert_eq!(download.get("content-disposition"), Some("attachment"));
 }
 
+/// The page reports by a second stream that its link was opened. `tests/browser` has the rest.
+#[test]
+fn the_opening_of_a_link_is_a_message_without_content() {
+    let site = Site::start();
+    let notice = site.stream("");
+    let id = notice.rsplit('/').next().expect("an id");
+    let stream = site.stream(&format!("{{\"upload_headers\":{{\"X-Opened-Stream\":\"{id}\"}}}}"));
+    // The receiver's page finds it; the download does not have it.
+    let status = site.request(&format!("GET {stream}/status"), &[]);
+    assert!(
+        status.text().contains(&format!("\"upload_headers\":{{\"X-Opened-Stream\":\"{id}\"}}")),
+        "{}",
+        status.text()
+    );
+    let (mut sender, mut receiver) = (site.client(), site.client());
+    sender.request(&format!("GET {notice}"), &[]);
+    receiver.request(&format!("PUT {notice}"), &["Content-Length: 0"]);
+    assert_eq!((receiver.response().status, sender.response().assert(200).body.len()), (200, 0));
+    // Opened again: the sender knows already.
+    site.request(&format!("PUT {notice}"), &["Content-Length: 0"]).assert(404);
+    let (download, _) = site.transfer(&stream, b"x");
+    assert!(download.assert(200).get("x-opened-stream").is_none());
+}
+
+#[test]
+fn a_sender_is_told_what_a_relay_is() {
+    let site = Site::start();
+    let page = site.request("GET /", &[HTML]);
+    for text in ["passes through this relay, which stores nothing", "operator could read it", "on this computer only"] {
+        assert!(page.assert(200).text().contains(text), "{text}");
+    }
+    assert!(!page.text().contains("directly"), "{}", page.text());
+}
+
 #[test]
 fn a_link_can_be_good_for_longer_or_shorter() {
     let site = Site::start();

@@ -7,6 +7,9 @@
 //!   page ◀═════════════ gateway ◀──────────POST /send ────────────────────── app.rs
 //! ```
 //!
+//! A page that cannot connect asks for the reason at `/name`, since a browser hides the response that rejects a
+//! WebSocket.
+//!
 //! Both run in this program and have only each other's address, so they could run on two machines. `app.rs` is the
 //! whole application.
 
@@ -15,6 +18,7 @@ use std::{process::ExitCode, time::Duration};
 use clap::Parser;
 use uncork::{
     Action, Handler, Limits, Request, Response, Server,
+    client::{self, Client},
     relay::{Gateway, GatewayCallbacks, GatewayConfig, GatewayLimits, OriginPolicy},
 };
 
@@ -23,6 +27,9 @@ mod common;
 use common::Failure;
 
 mod app;
+
+/// Timeout of a request to the application.
+const CALLBACK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A small chat in the browser.
 #[derive(Debug, Parser)]
@@ -36,12 +43,16 @@ struct Args {
 #[derive(Clone)]
 struct Site {
     gateway: Gateway,
+    client: Client,
+    /// URL at which the application says whether a name is free.
+    names: String,
 }
 
 impl Handler for Site {
     fn request(&mut self, req: &mut Request<'_>) -> Action {
         match (req.method(), req.path()) {
             ("GET" | "HEAD", "/") => page().into(),
+            ("GET", "/name") => self.ask(req),
             // The application uses another listener.
             (_, path) if path == self.gateway.config().path.connect => self.gateway.handle(req),
             _ => Response::text("Not found.\n").with_status(404).into(),
@@ -50,6 +61,22 @@ impl Handler for Site {
 
     fn stopping(&mut self) {
         self.gateway.stopping();
+    }
+}
+
+impl Site {
+    /// Asks the application whether a user of this name may connect, and passes its response on.
+    fn ask(&self, req: &mut Request<'_>) -> Action {
+        let url = format!("{}?{}", self.names, req.query().unwrap_or_default());
+        let (call, ticket) = (client::Request::get(&url).timeout(CALLBACK_TIMEOUT), req.ticket());
+        self.client.send_collect(&req.loop_handle(), call, 4096, move |result| {
+            let response = match result {
+                Ok(whole) => Response::new(whole.status).header("Content-Type", "text/plain").body(whole.body),
+                Err(_) => Response::text("The application cannot be reached.\n").with_status(502),
+            };
+            let _ = ticket.respond(response.header("Cache-Control", "no-store"));
+        });
+        Action::Suspend
     }
 }
 
@@ -89,7 +116,7 @@ fn start() -> Result<Site, Failure> {
             establish: url("/establish"),
             receive: url("/receive"),
             close: url("/close"),
-            timeout: Some(Duration::from_secs(10)),
+            timeout: Some(CALLBACK_TIMEOUT),
         },
         // Pages of other sites must not connect.
         origin_policy: OriginPolicy::SameOrigin,
@@ -104,5 +131,5 @@ fn start() -> Result<Site, Failure> {
 
     Server::new().listen(internal).limits(limits).threads(1, gateway.clone()).map_err(cannot_start)?;
     Server::new().listen(application).threads(1, app::Chat::default()).map_err(cannot_start)?;
-    Ok(Site { gateway })
+    Ok(Site { gateway, client: Client::default(), names: url("/name") })
 }

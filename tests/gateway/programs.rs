@@ -4,6 +4,8 @@
 
 use std::{
     fs,
+    io::{Read, Write},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::atomic::{AtomicUsize, Ordering},
@@ -11,6 +13,8 @@ use std::{
 
 use crate::{
     app::{App, agrees},
+    client::TIMEOUT,
+    frames::HANDSHAKE,
     program::{Example, PLAIN, Setup, output, program},
     socket::{CLOSE, PING, PONG, Socket, send_handshake},
     wire::Wire,
@@ -142,9 +146,9 @@ fn the_gateway_listens_on_a_unix_socket_and_warns() {
     std::io::BufRead::read_line(&mut stdout, &mut line).expect("the line that reports readiness");
     assert_eq!(line, format!("listening on http://unix:{sock}\n"));
     let mut stream = std::os::unix::net::UnixStream::connect(&sock).expect("connected");
-    std::io::Write::write_all(&mut stream, b"GET /ping HTTP/1.0\r\n\r\n").expect("sent");
+    stream.write_all(b"GET /ping HTTP/1.0\r\n\r\n").expect("sent");
     let mut response = String::new();
-    std::io::Read::read_to_string(&mut stream, &mut response).expect("a response");
+    stream.read_to_string(&mut response).expect("a response");
     assert!(response.ends_with("\r\n\r\n{\"result\":\"OK\"}"), "{response}");
 
     let _ = child.kill();
@@ -191,6 +195,79 @@ fn the_sample_is_for_this_machine_and_its_own_pages() {
     gateway.stop();
     let stderr = fs::read_to_string(log.path()).expect("text");
     assert_eq!(stderr.matches("messages of clients are dropped").count(), 1, "{stderr}");
+}
+
+/// A page has a token, by which it connects again while the server has not noticed the loss of its connection.
+#[test]
+fn a_page_connects_again_under_its_name() {
+    let chat = Example::start("chat", PLAIN, &[]);
+    let enter = |query: &str| Socket::over(wire(&chat), &format!("/connect?{query}"), &["Origin: http://localhost"]);
+    let ask = |query: &str| {
+        let response = chat.ask(&format!("GET /name?{query}"), &[]);
+        assert_eq!(response.get("cache-control"), Some("no-store"));
+        (response.status, response.text().to_owned())
+    };
+    let (mut lost, mut bob) = (enter("Ann&t1"), enter("Bob"));
+    lost.receives("* welcome, Ann; you are the only user").receives("* Ann is here").receives("* Bob is here");
+    bob.receives("* welcome, Bob; with you: Ann").receives("* Bob is here");
+    let in_use = (409, "This name is in use.\n".to_owned());
+    for query in ["Ann", "Ann&", "Ann&t2", "%20Ann&t2", "Bob", "Bob&"] {
+        assert_eq!(ask(query), in_use, "{query}");
+        let mut other = wire(&chat);
+        send_handshake(&mut other, &format!("/connect?{query}"), &["Origin: http://localhost"]);
+        other.response().is(409);
+    }
+    for query in ["", "a:b", "x&t:2", "x&%20", &format!("x&{}", "t".repeat(65))] {
+        assert_eq!(ask(query), (403, "This name is not allowed.\n".to_owned()), "{query}");
+    }
+    assert_eq!((ask("Ann&t1").0, ask("Eve").0), (200, 200));
+
+    let mut ann = enter("Ann&t1");
+    ann.receives("* welcome, Ann; with you: Bob");
+    // It is the same user: nothing is announced, neither now nor at the end of the old connection.
+    ann.text("one");
+    ann.receives("Ann: one");
+    bob.receives("Ann: one");
+    lost.close();
+    // The close callback for the old connection is called in the meantime.
+    for _ in 0..20 {
+        ann.text("two");
+        ann.receives("Ann: two");
+        bob.receives("Ann: two");
+        assert_eq!(ask("Ann"), in_use);
+    }
+    ann.close();
+    bob.receives("* Ann has left");
+    bob.close();
+    chat.stop();
+}
+
+/// Of two who choose a name at the same time, one gets it. The other one may be rejected after its handshake.
+#[test]
+fn a_name_has_one_user() {
+    let chat = Example::start("chat", PLAIN, &[]);
+    let is_greeted = |stream: &mut TcpStream| {
+        let (mut received, mut block) = (String::new(), [0; 1024]);
+        while !received.contains("* welcome, ") && !received.contains("This name is in use.") {
+            match stream.read(&mut block).expect("a greeting, a response or the end") {
+                0 => return false,
+                n => received.push_str(&String::from_utf8_lossy(&block[..n])),
+            }
+        }
+        received.contains("* welcome, ")
+    };
+    for n in 0..20 {
+        let mut both = ["t1", "t2"].map(|token| {
+            let mut stream = TcpStream::connect(chat.addr).expect("connected");
+            stream.set_read_timeout(Some(TIMEOUT)).expect("set");
+            let fields = HANDSHAKE.join("\r\n");
+            let head = format!("GET /connect?n{n}&{token} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n");
+            stream.write_all(format!("{head}Origin: http://localhost\r\n\r\n").as_bytes()).expect("sent");
+            stream
+        });
+        let greeted = both.each_mut().map(is_greeted);
+        assert_ne!(greeted[0], greeted[1], "{n}");
+    }
 }
 
 #[test]

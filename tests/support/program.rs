@@ -30,7 +30,9 @@ pub(crate) fn program(name: &str) -> PathBuf {
     let exe = std::env::current_exe().expect("a path");
     let path = exe.parent().and_then(Path::parent).expect("target/<profile>").join("examples").join(name);
     let changed = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
+    // Of this package, or of the one around it.
+    let mut examples = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|dir| dir.join("examples"));
+    let source = examples.find(|dir| dir.is_dir()).expect("the examples").join(name);
     let sources = [source.with_extension("rs"), source.join("main.rs")];
     let fresh = changed(&path).is_some_and(|built| sources.iter().all(|s| changed(s).is_none_or(|at| at <= built)));
     assert!(fresh, "{} is not built, or older than its source: cargo build --examples", path.display());

@@ -13,6 +13,10 @@
 //! `/status`. The server has no code for it. A download begins in a hidden frame, and the browser then handles it like
 //! any other. If the frame loads a document, the download was rejected.
 //!
+//! The sender's page creates a second stream and waits for it with GET. The receiver's page finds its id in the first
+//! stream's status, and sends an empty PUT when the link was opened. It costs the relay a suspended request. A program
+//! that previews links runs no script, so it reports nothing.
+//!
 //! **Security.** The page runs only its own script: the policy names it by its hash, and the page never builds markup
 //! from strings. It reflects nothing of a request. Uploaded content cannot run with this origin: the rendezvous ensures
 //! that for every download (`RendezvousConfig::neutral`). This module rejects service workers, which could intercept

@@ -17,6 +17,9 @@ use uncork::client::{Client, Request};
 /// Timeout of every step. A loaded machine starts a browser in seconds.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(90);
 
+/// A name of this computer that is not a loopback address, for the browsers of the tests only.
+pub(crate) const HOST: &str = "relay.example";
+
 /// A directory, removed at the end.
 pub(crate) struct Dir(pub(crate) PathBuf);
 
@@ -73,6 +76,7 @@ impl Kind {
                     "--disable-sync",
                     "--disable-dev-shm-usage",
                     "--window-size=1000,900",
+                    &format!("--host-resolver-rules=MAP {HOST} 127.0.0.1"),
                     &format!("--user-data-dir={profile}"),
                 ];
                 json!({
@@ -83,7 +87,8 @@ impl Kind {
             Self::Firefox => json!({
                 "moz:firefoxOptions": {
                     "args": ["-headless", "-profile", profile],
-                    "prefs": {"browser.download.dir": downloads, "browser.download.folderList": 2},
+                    "prefs": {"browser.download.dir": downloads, "browser.download.folderList": 2,
+                        "network.dns.localDomains": HOST},
                 },
                 // The driver waits for a link even if it turns out to be a download.
                 "timeouts": {"pageLoad": 10_000},
@@ -119,6 +124,7 @@ impl Driver {
         let mut capabilities = self.0.capabilities(profile.path(), downloads.path());
         // A page that asks before it is closed is closed.
         capabilities["unhandledPromptBehavior"] = json!("accept");
+        capabilities["acceptInsecureCerts"] = json!(true);
         let request = json!({"capabilities": {"alwaysMatch": capabilities}});
         let server = Server::start(self.0);
         let session = server.call("POST", "/session", Some(&request)).expect("a browser");
@@ -195,10 +201,33 @@ impl Browser {
         self.post("url", &json!({"url": url}))
     }
 
+    /// Opens a new tab. The calls that follow are for it.
+    #[track_caller]
+    pub(crate) fn tab(&self) -> String {
+        let tab = self.post("window/new", &json!({"type": "tab"})).expect("a tab")["handle"].take();
+        let tab = tab.as_str().expect("its name").to_owned();
+        self.switch(&tab);
+        tab
+    }
+
+    /// Makes the calls that follow be for this tab.
+    #[track_caller]
+    pub(crate) fn switch(&self, tab: &str) {
+        self.post("window", &json!({"handle": tab})).expect("switched");
+    }
+
     /// Returns the result of a script.
     #[track_caller]
     pub(crate) fn run(&self, script: &str, args: &[Value]) -> Value {
         self.post("execute/sync", &json!({"script": script, "args": args})).expect("run")
+    }
+
+    /// Runs a script in every page before its own. Returns `false` if the browser cannot.
+    #[track_caller]
+    pub(crate) fn before_load(&self, script: &str) -> bool {
+        let params = json!({"source": script});
+        let command = json!({"cmd": "Page.addScriptToEvaluateOnNewDocument", "params": params});
+        self.kind == Kind::Chromium && self.post("goog/cdp/execute", &command).map(|_| true).expect("added")
     }
 
     fn element(&self, selector: &str) -> Result<String, String> {

@@ -1,4 +1,5 @@
-//! The relay's page in a real browser: from one Chromium to another, through a relay of this process.
+//! The relay's page in a real browser: from one Chromium to another, through a relay of this process. And the page of
+//! `examples/chat`, which must be built before: `cargo build --example chat`.
 //!
 //!     cargo test --test browser                     all of it; without Chromium, a line that says so
 //!     cargo test --test browser -- file             those whose name has this in it
@@ -11,10 +12,19 @@
 
 use std::{process::ExitCode, time::Instant};
 
+mod chat;
+#[path = "../../support/client.rs"]
+#[allow(dead_code, reason = "each test uses a part of it")]
+mod client;
 mod driver;
+mod network;
 #[path = "../../../examples/relay/page/mod.rs"]
 #[allow(dead_code, unused_imports)] // its unit tests are not run here
 mod page;
+#[path = "../../support/program.rs"]
+#[allow(dead_code, reason = "each test uses a part of it")]
+mod program;
+mod sender;
 mod site;
 mod well;
 mod wrong;
@@ -37,6 +47,13 @@ const CASES: &[(&str, Case)] = cases![
     well::what_is_dropped_is_sent,
     well::the_sender_sees_how_far_it_is,
     well::the_receiver_sees_how_far_it_is,
+    sender::what_the_relay_can_read_is_said_before,
+    sender::an_opened_link_is_reported,
+    sender::a_link_for_this_computer_only_is_marked,
+    sender::several_pages_wait_at_once,
+    chat::a_name_in_use_is_not_an_unreachable_server,
+    chat::a_lost_connection_comes_back,
+    chat::it_does_not_try_forever,
     wrong::either_side_changes_its_mind,
     wrong::a_side_that_leaves_is_missed,
     wrong::a_link_works_once_and_for_a_while,

@@ -8,13 +8,14 @@ use std::{
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uncork::{
-    Request, Running, Server,
+    Listen, Request, Running, Server, Tls,
     relay::{Rendezvous, RendezvousConfig},
 };
 
 use crate::{
     driver::{Browser, TIMEOUT, until},
     page::{Page, PageConfig},
+    program::{Identity, identity},
 };
 
 /// A relay of this process.
@@ -26,11 +27,21 @@ impl Site {
     }
 
     pub(crate) fn with(config: RendezvousConfig) -> Self {
+        Self::listen(Listen::tcp("127.0.0.1:0").expect("bound"), config)
+    }
+
+    pub(crate) fn https() -> Self {
+        let Identity { cert, key, .. } = identity();
+        let tls = Tls::pem(cert, key).expect("a valid pair");
+        Self::listen(Listen::tcp("127.0.0.1:0").expect("bound").tls(tls), RendezvousConfig::default())
+    }
+
+    pub(crate) fn listen(listen: Listen, config: RendezvousConfig) -> Self {
         let (ttl, link) = (config.ttl, config.ttl_max);
         let page = Page::new(PageConfig { rendezvous: Some(String::new()), ttl, link, sessions: None });
         let rendezvous = Rendezvous::new(config).expect("a good one");
         let site = move |req: &mut Request<'_>| page.respond(req).unwrap_or_else(|| rendezvous.handle(req));
-        Self(Server::bind("127.0.0.1:0").expect("bound").threads(2, site).expect("started"))
+        Self(Server::new().listen(listen).threads(2, site).expect("started"))
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {

@@ -16,6 +16,7 @@ function stop() {
   clearInterval(its.clock);
   its.lock?.release().catch(() => {});
   its.abort?.abort();
+  its.hold?.abort();
   if (its.xhr) { its.xhr.onload = its.xhr.onerror = null; its.xhr.abort(); }
   if (its.picture) { $('qr').hidden = true; $('qr').removeAttribute('src'); URL.revokeObjectURL(its.picture); }
   return its;
@@ -31,7 +32,8 @@ const sendError = (id, name, message) => fetch(`${url(id)}/error`, {
 }).catch(() => {});
 
 async function status(id) {
-  const response = await fetch(`${url(id)}/status`, { cache: 'no-store' });
+  const signal = AbortSignal.timeout?.(STATUS_TIMEOUT);
+  const response = await fetch(`${url(id)}/status`, { cache: 'no-store', signal });
   if (response.status === 404) return null;
   if (!response.ok) throw new Error(response.statusText);
   return response.json();
@@ -55,8 +57,10 @@ async function watch(its, onStatus) {
     try {
       now = await status(its.id);
       missed = 0;
-    } catch {
+    } catch (error) {
       missed += 1;
+      // Several pages that wait can have all of the few connections (6) that a browser opens to one server.
+      if (error.name === 'TimeoutError') its.hold?.abort();
       if (missed > 20) fail(its, 'unreachable');
       continue;
     }

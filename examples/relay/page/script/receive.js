@@ -30,9 +30,9 @@ function offered(its, now) {
 // Reads name and size from the sender's fields.
 function readFields(its, now) {
   its.seen = true;
-  const field = (name) => {
-    const fields = Object.entries(now.download_headers ?? {});
-    return String(fields.find(([key]) => key.toLowerCase() === name)?.[1] ?? '');
+  const field = (name, of = now.download_headers) => {
+    const fields = Object.entries(of ?? {});
+    return String(fields.find(([key]) => key.toLowerCase() === name.toLowerCase())?.[1] ?? '');
   };
   const disposition = field('content-disposition');
   const encoded = /filename\*=UTF-8''([^;\s]+)/i.exec(disposition);
@@ -52,7 +52,19 @@ function readFields(its, now) {
   if (now.active && now.state !== 'STREAMING') {
     show('offer');
     (isText ? $('show') : $('download')).focus();
+    const notice = field(OPENED, now.upload_headers);
+    if (/^[A-Za-z0-9_-]+$/.test(notice)) reportOpening(its, notice);
   }
+}
+
+// Reports to the sender's page that the link was opened, once the page is visible: browsers also load pages in advance.
+// Programs that preview links run no script.
+async function reportOpening(its, notice) {
+  while (document.visibilityState !== 'visible') {
+    await new Promise((resume) => document.addEventListener('visibilitychange', resume, { once: true }));
+  }
+  // The body is empty. Only the first report arrives: a link can be opened again.
+  if (its === job) fetch(url(notice), { method: 'PUT', body: '' }).catch(() => {});
 }
 
 function ended(its) {

@@ -12,6 +12,11 @@ function headers(its) {
   };
 }
 
+// Creates a stream. Returns the response.
+const create = (options) => fetch(`${STREAM}?strict=1&ttl=${TTL}`, {
+  method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(options),
+});
+
 async function send(blob, name, kind) {
   const its = begin({ role: 'sender', kind, blob, name: plain(name) || 'file', size: blob.size, again: () => send(blob, name, kind) });
   $('share-name').textContent = kind === 'text' ? 'A text' : its.name;
@@ -19,10 +24,15 @@ async function send(blob, name, kind) {
   $('link').value = '';
   $('countdown').textContent = '';
   $('share-state').textContent = 'Creating a link\u2026';
+  $('live').classList.remove('opened');
   show('share');
   try {
-    const options = JSON.stringify({ download_headers: headers(its) });
-    const response = await fetch(`${STREAM}?strict=1&ttl=${TTL}`, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: options });
+    // A second stream, without content: the receiver's page finds its id in the status of the first, and uses it to
+    // report that the link was opened. Without it, sending works all the same.
+    const notice = await create({});
+    if (notice.ok) its.notice = String((await notice.json()).stream);
+    const upload = its.notice && { [OPENED]: its.notice };
+    const response = await create({ download_headers: headers(its), upload_headers: upload });
     if (!response.ok) return fail(its, ...await rejection(response));
     its.id = String((await response.json()).stream);
   } catch {
@@ -31,6 +41,7 @@ async function send(blob, name, kind) {
   if (its !== job) return undefined;
   invite(its);
   upload(its);
+  awaitOpening(its);
   return watch(its, (now) => sending(its, now));
 }
 
@@ -60,6 +71,21 @@ function invite(its) {
       $('qr').hidden = false;
     })
     .catch(() => {});
+}
+
+// Shows that the link was opened, when the receiver's page reports it.
+async function awaitOpening(its) {
+  if (!its.notice) return;
+  its.hold = new AbortController();
+  try {
+    const response = await fetch(url(its.notice), { signal: its.hold.signal, cache: 'no-store' });
+    if (!response.ok || its !== job || its.begun) return;
+  } catch {
+    return;
+  }
+  $('share-state').textContent = 'The link was opened. Waiting for the receiver to accept.';
+  $('live').classList.add('opened');
+  document.title = 'The link was opened \u00b7 Relay';
 }
 
 function upload(its) {

@@ -5,10 +5,18 @@ const $ = (id) => document.getElementById(id);
 const STREAM = document.body.dataset.stream;
 const TTL = Number(document.body.dataset.ttl);
 const TEXT_SHOWN = 4 << 20;
+const STATUS_TIMEOUT = 10_000;
+// Field of the sender's stream with the id of the stream that reports the opening. It is one of the fields for the
+// sender, so downloads do not have it.
+const OPENED = 'X-Opened-Stream';
 const VIEWS = ['home', 'share', 'offer', 'transfer', 'message', 'over'];
 
 // The current job: { role, kind, name, size, id, ... }. Code that has awaited something checks that it is still current.
 let job = null;
+
+// True if only this computer reaches the address that the page was opened at. A URL has each address in one spelling.
+const LOCAL = /^((.+\.)?localhost\.?|127(\.\d+){3}|0\.0\.0\.0|\[::1?\]|\[::ffff:7f[\da-f]{2}:[\da-f]+\])$/
+  .test(location.hostname);
 
 for (const element of document.querySelectorAll('.origin')) element.textContent = location.origin;
 

@@ -49,6 +49,13 @@ function chosen(files, entry) {
 }
 
 if (STREAM) {
+  const way = location.protocol === 'https:' ? 'with-https' : LOCAL ? 'without-network' : 'without-https';
+  for (const id of ['with-https', 'without-https', 'without-network']) $(id).hidden = id !== way;
+  $('local').hidden = !LOCAL;
+  $('local-host').textContent = location.host;
+  $('local-port').textContent = location.port || (location.protocol === 'https:' ? 443 : 80);
+  // Not without the check: a description is read aloud even if it is hidden.
+  if (LOCAL) for (const id of ['link', 'copy-link']) $(id).setAttribute('aria-describedby', 'local');
   $('file').addEventListener('change', (event) => chosen(event.target.files));
   $('words').addEventListener('input', () => { $('send-text').disabled = $('words').value === ''; });
   $('words').addEventListener('keydown', (event) => {
