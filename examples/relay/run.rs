@@ -320,7 +320,7 @@ impl Program {
         let shared = self.shared.clone();
         let stop = move || {
             let open = shared.metrics.open_connections();
-            log::info!("stopping: {open} connections; requests in progress have {timeout} seconds to finish");
+            log::info!("stopping: requests in progress have {timeout} seconds to finish; open connections: {open}");
             stop_handle.shutdown(Duration::from_secs(timeout.into()));
         };
         if delay == 0 {
@@ -348,9 +348,9 @@ impl Program {
         self.shared.metrics.reloaded(result.is_ok());
         match result {
             Ok(changed) if changed.is_empty() => {
-                log::info!("configuration reloaded: certificates were read and log files opened again");
+                log::info!("configuration reloaded; no setting has changed");
             }
-            Ok(changed) => log::info!("configuration reloaded: changed are {}", changed.join(", ")),
+            Ok(changed) => log::info!("configuration reloaded; changed: {}", changed.join(", ")),
             Err(error) => log::error!("cannot reload the configuration, nothing has changed: {}", error.0),
         }
         notify::send("READY=1");

@@ -142,7 +142,7 @@ struct Log(Mutex<Vec<String>>);
 
 impl log::Log for Log {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        metadata.target() == "uncork::relay"
+        metadata.target() == "uncork::relay::access"
     }
 
     fn log(&self, record: &log::Record<'_>) {

@@ -302,6 +302,9 @@ impl<H: Handler> Handler for Traced<H> {
     fn closed(&mut self, conn: ConnId, reason: &EndReason) {
         self.handler.closed(conn, reason);
     }
+    fn rejected(&mut self, peer: &PeerAddr, reason: &EndReason) {
+        self.handler.rejected(peer, reason);
+    }
     fn stopping(&mut self) {
         self.handler.stopping();
     }

@@ -127,7 +127,7 @@ fn a_fifo_without_a_reader_is_not_waited_for() {
     let mut reader = std::fs::File::options();
     let reader = reader.read(true).custom_flags(libc::O_NONBLOCK).open(&fifo).expect("opened");
     let log = dir.path("stderr");
-    let relay = Relay::logging_to(&log, &[&args[..], &["--connections=100"]].concat());
+    let relay = Relay::logging_to(&log, &[&args[..], &["--connections=100", "--log-level=warn"]].concat());
     let mut lines = std::io::BufReader::new(reader);
     let mut line = String::new();
     relay.request("GET /ping?first", &[]).assert(200);
@@ -149,7 +149,7 @@ fn a_fifo_without_a_reader_is_not_waited_for() {
 #[test]
 fn a_full_disk_under_the_access_log_costs_its_lines_only() {
     let dir = Dir::new();
-    let args = ["--access-log", "--access-log-file", "/dev/full", "--connections=100"];
+    let args = ["--access-log", "--access-log-file", "/dev/full", "--connections=100", "--log-level=warn"];
     let relay = Relay::logging_to(&dir.path("stderr"), &args);
     let mut client = relay.client();
     for _ in 0..5 {
@@ -177,6 +177,7 @@ fn what_only_a_restart_changes_is_named() {
     );
     assert!(relay.reload());
     let log = line_of(&dir.0.join("stderr"));
+    let log = log.lines().next().expect("a line").to_owned();
     assert!(
         log.contains(": server.threads, limits.idle-timeout, rendezvous.enabled\"") && log.starts_with("{\"time\":\""),
         "{log}"
@@ -184,9 +185,8 @@ fn what_only_a_restart_changes_is_named() {
     assert_eq!(relay.request_admin("GET /log-level", &[]).text(), "info\n");
     assert!(!log.contains("shutdown-timeout"));
     // The file has not changed again, and neither has the running configuration.
-    let lines = log.lines().count();
     assert!(relay.reload());
-    until("it is named again", || dir.read("stderr").lines().count() >= 2 * lines);
+    until("it is named again", || dir.read("stderr").matches("need a restart").count() == 2);
     let last = dir
         .read("stderr")
         .lines()
@@ -288,5 +288,80 @@ fn limits_change_and_nothing_under_way_is_broken_off() {
     dir.write("relay.toml", &settings("3", ""));
     assert!(relay.reload());
     assert_eq!([create(), create(), allocate(), allocate(), allocate()], [201, 429, 201, 201, 429]);
+    relay.stop();
+}
+
+#[test]
+fn it_says_what_it_does() {
+    let dir = Dir::new();
+    let config = dir.write("relay.toml", "[sessions]\nttl = 20\n");
+    let log = dir.path("stderr");
+    let args = ["--config", &config, "--threads=2", "--connections=100", "--shutdown-delay=1"];
+    let relay = Relay::logging_to(&log, &args);
+    until("it has started", || dir.read("stderr").contains("started"));
+    dir.write("relay.toml", "[sessions]\nttl = 21\n");
+    assert!(relay.reload());
+    assert!(relay.reload());
+    let _idle = relay.client();
+    until("it is connected", || relay.metric("uncork_open_connections") == 1.0);
+    relay.stop();
+    let text = dir.read("stderr");
+    let lines: Vec<&str> = text.lines().map(|line| line.split_once("relay::run: ").expect(line).1).collect();
+    let expected = [
+        "started: 2 loops, at most 100 connections, with rendezvous, session relay, page",
+        "configuration reloaded; changed: sessions.ttl",
+        "configuration reloaded; no setting has changed",
+        "draining: /ready responds 503, and new connections are accepted for 1 more seconds",
+        "stopping: requests in progress have 10 seconds to finish; open connections: 1",
+        "stopped",
+    ];
+    assert_eq!(lines, expected, "{text}");
+}
+
+#[test]
+fn it_names_the_addresses_for_others() {
+    for (args, expected) in
+        [(&["--listen=0.0.0.0:0"][..], "others reach it at http://"), (&["--listen=127.0.0.1:0"], "admin on ")]
+    {
+        let mut command = std::process::Command::new(crate::program::program("relay"));
+        command.args(["--admin", "127.0.0.1:0"]).args(args).env_remove("RUST_LOG");
+        let mut child = command.stdout(std::process::Stdio::piped()).spawn().expect("started");
+        let mut lines = std::io::BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
+        let first = lines.next().expect("a line");
+        let second = lines.next().expect("another");
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+        let port = first.rsplit_once(':').expect("a port").1;
+        assert!(first.starts_with("listening on http://"), "{first}");
+        // A machine without a network has no such address.
+        let has_network =
+            if_addrs::get_if_addrs().expect("a list").iter().any(|it| !it.is_loopback() && it.ip().is_ipv4());
+        if has_network || expected.starts_with("admin") {
+            assert!(second.starts_with(expected), "{second}");
+            assert!(expected.starts_with("admin") || second.ends_with(&format!(":{port}/")), "{first} {second}");
+        }
+    }
+}
+
+#[test]
+fn what_is_rejected_is_counted_by_reason() {
+    let relay = Relay::start(&["--connections-per-address=1", "--connections=100"]);
+    let mut first = relay.client();
+    first.request("GET /ping", &[]).response().assert(200);
+    assert!(relay.client().is_closed(), "the second connection of this address");
+    let has = |sample: &str| relay.request_admin("GET /metrics", &[]).assert(200).text().contains(sample);
+    let rejected = "uncork_rejected_connections_total{rule=\"too many connections from this address\"} 1\n";
+    until("it is counted", || has(rejected));
+    first.request("GET /nothing", &[]).response().assert(404);
+    assert_eq!(relay.metric("uncork_error_responses_total{status=\"404\"}"), 1.0);
+    first.send("GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n").response().assert(400);
+    assert!(first.is_closed());
+    let page = relay.request_admin("GET /metrics", &[]);
+    let page = page.assert(200).text();
+    let rejected = page.lines().find(|line| line.starts_with("uncork_rejected_requests_total{status=\"400\",rule=\""));
+    assert!(rejected.is_some_and(|line| line.ends_with(" 1")), "{page}");
+    until("its end is counted", || has("uncork_closed_connections_total{reason=\"rejected\"} 1\n"));
+    assert_eq!(relay.metric("uncork_request_duration_seconds_bucket{le=\"+Inf\"}"), 3.0);
+    assert_eq!(relay.metric("uncork_request_duration_seconds_count"), 3.0);
     relay.stop();
 }

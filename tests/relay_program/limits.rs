@@ -61,7 +61,8 @@ fn its_connections_fit_into_what_the_system_lets_it_open() {
         let log = dir.path("stderr");
         let mut command = Command::new("sh");
         command.args(["-c", "exec 2>\"$0\"; ulimit -n 300; exec \"$@\"", &log]).arg(program("relay"));
-        let relay = Relay::start_with(command, &["--listen=127.0.0.1:0", "--threads=2", "--mode", mode]);
+        let relay =
+            Relay::start_with(command, &["--listen=127.0.0.1:0", "--threads=2", "--log-level=warn", "--mode", mode]);
         let text = dir.read("stderr");
         let text_before = "the system allows this process 300 open files: --connections 65536 is lowered to ";
         let fit: usize =
@@ -85,7 +86,7 @@ fn its_connections_fit_into_what_the_system_lets_it_open() {
 fn without_descriptors_operators_get_an_answer_and_the_log_stays_short() {
     use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
     let dir = Dir::new();
-    let relay = Relay::logging_to(&dir.path("stderr"), &["--threads=3", "--connections=100"]);
+    let relay = Relay::logging_to(&dir.path("stderr"), &["--threads=3", "--connections=100", "--log-level=warn"]);
     let mut early = relay.client();
     early.request("GET /ping", &[]).response().assert(200);
     // Its hard limit is the test's.
