@@ -360,6 +360,7 @@ fn what_is_rejected_is_counted_by_reason() {
     let page = page.assert(200).text();
     let rejected = page.lines().find(|line| line.starts_with("uncork_rejected_requests_total{status=\"400\",rule=\""));
     assert!(rejected.is_some_and(|line| line.ends_with(" 1")), "{page}");
+    drop(first);
     until("its end is counted", || has("uncork_closed_connections_total{reason=\"rejected\"} 1\n"));
     assert_eq!(relay.metric("uncork_request_duration_seconds_bucket{le=\"+Inf\"}"), 3.0);
     assert_eq!(relay.metric("uncork_request_duration_seconds_count"), 3.0);
