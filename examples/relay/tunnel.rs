@@ -98,10 +98,10 @@ pub(crate) fn write_metrics(page: &mut Page, counts: ProxyCounts) {
     let name = "tunnel_rejected_total";
     page.family(name, "counter", "Requests for a tunnel that were rejected, by reason");
     for (reason, count) in [
-        ("credential", counts.denied_credential),
-        ("not-allowed", counts.denied_names),
-        ("limit", counts.denied_limit),
-        ("invalid", counts.denied_request),
+        ("unauthorized", counts.handshakes_unauthorized),
+        ("forbidden", counts.handshakes_forbidden),
+        ("limit", counts.handshakes_over_limit),
+        ("invalid", counts.handshakes_invalid),
     ] {
         page.sample(name, &format!("{{reason=\"{reason}\"}}"), count);
     }

@@ -113,8 +113,8 @@ fn a_server_behind_nat_is_reached_through_the_relay() {
     assert!(text.contains("\"token\":\"app\"") && text.contains("\"hosts\":[\"app.example\"]"), "{text}");
     assert!(text.contains("\"requests\":1") && !text.contains(HASH), "{text}");
     assert_eq!(relay.metric("uncork_tunnel_requests_total"), 2.0);
-    assert_eq!(relay.metric("uncork_tunnel_rejected_total{reason=\"credential\"}"), 1.0);
-    assert_eq!(relay.metric("uncork_tunnel_rejected_total{reason=\"not-allowed\"}"), 1.0);
+    assert_eq!(relay.metric("uncork_tunnel_rejected_total{reason=\"unauthorized\"}"), 1.0);
+    assert_eq!(relay.metric("uncork_tunnel_rejected_total{reason=\"forbidden\"}"), 1.0);
     assert_eq!(relay.metric("uncork_tunnel_bytes_total{direction=\"down\"}"), 5.0);
     until("a line for it", || dir.read("access.log").contains("192.0.2.7 - - "));
     relay.stop();

@@ -57,7 +57,7 @@ fn a_rejected_origin_server_gets_the_reason() {
     }
     let counts = world.proxy.counts();
     assert_eq!(counts.connections_total, 1);
-    assert_eq!((counts.denied_credential, counts.denied_names, counts.denied_request), (2, 2, 5));
+    assert_eq!((counts.handshakes_unauthorized, counts.handshakes_forbidden, counts.handshakes_invalid), (2, 2, 5));
 }
 
 #[test]

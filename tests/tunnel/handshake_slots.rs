@@ -93,7 +93,11 @@ fn a_network_with_many_silent_connections_is_rejected_and_others_are_not() {
     registration_time(&world);
     let counts = world.proxy.counts();
     assert_eq!((counts.unanswered, counts.throttled, counts.displaced), (3, 2, 0), "{counts:?}");
-    assert_eq!((counts.denied_credential, counts.denied_names, counts.denied_limit), (0, 0, 0), "{counts:?}");
+    assert_eq!(
+        (counts.handshakes_unauthorized, counts.handshakes_forbidden, counts.handshakes_over_limit),
+        (0, 0, 0),
+        "{counts:?}"
+    );
 }
 
 #[test]

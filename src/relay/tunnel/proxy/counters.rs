@@ -37,13 +37,13 @@ pub(super) enum Count {
     /// Connections closed because a ping had no response.
     Silent,
     /// Handshakes without a valid credential (401).
-    DeniedCredential,
+    HandshakeUnauthorized,
     /// Handshakes that were not allowed: without TLS, or for names that are not the credential's (403) or taken (409).
-    DeniedNames,
+    HandshakeForbidden,
     /// Handshakes beyond a limit on connections (429, 503).
-    DeniedLimit,
+    HandshakeOverLimit,
     /// Requests that were no handshake (400, 405, 426), or could not be served (500).
-    DeniedRequest,
+    HandshakeInvalid,
     /// Connections by ALPN that did not identify themselves.
     Unanswered,
     /// Handshakes by ALPN closed for a newer one, at the limit.
@@ -88,10 +88,10 @@ impl Counters {
             retried: get(Count::Retried),
             connections_total: get(Count::Connections),
             silent: get(Count::Silent),
-            denied_credential: get(Count::DeniedCredential),
-            denied_names: get(Count::DeniedNames),
-            denied_limit: get(Count::DeniedLimit),
-            denied_request: get(Count::DeniedRequest),
+            handshakes_unauthorized: get(Count::HandshakeUnauthorized),
+            handshakes_forbidden: get(Count::HandshakeForbidden),
+            handshakes_over_limit: get(Count::HandshakeOverLimit),
+            handshakes_invalid: get(Count::HandshakeInvalid),
             unanswered: get(Count::Unanswered),
             displaced: get(Count::Displaced),
             throttled: get(Count::Throttled),
@@ -134,13 +134,13 @@ pub struct ProxyCounts {
     /// Connections closed because a ping had no response.
     pub silent: u64,
     /// Handshakes without a valid credential (401).
-    pub denied_credential: u64,
+    pub handshakes_unauthorized: u64,
     /// Handshakes that were not allowed: without TLS, or for names that are not the credential's (403) or taken (409).
-    pub denied_names: u64,
+    pub handshakes_forbidden: u64,
     /// Handshakes beyond a limit on connections (429, 503).
-    pub denied_limit: u64,
+    pub handshakes_over_limit: u64,
     /// Requests that were no handshake (400, 405, 426), or could not be served (500).
-    pub denied_request: u64,
+    pub handshakes_invalid: u64,
     /// Connections by ALPN (`rh2`) that did not identify themselves, in time or at all.
     pub unanswered: u64,
     /// Handshakes by ALPN closed for a newer one, because [`handshakes`](super::ProxyConfig::handshakes) was reached.

@@ -62,10 +62,10 @@ fn rejection(status: u16, reason: impl Into<String>) -> Rejection {
 pub(super) fn rejected(shared: &Shared, peer: &PeerAddr, rejection: &Rejection, now: Instant) {
     let Rejection { status, reason, .. } = rejection;
     shared.common.counters.add(match status {
-        401 => Count::DeniedCredential,
-        403 | 409 => Count::DeniedNames,
-        429 | 503 => Count::DeniedLimit,
-        _ => Count::DeniedRequest,
+        401 => Count::HandshakeUnauthorized,
+        403 | 409 => Count::HandshakeForbidden,
+        429 | 503 => Count::HandshakeOverLimit,
+        _ => Count::HandshakeInvalid,
     });
     // Lines about peers that have proved nothing are limited.
     let count = {
@@ -73,7 +73,7 @@ pub(super) fn rejected(shared: &Shared, peer: &PeerAddr, rejection: &Rejection, 
         if *status == 401 {
             handshakes.failed(peer, now);
         }
-        handshakes.denied.happened(now)
+        handshakes.rejected.happened(now)
     };
     if let Some(count) = count {
         let others = if count > 1 { format!(" (and {} others)", count - 1) } else { String::new() };

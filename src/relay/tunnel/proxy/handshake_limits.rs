@@ -40,7 +40,7 @@ pub(super) struct HandshakeLimits {
     max: usize,
     pub(super) unanswered: Repeated,
     pub(super) throttled: Repeated,
-    pub(super) denied: Repeated,
+    pub(super) rejected: Repeated,
 }
 
 impl HandshakeLimits {
@@ -53,7 +53,7 @@ impl HandshakeLimits {
             max: config.handshakes,
             unanswered: Repeated::new(LOG_EVERY),
             throttled: Repeated::new(LOG_EVERY),
-            denied: Repeated::new(LOG_EVERY),
+            rejected: Repeated::new(LOG_EVERY),
         }
     }
 
