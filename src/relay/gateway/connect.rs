@@ -56,11 +56,11 @@ pub(super) fn request(shared: &Arc<Shared>, req: &mut Request<'_>, stopping: boo
     let guard = match shared.session_limits.take(req.peer().ip()) {
         Ok(guard) => guard,
         Err(LimitReached::Full) => {
-            log::warn!(target: "uncork::relay", "client rejected: too many sessions");
+            shared.log_rejected(req.peer(), "too many sessions", req.now().mono);
             return reject(503, "Service Unavailable").into();
         }
         Err(LimitReached::PerAddress) => {
-            log::info!(target: "uncork::relay", "client rejected: too many sessions from {}", req.peer());
+            shared.log_rejected(req.peer(), "too many sessions from its address", req.now().mono);
             return reject(429, "Too Many Requests").into();
         }
     };
@@ -134,7 +134,7 @@ impl PendingClient {
         match verdict {
             Verdict::Accepted(key, whole) => self.accept(key, whole),
             Verdict::Rejected(whole) => {
-                log::info!(target: "uncork::relay", "connect callback: the application responded with {}", whole.status);
+                log::debug!(target: "uncork::relay", "connect callback: the application responded with {}", whole.status);
                 if whole.status != 403 {
                     self.shared.counters.connect_error();
                 }
@@ -269,13 +269,10 @@ impl Handler for ClientHandler {
     fn closed(&mut self, closed: &Closed) {
         let Self { shared, session, caller, .. } = self;
         let name = Printable(session.key());
-        match closed.cause {
-            CloseCause::Rejected { code, rule } => {
-                shared.counters.rejected_client();
-                log::info!(target: "uncork::relay", "session {name}: closed with {code}: {rule}");
-            }
-            cause => log::debug!(target: "uncork::relay", "session {name}: closed with {}: {cause}", closed.code),
+        if matches!(closed.cause, CloseCause::Rejected { .. }) {
+            shared.counters.rejected_client();
         }
+        log::debug!(target: "uncork::relay", "session {name}: closed with {}: {}", closed.code, closed.cause);
         // Counts the message that was being written. The engine never began the others.
         shared.counters.message_errors(usize::from(closed.unsent > 0));
         let last = session.closed();
@@ -302,7 +299,7 @@ fn established(shared: &Arc<Shared>, session: &Arc<Session>, caller: &Caller, gr
         Ok(early) => {
             shared.counters.messages(messages);
             for replaced in shared.registry.settle(session) {
-                log::info!(target: "uncork::relay", "session {}: replaced by a new connection", Printable(session.key()));
+                log::debug!(target: "uncork::relay", "session {}: replaced by a new connection", Printable(session.key()));
                 replaced.replace();
             }
             if let Some(early) = early {

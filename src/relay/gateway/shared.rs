@@ -1,12 +1,19 @@
 //! The part of a gateway that all its clones share.
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::{
+    sync::{Arc, Mutex, atomic::AtomicBool},
+    time::{Duration, Instant},
+};
 
-use uncork::ws;
+use uncork::{PeerAddr, ws};
 
 use super::{
     application::Application, config::GatewayConfig, counters::Counters, limits::AddressLimits, registry::Registry,
 };
+use crate::relay::{lock::lock, repeated::Repeated};
+
+/// Shortest time between two log lines about rejected clients.
+const LOG_EVERY: Duration = Duration::from_secs(1);
 
 /// The part of a gateway that all its clones share.
 pub(super) struct Shared {
@@ -20,6 +27,8 @@ pub(super) struct Shared {
     /// It was logged that messages of clients are dropped.
     pub(super) drop_logged: AtomicBool,
     pub(super) counters: Arc<Counters>,
+    /// Limits the log lines about clients beyond a limit.
+    rejected: Mutex<Repeated>,
 }
 
 impl Shared {
@@ -50,7 +59,16 @@ impl Shared {
             pending: AddressLimits::of(config.limits.pending, config.limits.pending.div_ceil(4)),
             drop_logged: AtomicBool::new(false),
             counters: Arc::default(),
+            rejected: Mutex::new(Repeated::new(LOG_EVERY)),
             config,
+        }
+    }
+
+    /// Logs that a client was rejected, but not each time.
+    pub(super) fn log_rejected(&self, peer: &PeerAddr, limit: &str, now: Instant) {
+        if let Some(count) = lock(&self.rejected).happened(now) {
+            let others = if count > 1 { format!(" (and {} others)", count - 1) } else { String::new() };
+            log::warn!(target: "uncork::relay", "client {peer} rejected: {limit}{others}");
         }
     }
 }
