@@ -154,7 +154,8 @@ impl Desk {
 
     /// Waits for the last terminal, while all servers keep running and no command fails.
     fn wait(&self, is_done: impl Fn(&Terminal) -> bool) -> Result<(), Failure> {
-        let limit = Instant::now() + Duration::from_secs(if is_real() { 3600 } else { 60 });
+        let limit = Duration::from_secs(if is_real() { 3600 } else { 60 });
+        let end = Instant::now() + limit;
         loop {
             // In this order: what has failed was recorded before the part ended.
             let is_over = self.terminals.last().is_some_and(&is_done);
@@ -170,9 +171,10 @@ impl Desk {
             if is_over {
                 return Ok(());
             }
-            if Instant::now() > limit {
-                let line = self.terminals.last().map_or(1, |terminal| terminal.line);
-                return Err(self.report(line, "it does not end, or does not become ready, within the time"));
+            if Instant::now() > end {
+                let (line, command) = self.terminals.last().map_or((1, String::new()), Terminal::now);
+                let text = format!("does not end, and does not write that it is ready, within {limit:?}: {command}");
+                return Err(self.report(line, &text));
             }
             sleep(Duration::from_millis(20));
         }
@@ -217,6 +219,13 @@ impl Terminal {
 
     fn has_ended(&self) -> bool {
         self.directory.join(format!("{}.done", self.pasted)).exists()
+    }
+
+    /// The command that was started last, and its line.
+    fn now(&self) -> Failure {
+        let now = fs::read_to_string(self.directory.join("now")).unwrap_or_default();
+        let (line, command) = now.trim_end().split_once(' ').unwrap_or(("1", self.text.as_str()));
+        (self.line + line.parse::<usize>().unwrap_or(1).saturating_sub(1), command.to_owned())
     }
 
     /// The first command that has failed.

@@ -90,7 +90,10 @@ impl Machine {
                 command.envs(env::var_os(name).map(|value| (name, value)));
             }
             command.env("CARGO_NET_OFFLINE", is_network_private.to_string());
-            command.env("UNCORK_CARGO", env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from));
+            command.env(
+                "UNCORK_CARGO",
+                env::var_os("CARGO").map(PathBuf::from).or_else(|| find("cargo")).unwrap_or_default(),
+            );
         }
     }
 }

@@ -323,7 +323,7 @@ fn it_names_the_addresses_for_others() {
     for (args, expected) in
         [(&["--listen=0.0.0.0:0"][..], "others reach it at http://"), (&["--listen=127.0.0.1:0"], "admin on ")]
     {
-        let mut command = std::process::Command::new(crate::program::program("relay"));
+        let mut command = Command::new(program("relay"));
         command.args(["--admin", "127.0.0.1:0"]).args(args).env_remove("RUST_LOG");
         let mut child = command.stdout(std::process::Stdio::piped()).spawn().expect("started");
         let mut lines = std::io::BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
