@@ -91,8 +91,16 @@ fn run(page: &Page, files: &[PathBuf], network: &Network) -> Result<Count, Strin
     let machine = Machine::new(&page.path, files).map_err(|error| format!("cannot copy the checkout: {error}"))?;
     let mut desk = Desk::open(&machine, network)?;
     let place = |line| format!("{}:{line}", page.path.display());
+    // What continues in the terminal of a part that was skipped may need what that part made.
+    let mut missing = None;
     for part in &parts {
-        match is_not_run(&page.path, part) {
+        let not = is_not_run(&page.path, part);
+        let follows = missing.filter(|_| part.start != Start::Another);
+        missing = match not {
+            Some(Not::Missing(name)) => Some(name),
+            _ => follows,
+        };
+        match not.or(follows.map(Not::Missing)) {
             Some(Not::Missing(name)) => {
                 say(&format!("{}: skipped: there is no {name}", place(part.line)));
                 count.skipped += 1;

@@ -158,7 +158,7 @@ impl Desk {
         let end = Instant::now() + limit;
         loop {
             // In this order: what has failed was recorded before the part ended.
-            let is_over = self.terminals.last().is_some_and(&is_done);
+            let is_over = self.terminals.last().is_none_or(&is_done);
             for (number, terminal) in self.terminals.iter().enumerate() {
                 if let Some((line, text)) = terminal.failure() {
                     return Err(self.report(line, &text));
