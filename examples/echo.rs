@@ -1,9 +1,12 @@
 //! Responds to every request with its own body, while that body still arrives.
 //!
 //!     cargo run --release --example echo
+//!     # in another terminal:
 //!     curl http://127.0.0.1:8080/any/path -d 'hello'
-//!     curl -T some.file http://127.0.0.1:8080/ -o same.file     # of any size, in constant memory
-//!     curl -T . -N http://127.0.0.1:8080/                       # line by line, as you type
+//!     curl -T Cargo.lock http://127.0.0.1:8080/ | cmp - Cargo.lock                # of any size, in constant memory
+//!     (date; sleep 2; date) | curl -sN -T . http://127.0.0.1:8080/                # each line at once
+//!
+//! `curl -sN -T . http://127.0.0.1:8080/` alone sends each line that you type.
 //!
 //! A pipe connects the request's body with the response. It is bounded: a client that sends faster than it reads is
 //! slowed down, and the server holds at most 64 KiB for it, however long the body is.

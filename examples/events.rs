@@ -1,8 +1,10 @@
-//! Server-sent events: each line that you type appears in all browsers that have the page open.
+//! Server-sent events: each line of the input appears in all browsers that have the page open.
 //!
-//!     cargo run --release --example events
-//!     # in another terminal, or open http://127.0.0.1:8080/; then type lines in the first:
-//!     curl -N http://127.0.0.1:8080/events
+//!     (while sleep 1; do date; done) | cargo run --release --example events
+//!     # in another terminal, or open http://127.0.0.1:8080/:
+//!     curl -sN http://127.0.0.1:8080/events | head -n 5
+//!
+//! Without the part before `|`, the lines are what you type.
 //!
 //! The main thread publishes the lines, and the loops of the server send them. A reader that does not read has a queue
 //! of 64 events. When it is full, the response ends, and the browser connects again: memory does not grow. A reader that

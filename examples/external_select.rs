@@ -1,7 +1,8 @@
 //! Runs the server inside a program's own loop: one `select` for its descriptor, the keyboard, signals and a timer.
 //!
-//!     cargo run --release --example external_select
-//!     curl http://127.0.0.1:8080/                # then type a line in the first terminal, and repeat
+//!     (echo 'Good morning.'; cat) | cargo run --release --example external_select
+//!     # in another terminal; then type a line in the first, and repeat:
+//!     curl http://127.0.0.1:8080/
 //!
 //! No thread is started. The server has one descriptor for all its connections, so `select`'s limit of 1,024 does not
 //! matter. The handler borrows the program's own variables: it needs neither `Send` nor `'static`,

@@ -1,8 +1,11 @@
 //! Fetches a URL with the blocking client and streams the body to standard output.
 //!
-//!     cargo run --release --example fetch -- https://example.com/
+//!     cargo run --release --example echo
+//!     # in another terminal:
+//!     cargo run --release --example fetch -- -d @README.md http://127.0.0.1:8080/
 //!     cargo run --release --example fetch -- -i -X PUT -H 'Content-Type: text/plain' -d hello http://127.0.0.1:8080/
 //!
+//! Any other URL will do, such as `https://example.com/`.
 //! Exit codes: 0 for a status below 400, 1 for another status, 2 if there is no response or it is truncated.
 
 use std::{

@@ -1,6 +1,7 @@
 //! The shortest server: one loop, one response.
 //!
 //!     cargo run --release --example hello -- 127.0.0.1:8080
+//!     # in another terminal:
 //!     curl http://127.0.0.1:8080/
 
 use uncork::{Request, Response, Server};

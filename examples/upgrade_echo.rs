@@ -1,9 +1,12 @@
 //! The upgrade callback: responds to `Upgrade: echo` with 101, and then echoes every byte.
 //!
 //!     cargo run --release --example upgrade_echo
-//!     (printf 'GET / HTTP/1.1\r\nHost: me\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n'; cat) | nc 127.0.0.1 8080
+//!     # in another terminal:
+//!     request='GET / HTTP/1.1\r\nHost: me\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n'
+//!     (printf "$request"; sleep 1; echo hello) | curl -sN -m 3 telnet://127.0.0.1:8080 | grep hello
 //!
-//! and type. Over HTTPS only the client changes: `openssl s_client -quiet -connect 127.0.0.1:8080` for `nc`.
+//! To type, replace `sleep 1; echo hello` by `cat`, and remove `-m 3`, the limit of 3 s, and `grep`. Over HTTPS
+//! (`--tls-self-made`) only the client changes: `openssl s_client -quiet -connect 127.0.0.1:8080` for `curl`.
 
 use clap::Parser;
 use uncork::{Action, EventMask, Io, ReadState, Request, Response, Switch, Upgrade};

@@ -1,10 +1,10 @@
 //! A page with a file input: the chosen files are stored in a directory.
 //!
-//!     mkdir -p /tmp/uploads
-//!     cargo run --release --example upload -- --directory /tmp/uploads
+//!     mkdir -p target/uploads
+//!     cargo run --release --example upload -- --directory target/uploads
 //!     # in another terminal, or open http://127.0.0.1:8080/:
 //!     curl -T Cargo.toml http://127.0.0.1:8080/files/
-//!     cmp Cargo.toml /tmp/uploads/Cargo.toml
+//!     cmp Cargo.toml target/uploads/Cargo.toml
 //!
 //! The page sends each file as the body of a PUT, with a few lines of script: this library has no parser for
 //! `multipart/form-data`. A body goes through a pipe to a thread, which may block while it writes: memory does not grow

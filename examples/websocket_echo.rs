@@ -4,17 +4,21 @@
 //!
 //! Then, in the console of a browser, on a page of that server (`http://127.0.0.1:8080/`):
 //!
-//!     w = new WebSocket("ws://127.0.0.1:8080/");
-//!     w.onmessage = m => console.log(m.data); w.onopen = () => w.send("hello")
+//! ```js
+//! w = new WebSocket("ws://127.0.0.1:8080/");
+//! w.onmessage = m => console.log(m.data); w.onopen = () => w.send("hello")
+//! ```
 //!
 //! With `--deflate`, messages are compressed if the client offers it, and each side keeps its compression context.
 //!
 //! The Autobahn test suite runs against it (`autobahntestsuite` 25.10.1, in Python 2.7 with `autobahn` 0.10.9 and
-//! `wsaccel`), with this `spec.json`:
+//! `wsaccel`):
 //!
-//!     wstest -m fuzzingclient -s spec.json
-//!     {"outdir": "report", "servers": [{"agent": "uncork", "url": "ws://127.0.0.1:8080"}],
+//!     cat > target/spec.json <<'END'
+//!     {"outdir": "target/report", "servers": [{"agent": "uncork", "url": "ws://127.0.0.1:8080"}],
 //!      "cases": ["*"], "exclude-cases": [], "exclude-agent-cases": {}}
+//!     END
+//!     wstest -m fuzzingclient -s target/spec.json
 //!
 //! Every case is OK except 7.1.6, 7.13.1 and 7.13.2, which are informational. With `--deflate`, cases 12.* and 13.* are
 //! OK, too. They send up to 131 MB each and time out after 480 seconds, so build with `--release`. The longest,

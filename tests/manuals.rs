@@ -1,27 +1,22 @@
-//! The manuals are true: links lead to files, commands and settings are accepted by the programs, marked blocks run.
+//! The manuals are true: links lead to files, commands and settings are accepted by the programs.
 //!
-//! Every `*.md` file below the repository is read, and the head of every example. To have a shell block of a manual run
-//! against a relay, put a comment on the line before it: `<!-- test: relay --flag … -->`. The block then runs in an
-//! empty directory with a file `photo.jpg`, with the relay's URL in place of `http://127.0.0.1:8080`, and must succeed.
-
-#![expect(clippy::disallowed_methods, reason = "tests wait for programs")]
+//! Every `*.md` file below the repository is read, and the head of every example. `commands.rs` runs the shell blocks.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
-    time::{Duration, Instant},
 };
 
 use markdown::{Block, Page, commands, heads, manuals, root};
-use program::{Example, PLAIN, identity, output, program};
+use program::{identity, output};
 use uncork::relay::GatewayFile;
 
 #[path = "support/client.rs"]
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod client;
 #[path = "support/markdown.rs"]
+#[allow(dead_code, reason = "other tests use the rest of it")]
 mod markdown;
 #[path = "support/program.rs"]
 #[allow(dead_code, reason = "other tests use the rest of it")]
@@ -283,45 +278,6 @@ fn every_rust_block_is_compiled() {
             library.contains(&format!("include_str!(\"../{file}\")")),
             "{place}: src/lib.rs does not include {file}"
         );
-    }
-}
-
-#[test]
-fn marked_blocks_run() {
-    let pages = manuals();
-    let marked: Vec<_> = blocks(&pages, &["sh"]).filter(|(_, block)| block.mark.is_some()).collect();
-    assert!(!marked.is_empty(), "README.md has a marked block");
-    if Command::new("curl").arg("--version").stdout(Stdio::null()).status().is_err() {
-        eprintln!("skipped: there is no curl");
-        return;
-    }
-    for (place, block) in marked {
-        let mark = block.mark.as_deref().unwrap_or_default();
-        let (name, flags) = mark.split_once(' ').unwrap_or((mark, ""));
-        assert_eq!(name, "relay", "{place}: blocks can be run against the relay only");
-        let relay = Example::start(name, PLAIN, &flags.split_whitespace().collect::<Vec<_>>());
-        let files = Files::new("block");
-        let photo: Vec<u8> = (0..300_000u32).map(|i| (i.wrapping_mul(i) >> 8) as u8).collect();
-        fs::write(files.0.join("photo.jpg"), photo).expect("written");
-        let script = block.text.replace("http://127.0.0.1:8080", &format!("http://{}", relay.addr));
-        let programs = program(name).parent().expect("a directory").display().to_string();
-        let path = format!("{programs}:{}", std::env::var("PATH").unwrap_or_default());
-        let mut shell = Command::new("sh");
-        shell.args(["-e", "-c", &script]).current_dir(&files.0).env("PATH", path).stdin(Stdio::null());
-        let mut shell = shell.stdout(Stdio::null()).spawn().expect("a shell");
-        let end = Instant::now() + Duration::from_secs(60);
-        let status = loop {
-            match shell.try_wait().expect("a child") {
-                Some(status) => break status,
-                None if Instant::now() < end => std::thread::sleep(Duration::from_millis(10)),
-                None => {
-                    let _ = shell.kill();
-                    break shell.wait().expect("a child");
-                }
-            }
-        };
-        assert!(status.success(), "{place}: {status}\n{script}");
-        relay.stop();
     }
 }
 

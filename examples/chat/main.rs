@@ -1,6 +1,8 @@
 //! A small chat: an application that uses only HTTP, a gateway in front of it, and a page.
 //!
 //!     cargo run --release --example chat      # then open http://127.0.0.1:8080/ in two windows
+//!     # in another terminal: may a user have this name?
+//!     curl -i 'http://127.0.0.1:8080/name?ann'
 //!
 //! ```text
 //!   page ══WebSocket══▶ gateway ──POST connect, establish, receive, close──▶ app.rs

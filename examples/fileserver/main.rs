@@ -1,6 +1,7 @@
 //! Serves a directory.
 //!
 //!     cargo run --release --example fileserver -- --root .
+//!     # in another terminal:
 //!     curl http://127.0.0.1:8080/
 //!     curl http://127.0.0.1:8080/Cargo.toml -r 0-99 -i
 //!

@@ -1,11 +1,10 @@
-"""A chat room, as an application of the gateway. Usage: python3 app.py [ADDRESS:PORT [GATEWAY:PORT]]"""
+"""A chat room, as an application of the gateway. Usage: python3 app.py [ADDRESS:PORT GATEWAY:PORT]"""
 import sys
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
-ADDRESS = sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:12346"
-GATEWAY = sys.argv[2] if len(sys.argv) > 2 else "127.0.0.1:9180"
+ADDRESS, GATEWAY = sys.argv[1:] or ["127.0.0.1:12346", "127.0.0.1:9180"]
 room = set()  # the keys of all clients; a client's key is its name
 
 def say(text):
@@ -41,5 +40,6 @@ class Callback(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(text.encode())
 
-host, _, port = ADDRESS.rpartition(":")
-ThreadingHTTPServer((host, int(port)), Callback).serve_forever()
+server = ThreadingHTTPServer((ADDRESS.split(":")[0], int(ADDRESS.split(":")[1])), Callback)
+print(f"listening on http://{ADDRESS}", flush=True)
+server.serve_forever()

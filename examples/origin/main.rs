@@ -1,10 +1,24 @@
 //! Publishes a directory or a local server from behind NAT or a firewall. It connects to the proxy of a reverse tunnel
 //! and serves requests through that connection. (The proxy is `relay` with a `[tunnel]` section.)
 //!
-//!     export UNCORK_TOKEN=…
-//!     cargo run --release --example origin -- --proxy proxy.example:8443 --host app.example --root .
-//!     cargo run --release --example origin -- --proxy proxy.example:8443 --host app.example \
-//!         --forward http://127.0.0.1:3000
+//! ```sh form
+//! export UNCORK_TOKEN=…
+//! cargo run --release --example origin -- --proxy proxy.example:8443 --host app.example --root .
+//! cargo run --release --example origin -- --proxy proxy.example:8443 --host app.example --forward http://127.0.0.1:3000
+//! ```
+//!
+//! To try it, with both ends on one machine:
+//!
+//!     cargo build --release --example relay --example origin
+//!     export UNCORK_TOKEN=$(openssl rand -hex 32)
+//!     HASH=$(printf %s $UNCORK_TOKEN | sha256sum | cut -d ' ' -f 1)
+//!     CERT=~/.local/state/uncork/cert.pem
+//!     cargo run --release --example relay -- --listen 127.0.0.1:8443 --tls-self-made \
+//!         --tunnel-token "app $HASH app.example" &
+//!     until test -s $CERT; do sleep 1; done
+//!     cargo run --release --example origin -- --proxy localhost:8443 --ca $CERT --host app.example --root . &
+//!     curl --fail --retry 60 --retry-delay 1 --retry-connrefused --cacert $CERT \
+//!         -H 'Host: app.example' https://localhost:8443/README.md
 //!
 //! From a directory, files that only their owner may read are not served (unless `--serve-private` is set). Neither are
 //! the token, the key and the certificates that the flags name.

@@ -1,12 +1,13 @@
 //! The relay: a program for the public internet. One client sends a file into a session, another receives it:
 //!
 //!     cargo run --release --example relay
-//!
+//!     # in another terminal:
 //!     U=http://127.0.0.1:8080
-//!     S=$U$(curl -s -c jar.txt -o /dev/null -w '%header{location}' -X PUT $U/cama/session)
-//!     curl -X POST -T photo.jpg $S &       # the guest sends: the URL is all it needs
-//!     curl -b jar.txt -o copy.jpg $S       # the host receives: the cookie makes it the host
-//!     cmp photo.jpg copy.jpg
+//!     JAR=$(mktemp)
+//!     S=$U$(curl -s -c $JAR -o /dev/null -w '%header{location}' -X PUT $U/cama/session)
+//!     curl -X POST -T README.md $S &       # the guest sends: the URL is all it needs
+//!     curl -b $JAR -o copy.txt $S          # the host receives: the cookie makes it the host
+//!     cmp README.md copy.txt
 //!
 //! HTTPS: `--tls-cert cert.pem --tls-key key.pem`, or `--tls-self-made` for tests. `--help` lists all flags, and
 //! `--print-config` prints a file of all settings with comments.

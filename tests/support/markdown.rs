@@ -13,8 +13,8 @@ pub(crate) struct Block {
     pub(crate) text: String,
     /// The number of its first line, from 1.
     pub(crate) line: usize,
-    /// The text of a comment `<!-- test: … -->` on the line before the block.
-    pub(crate) mark: Option<String>,
+    /// `true` for a form, with placeholders: the word `form` follows the language.
+    pub(crate) is_form: bool,
 }
 
 /// A file, or the head of an example.
@@ -76,15 +76,14 @@ fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
 
 impl Page {
     /// Parses a page. With `indented`, lines indented by four spaces are a block, too.
-    fn parse(path: &Path, text: &str, indented: bool) -> Self {
+    pub(crate) fn parse(path: &Path, text: &str, indented: bool) -> Self {
         let mut page = Self { path: path.to_owned(), blocks: Vec::new(), prose: String::new() };
         let mut lines = text.lines().enumerate().peekable();
-        let mut last = "";
         while let Some((number, line)) = lines.next() {
-            let mark = last.trim().strip_prefix("<!-- test:").and_then(|rest| rest.strip_suffix("-->"));
-            let mark = mark.map(|mark| mark.trim().to_owned());
             if let Some(info) = line.trim_start().strip_prefix("```") {
-                let language = info.split([',', ' ']).next().unwrap_or_default().to_owned();
+                let mut words = info.split([',', ' ']);
+                let language = words.next().unwrap_or_default().to_owned();
+                let is_form = words.any(|word| word == "form");
                 let mut text = String::new();
                 loop {
                     match lines.next() {
@@ -93,18 +92,15 @@ impl Page {
                         None => panic!("{}:{}: the block does not end", path.display(), number + 1),
                     }
                 }
-                page.blocks.push(Block { language, text, line: number + 2, mark });
-                last = "";
+                page.blocks.push(Block { language, text, line: number + 2, is_form });
             } else if indented && line.starts_with("    ") {
                 let mut text = format!("{line}\n");
                 while let Some((_, line)) = lines.next_if(|(_, line)| line.starts_with("    ")) {
                     text = text + line + "\n";
                 }
-                page.blocks.push(Block { language: String::new(), text, line: number + 1, mark });
-                last = "";
+                page.blocks.push(Block { language: String::new(), text, line: number + 1, is_form: false });
             } else {
                 page.prose = page.prose + line + "\n";
-                last = line;
             }
         }
         page
