@@ -45,7 +45,7 @@ impl Rejection {
         &self.reason
     }
 
-    fn response(&self) -> Response {
+    pub(super) fn response(&self) -> Response {
         let response = Response::text(format!("{}\n", self.reason)).with_status(self.status);
         match self.field {
             Some((name, value)) => response.header(name, value),

@@ -15,7 +15,12 @@ use std::{sync::Arc, time::Instant};
 
 use uncork::{Action, Consumed, Request, Response, Switch, Upload, h1::Headers};
 
-use super::{connection::Registration, counters::Count, legacy::Legacy, shared::Shared};
+use super::{
+    connection::Registration,
+    handshake::{self, Rejection},
+    legacy::Legacy,
+    shared::Shared,
+};
 
 /// Limit of a handshake's body in bytes. The body is `Hello from C`, and is ignored.
 const MAX_BODY: usize = 1024;
@@ -29,18 +34,18 @@ pub(super) fn accept(shared: &Arc<Shared>, req: &mut Request<'_>) -> Option<Acti
         return None;
     }
     let rejected = if req.tls_info().is_none() && !shared.common.config.trusted.has(req.peer()) {
-        Some((403, "a tunnel needs TLS\n"))
+        Some((403, "a tunnel needs TLS"))
     } else if !shared.common.config.is_legacy_source(req.peer()) {
-        Some((403, "this address must not open a tunnel without a credential\n"))
+        Some((403, "this address must not open a tunnel without a credential"))
     } else if req.content_length().is_some_and(|n| n > MAX_BODY as u64) {
-        Some((413, "the body of the handshake is too large\n"))
+        Some((413, "the body of the handshake is too large"))
     } else {
         None
     };
-    if let Some((status, body)) = rejected {
-        shared.common.counters.add(Count::Denied);
-        log::info!(target: "uncork::relay", "{}: SPDY tunnel rejected: {status}", req.peer());
-        return Some(Response::text(body).with_status(status).into());
+    if let Some((status, reason)) = rejected {
+        let rejection = Rejection::new(status, reason);
+        handshake::rejected(shared, req.peer(), &rejection, req.now().mono);
+        return Some(rejection.response().into());
     }
     let patterns = shared.common.config.credentials.get(owner)?.hosts.clone();
     let registration = Registration { owner, patterns, peer: *req.peer(), since: req.now().wall };
