@@ -240,7 +240,7 @@ fn a_command_that_fails_is_reported() {
         ("curll http://127.0.0.1:8080/\n".to_owned(), 2, "command not found"),
         ("cargo run --example hello -- 127.0.0.1:notaport\n".to_owned(), 2, "hello"),
         ("cargo run --example no_such_example\n".to_owned(), 2, "no example target"),
-        ("cat missing.jpg &\nsleep 0.5\n".to_owned(), 2, "missing.jpg"),
+        ("cat missing.jpg 2> log &\nuntil test -s log; do sleep 0.1; done\nsleep 0.5\n".to_owned(), 2, "missing.jpg"),
     ] {
         let page = Page::parse(Path::new("page.md"), &format!("```sh\n{block}```\n"), false);
         let error = run(&page, &files, &network).err().unwrap_or_else(|| panic!("this succeeded:\n{block}"));

@@ -4,7 +4,8 @@
 //! ```sh form
 //! export UNCORK_TOKEN=…
 //! cargo run --release --example origin -- --proxy proxy.example:8443 --host app.example --root .
-//! cargo run --release --example origin -- --proxy proxy.example:8443 --host app.example --forward http://127.0.0.1:3000
+//! cargo run --release --example origin -- --proxy proxy.example:8443 --host app.example \
+//!     --forward http://127.0.0.1:3000
 //! ```
 //!
 //! To try it, with both ends on one machine:

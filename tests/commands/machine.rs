@@ -37,9 +37,16 @@ fn examples() -> Vec<String> {
 
 impl Machine {
     pub(crate) fn new(page: &Path, files: &[PathBuf]) -> io::Result<Self> {
-        // Cargo knows its packages by their path: with one path, it compiles once for all pages.
-        let name = if is_real() { "page".to_owned() } else { page.display().to_string().replace(['/', '.'], "-") };
-        let directory = env::temp_dir().join(format!("uncork-commands-{}", std::process::id())).join(name);
+        let directory = if is_real() {
+            // Cargo knows its packages by their path: with one path, it compiles once for all pages and runs.
+            env::temp_dir().join("uncork-commands-real").join("page")
+        } else {
+            let name = page.display().to_string().replace(['/', '.'], "-");
+            env::temp_dir().join(format!("uncork-commands-{}", std::process::id())).join(name)
+        };
+        if directory.exists() {
+            fs::remove_dir_all(&directory)?; // of a run that was killed
+        }
         let machine = Self { directory };
         for name in ["uncork", "home", "tmp", "bin", "built", "desk"] {
             fs::create_dir_all(machine.path(name))?;

@@ -1,6 +1,6 @@
-# A terminal: runs the files 1.sh, 2.sh, … of its directory one after the other, as if each was pasted, and makes 1.done,
-# 2.done, … behind them. Failed commands go to `failed`, a line for each: status, line of the file, command. `now` has
-# the line and the command that was started last.
+# A terminal: runs the files 1.sh, 2.sh, … of its directory one after the other, as if each was pasted, and makes
+# 1.done, 2.done, … behind them. Failed commands go to `failed`, a line for each: status, line of the file, command.
+# `now` has the line and the command that was started last.
 uncork_terminal=$1
 
 # $1: status, $2: line, $3: command
