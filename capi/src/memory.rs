@@ -81,7 +81,8 @@ fn respond_with(memory: Memory, copy: bool) -> *const MHD_Response {
         return MHD_Response::to_c(Content::Memory(Arc::new(memory)), 0);
     }
     let all: Vec<u8> = (0..memory.pieces.len()).filter_map(|index| memory.piece(index)).flatten().copied().collect();
-    MHD_Response::to_c(Content::Bytes(all.into(), (!copy).then_some(memory)), 0)
+    let kept = if copy { None } else { Some(memory) };
+    MHD_Response::to_c(Content::Bytes(all.into(), kept), 0)
 }
 
 /// Creates a response from pieces.

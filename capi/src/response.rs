@@ -137,7 +137,8 @@ fn from_buffer(size: size_t, buffer: *const c_void, mode: c_int) -> *const MHD_R
     if buffer.is_null() && size > 0 {
         return null();
     }
-    let release = (mode == MUST_FREE && !buffer.is_null()).then_some(memory::Owner::Free(FromC(buffer.cast_mut())));
+    // Not `then_some`: an owner that is dropped frees the memory.
+    let release = (mode == MUST_FREE && !buffer.is_null()).then(|| memory::Owner::Free(FromC(buffer.cast_mut())));
     // SAFETY: By the contract of the interface the buffer has this size, and stays as the mode tells.
     unsafe { memory::response(buffer, size, release, mode == MUST_COPY) }
 }
