@@ -3,7 +3,8 @@
 use std::{
     ffi::{c_int, c_uint, c_void},
     io,
-    os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd},
+    net::TcpStream,
+    os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
     slice,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
@@ -21,7 +22,7 @@ use crate::{
     listen,
     logging::{self, LogTo},
     options::{Callback, OptionItem, Options},
-    types::{AcceptPolicy, AccessHandler, FromC, NotifyConnection, RequestCompleted, Unescape, UriLog, flag},
+    types::{AcceptPolicy, AccessHandler, FromC, NO, NotifyConnection, RequestCompleted, Unescape, UriLog, YES, flag},
 };
 
 /// `struct MHD_Daemon`, which C knows by its address only.
@@ -34,6 +35,8 @@ pub struct MHD_Daemon {
     given: Option<RawFd>,
     pub(crate) port: u16,
     pub(crate) infos: DaemonInfos,
+    /// Connections that the program has added: the loops take them in turn.
+    added: AtomicUsize,
 }
 
 /// What the threads of a daemon share.
@@ -185,6 +188,7 @@ impl MHD_Daemon {
             given: options.socket,
             port,
             infos: DaemonInfos::default(),
+            added: AtomicUsize::new(0),
         });
         // Callbacks can run, and ask for it, before the start returns.
         shared.daemon.store(Arc::as_ptr(&daemon).cast_mut(), Ordering::Release);
@@ -203,6 +207,17 @@ impl MHD_Daemon {
     pub(crate) fn listen_fd(&self) -> Option<RawFd> {
         let socket = lock(&self.socket);
         socket.as_ref().map(|socket| self.given.unwrap_or(socket.as_raw_fd()))
+    }
+
+    /// Serves a connected socket.
+    fn add(&self, socket: OwnedFd) -> io::Result<()> {
+        let handles = lock(&self.running).as_ref().map(Running::loops).unwrap_or_default();
+        let next = self.added.fetch_add(1, Ordering::Relaxed) % handles.len().max(1);
+        let handle = handles.get(next).ok_or_else(|| invalid("the daemon has stopped"))?;
+        match handle.adopt(TcpStream::from(socket)) {
+            Ok(()) => Ok(()),
+            Err(_) => Err(invalid("the daemon has stopped")),
+        }
     }
 
     fn quiesce(&self) -> Option<RawFd> {
@@ -293,5 +308,28 @@ export! {
     fn MHD_quiesce_daemon(daemon: *const MHD_Daemon) -> c_int, or -1; {
         // SAFETY: By the contract of the interface it is NULL or a daemon.
         unsafe { MHD_Daemon::of_c(daemon) }.and_then(MHD_Daemon::quiesce).unwrap_or(-1)
+    }
+}
+
+export! {
+    /// Serves a connected socket, which it closes in any case. The system knows the address of the peer.
+    fn MHD_add_connection(
+        daemon: *const MHD_Daemon, socket: c_int, _addr: *const libc::sockaddr, _len: libc::socklen_t,
+    ) -> crate::types::Result, or NO; {
+        // SAFETY: By the contract of the interface it is NULL or a daemon.
+        let daemon = unsafe { MHD_Daemon::of_c(daemon) };
+        if socket < 0 {
+            return NO;
+        }
+        // SAFETY: By the contract of the interface the program gives the open descriptor away.
+        let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+        let Some(daemon) = daemon else { return NO };
+        match daemon.add(socket) {
+            Ok(()) => YES,
+            Err(error) => {
+                daemon.shared.log.line(&format_args!("cannot add a connection: {error}"));
+                NO
+            }
+        }
     }
 }
