@@ -1,8 +1,6 @@
 //! Compiles the C programs of `tests/c` against the library, and runs them.
 
-mod support;
-
-use support::{Library, run};
+use crate::support::{Library, run};
 
 macro_rules! programs {
     ($($name:ident),* $(,)?) => {
@@ -19,7 +17,7 @@ programs! { ends, modes, options, responses, streams, text, values }
 /// No program reads or frees what it must not, and nothing that was asked for is lost.
 #[test]
 fn valgrind_finds_nothing() {
-    if !support::has("valgrind") {
+    if !crate::support::has("valgrind") {
         return println!("skipped: valgrind is not installed");
     }
     for name in ["responses", "values", "streams", "text"] {
