@@ -39,6 +39,11 @@ impl Library {
         Self { dir }
     }
 
+    /// Returns a directory for files of the tests.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Compiles a C program against the library, and returns its path.
     pub fn compile(&self, source: &str) -> PathBuf {
         let name = Path::new(source).file_stem().and_then(OsStr::to_str).expect("a file name");
@@ -83,4 +88,10 @@ pub fn run(mut command: impl std::borrow::BorrowMut<Command>) -> Output {
 pub fn has(program: &str) -> bool {
     let mut paths = env::var_os("PATH").into_iter().flat_map(|paths| env::split_paths(&paths).collect::<Vec<_>>());
     paths.any(|dir| dir.join(program).is_file())
+}
+
+/// Returns `true` if the loader knows a shared library.
+pub fn has_library(name: &str) -> bool {
+    let known = Command::new("/sbin/ldconfig").arg("-p").output();
+    known.is_ok_and(|known| String::from_utf8_lossy(&known.stdout).contains(name))
 }
