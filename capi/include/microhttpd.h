@@ -49,7 +49,8 @@ enum MHD_FLAG {
   MHD_USE_SSL = 2,
   /* Each connection has a thread: callbacks may block. */
   MHD_USE_THREAD_PER_CONNECTION = 4,
-  /* The daemon has a thread, or as many as MHD_OPTION_THREAD_POOL_SIZE says. */
+  /* The daemon has a thread, or as many as MHD_OPTION_THREAD_POOL_SIZE says. Without this flag and the one above, the
+     program runs it: MHD_run. */
   MHD_USE_INTERNAL_POLLING_THREAD = 8,
   MHD_USE_SELECT_INTERNALLY = 8,
   MHD_USE_IPv6 = 16,
@@ -676,6 +677,22 @@ MHD_socket MHD_quiesce_daemon (struct MHD_Daemon *daemon);
 /* Serves a connected socket, and closes it in any case. */
 enum MHD_Result MHD_add_connection (struct MHD_Daemon *daemon, MHD_socket client_socket, const struct sockaddr *addr,
                                     socklen_t addrlen);
+/* Without a thread of its own a daemon works when it is run: when its descriptor is readable, or the timeout has passed.
+   It has one descriptor, which it adds to the set for reading. */
+enum MHD_Result MHD_get_fdset (struct MHD_Daemon *daemon, fd_set *read_fd_set, fd_set *write_fd_set,
+                               fd_set *except_fd_set, MHD_socket *max_fd);
+enum MHD_Result MHD_get_fdset2 (struct MHD_Daemon *daemon, fd_set *read_fd_set, fd_set *write_fd_set,
+                                fd_set *except_fd_set, MHD_socket *max_fd, unsigned int fd_setsize);
+enum MHD_Result MHD_get_timeout (struct MHD_Daemon *daemon, MHD_UNSIGNED_LONG_LONG *timeout);
+enum MHD_Result MHD_get_timeout64 (struct MHD_Daemon *daemon, uint64_t *timeout);
+int64_t MHD_get_timeout64s (struct MHD_Daemon *daemon);
+int MHD_get_timeout_i (struct MHD_Daemon *daemon);
+enum MHD_Result MHD_run (struct MHD_Daemon *daemon);
+enum MHD_Result MHD_run_wait (struct MHD_Daemon *daemon, int32_t millisec);
+enum MHD_Result MHD_run_from_select (struct MHD_Daemon *daemon, const fd_set *read_fd_set, const fd_set *write_fd_set,
+                                     const fd_set *except_fd_set);
+enum MHD_Result MHD_run_from_select2 (struct MHD_Daemon *daemon, const fd_set *read_fd_set, const fd_set *write_fd_set,
+                                      const fd_set *except_fd_set, unsigned int fd_setsize);
 const union MHD_DaemonInfo *MHD_get_daemon_info (struct MHD_Daemon *daemon, enum MHD_DaemonInfoType info_type, ...);
 void MHD_set_panic_func (MHD_PanicCallback cb, void *cls);
 

@@ -7,16 +7,17 @@ use std::{
     os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
     slice,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering},
     },
 };
 
 use libc::size_t;
-use uncork::{Listen, Running, Server};
+use uncork::{Listen, LoopHandle, Running, Server};
 
 use crate::{
     connection::MHD_Connection,
+    external::OwnLoop,
     flow::Bridge,
     info::DaemonInfos,
     listen,
@@ -29,6 +30,10 @@ use crate::{
 pub struct MHD_Daemon {
     pub(crate) shared: Arc<Shared>,
     running: Mutex<Option<Running>>,
+    /// The loop of a daemon without threads.
+    own_loop: OnceLock<OwnLoop>,
+    /// The loops, for connections that the program adds.
+    loops: OnceLock<Vec<LoopHandle>>,
     /// The listening socket; the loops have copies of the descriptor.
     socket: Mutex<Option<OwnedFd>>,
     /// The descriptor of the program's own socket, which stays the program's.
@@ -93,6 +98,8 @@ fn invalid(text: impl Into<String>) -> io::Error {
 enum Mode {
     Threads(usize),
     ThreadPerConnection,
+    /// The program's own loop.
+    External,
 }
 
 fn mode(flags: u32, options: &Options) -> io::Result<Mode> {
@@ -104,7 +111,10 @@ fn mode(flags: u32, options: &Options) -> io::Result<Mode> {
         };
     }
     if flags & flag::INTERNAL_POLLING_THREAD == 0 {
-        return Err(invalid("daemons in the program's own loop are not available yet: use an internal thread"));
+        return match options.pool {
+            Some(2..) => Err(invalid("a thread pool needs MHD_USE_INTERNAL_POLLING_THREAD")),
+            _ => Ok(Mode::External),
+        };
     }
     Ok(Mode::Threads(options.pool.unwrap_or(1).max(1) as usize))
 }
@@ -184,6 +194,8 @@ impl MHD_Daemon {
         let daemon = Arc::new(Self {
             shared: shared.clone(),
             running: Mutex::default(),
+            own_loop: OnceLock::new(),
+            loops: OnceLock::new(),
             socket: Mutex::new(socket),
             given: options.socket,
             port,
@@ -196,11 +208,23 @@ impl MHD_Daemon {
         logging::enter(&shared);
         let bridge = Bridge::new(shared);
         let running = match mode {
-            Mode::Threads(count) => server.threads(count, bridge),
-            Mode::ThreadPerConnection => server.thread_per_connection(bridge),
+            Mode::Threads(count) => server.threads(count, bridge)?,
+            Mode::ThreadPerConnection => server.thread_per_connection(bridge)?,
+            Mode::External => {
+                let server = server.external(bridge)?;
+                let _ = daemon.loops.set(vec![server.loop_handle()]);
+                let _ = daemon.own_loop.set(OwnLoop::new(server));
+                return Ok(daemon);
+            }
         };
-        *lock(&daemon.running) = Some(running?);
+        let _ = daemon.loops.set(running.loops());
+        *lock(&daemon.running) = Some(running);
         Ok(daemon)
+    }
+
+    /// Returns the loop of a daemon without threads.
+    pub(crate) fn own_loop(&self) -> Option<&OwnLoop> {
+        self.own_loop.get()
     }
 
     /// Returns the descriptor of the listening socket, as the program knows it.
@@ -211,7 +235,7 @@ impl MHD_Daemon {
 
     /// Serves a connected socket.
     fn add(&self, socket: OwnedFd) -> io::Result<()> {
-        let handles = lock(&self.running).as_ref().map(Running::loops).unwrap_or_default();
+        let handles = self.loops.get().map(Vec::as_slice).unwrap_or_default();
         let next = self.added.fetch_add(1, Ordering::Relaxed) % handles.len().max(1);
         let handle = handles.get(next).ok_or_else(|| invalid("the daemon has stopped"))?;
         match handle.adopt(TcpStream::from(socket)) {
@@ -225,6 +249,10 @@ impl MHD_Daemon {
             // Copies of the socket: closing them does not end it.
             drop(running.quiesce());
         }
+        if let Some(own) = self.own_loop() {
+            // Not from one of its callbacks.
+            drop(own.quiesce()?);
+        }
         let socket = lock(&self.socket).take()?;
         Some(self.given.unwrap_or_else(|| socket.into_raw_fd()))
     }
@@ -236,6 +264,9 @@ impl MHD_Daemon {
             self.shared.log.line(&format_args!("while the daemon stops: {error}"));
             // Callbacks that block keep their threads. What they use may be freed once this returns.
             self.shared.wait_for_handlers();
+        }
+        if let Some(own) = self.own_loop() {
+            own.stop();
         }
         let left: Vec<_> = lock(&self.shared.ended_suspended).drain(..).collect();
         for connection in left {

@@ -43,13 +43,14 @@ fn daemon_info(daemon: &MHD_Daemon, info: usize) -> Option<*const Info> {
     let cell = daemon.infos.get(info)?;
     match info {
         2 => Some(cell.set(&daemon.listen_fd()?.to_ne_bytes())),
+        3 => Some(cell.set(&daemon.own_loop()?.fd.to_ne_bytes())),
         4 => {
             let count = u32::try_from(daemon.shared.connections.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
             Some(cell.set(&count.to_ne_bytes()))
         }
         5 => Some(cell.set(&daemon.shared.flags.to_ne_bytes())),
         6 => Some(cell.set(&daemon.port.to_ne_bytes())),
-        // Sizes of keys mean nothing; there is no descriptor to wait for while the daemon has threads.
+        // Sizes of keys mean nothing.
         _ => None,
     }
 }

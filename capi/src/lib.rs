@@ -21,6 +21,7 @@
 mod boundary;
 mod connection;
 mod daemon;
+mod external;
 mod flow;
 mod info;
 mod listen;

@@ -1,7 +1,7 @@
 //! Functions that are not available yet: each fails by its documented value, and says so in the log.
 
 use std::{
-    ffi::{c_char, c_int, c_uint, c_void},
+    ffi::{c_char, c_int, c_void},
     ptr::null_mut,
 };
 
@@ -9,7 +9,6 @@ use libc::size_t;
 
 use crate::{
     connection::MHD_Connection,
-    daemon::MHD_Daemon,
     types::{NO, Result},
 };
 
@@ -73,48 +72,4 @@ export! {
 export! {
     /// Would act on an upgraded connection, of which there is none.
     fn MHD_upgrade_action(_handle: *mut c_void, _action: c_int) -> Result, or NO; { NO }
-}
-
-#[cold]
-fn not_external(daemon: *const MHD_Daemon, name: &str) {
-    // SAFETY: By the contract of the interface it is NULL or a daemon.
-    if let Some(daemon) = unsafe { MHD_Daemon::of_c(daemon) } {
-        daemon.shared.log.line(&format_args!("{name}: the daemon has threads of its own"));
-    }
-}
-
-export! {
-    /// Fails: a daemon with threads of its own has no descriptors for the program.
-    fn MHD_get_fdset(daemon: *const MHD_Daemon, _read: *mut c_void, _write: *mut c_void, _except: *mut c_void, _max: *mut c_int)
-        -> Result, or NO; {
-        not_external(daemon, "MHD_get_fdset");
-        NO
-    }
-}
-
-export! {
-    /// Like `MHD_get_fdset`.
-    fn MHD_get_fdset2(
-        daemon: *const MHD_Daemon, _read: *mut c_void, _write: *mut c_void, _except: *mut c_void, _max: *mut c_int,
-        _size: c_uint,
-    ) -> Result, or NO; {
-        not_external(daemon, "MHD_get_fdset2");
-        NO
-    }
-}
-
-export! {
-    /// Fails: a daemon with threads of its own has no timeout for the program.
-    fn MHD_get_timeout(daemon: *const MHD_Daemon, _timeout: *mut u64) -> Result, or NO; {
-        not_external(daemon, "MHD_get_timeout");
-        NO
-    }
-}
-
-export! {
-    /// Fails: a daemon with threads of its own is not run by the program.
-    fn MHD_run(daemon: *const MHD_Daemon) -> Result, or NO; {
-        not_external(daemon, "MHD_run");
-        NO
-    }
 }

@@ -1,5 +1,6 @@
 /* Every mode: many clients, keep-alive, one response for all, notifications, suspension. */
 #include "check.h"
+#include <sys/epoll.h>
 
 static int opened, closed, completed;
 
@@ -100,6 +101,8 @@ local_only (void *cls, const struct sockaddr *address, socklen_t len)
 
 static uint16_t port;
 
+static int done;
+
 static void *
 client (void *cls)
 {
@@ -124,24 +127,85 @@ client (void *cls)
     CHECK (strncmp (text, "HTTP/1.1 200 OK\r\n", 17) == 0);
   }
   close (fd);
+  __atomic_add_fetch (&done, 1, __ATOMIC_SEQ_CST);
   return cls;
 }
 
+/* Ways to run a daemon without threads. */
+enum loop { NONE, SELECT, EPOLL, WAIT };
+
 static void
-serve (unsigned flags, unsigned pool)
+run_select (struct MHD_Daemon *daemon)
+{
+  fd_set read, write, except;
+  MHD_UNSIGNED_LONG_LONG left;
+  struct timeval timeout = { .tv_sec = 0, .tv_usec = 50000 };
+  int max = 0;
+
+  FD_ZERO (&read);
+  FD_ZERO (&write);
+  FD_ZERO (&except);
+  CHECK (MHD_get_fdset (daemon, &read, &write, &except, &max) == MHD_YES && max > 0);
+  CHECK (MHD_get_fdset2 (daemon, &read, &write, &except, NULL, FD_SETSIZE) == MHD_YES);
+  CHECK (MHD_get_fdset2 (daemon, &read, &write, &except, &max, 1) == MHD_NO);
+  CHECK (MHD_get_fdset (daemon, NULL, NULL, NULL, NULL) == MHD_NO);
+  if (MHD_get_timeout (daemon, &left) == MHD_YES && left < 50)
+    timeout.tv_usec = (suseconds_t) left * 1000;
+  CHECK (select (max + 1, &read, &write, &except, &timeout) >= 0);
+  CHECK (MHD_run_from_select (daemon, &read, &write, &except) == MHD_YES);
+}
+
+static void
+run_epoll (struct MHD_Daemon *daemon)
+{
+  struct epoll_event event = { .events = EPOLLIN };
+  int own = MHD_get_daemon_info (daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd, outer = epoll_create1 (0);
+  int64_t left = MHD_get_timeout64s (daemon);
+
+  CHECK (MHD_get_timeout_i (daemon) <= left || left < 0);
+  CHECK (epoll_ctl (outer, EPOLL_CTL_ADD, own, &event) == 0);
+  CHECK (epoll_wait (outer, &event, 1, left < 0 || left > 50 ? 50 : (int) left) >= 0);
+  close (outer);
+  CHECK (MHD_run (daemon) == MHD_YES);
+}
+
+static void
+run (struct MHD_Daemon *daemon, enum loop loop)
+{
+  while (__atomic_load_n (&done, __ATOMIC_SEQ_CST) < 10)
+    switch (loop) {
+    case SELECT:
+      run_select (daemon);
+      break;
+    case EPOLL:
+      run_epoll (daemon);
+      break;
+    case WAIT:
+      CHECK (MHD_run_wait (daemon, 50) == MHD_YES);
+      break;
+    default:
+      CHECK (MHD_run (daemon) == MHD_NO);
+      CHECK (MHD_get_timeout64s (daemon) == -1);
+      return;
+    }
+}
+
+static void
+serve (unsigned flags, unsigned pool, enum loop loop)
 {
   struct MHD_Response *response = MHD_create_response_from_buffer_static (6, "hello\n");
   struct MHD_Daemon *daemon = MHD_start_daemon (
-    flags | MHD_USE_ERROR_LOG | MHD_ALLOW_SUSPEND_RESUME, 0, local_only, NULL, answer, response, MHD_OPTION_NOTIFY_CONNECTION,
+    flags | (loop ? MHD_USE_ERROR_LOG : 0) | MHD_ALLOW_SUSPEND_RESUME, 0, local_only, NULL, answer, response, MHD_OPTION_NOTIFY_CONNECTION,
     on_connection, &opened, MHD_OPTION_NOTIFY_COMPLETED, on_completed, &completed, MHD_OPTION_CONNECTION_TIMEOUT, 9u,
     pool ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, pool, MHD_OPTION_END);
   pthread_t threads[10];
 
-  opened = closed = completed = 0;
+  opened = closed = completed = done = 0;
   port = port_of (daemon);
-  CHECK (MHD_get_daemon_info (daemon, MHD_DAEMON_INFO_FLAGS)->flags & MHD_USE_ERROR_LOG);
+  CHECK (MHD_get_daemon_info (daemon, MHD_DAEMON_INFO_FLAGS)->flags & MHD_ALLOW_SUSPEND_RESUME);
   for (int i = 0; i < 10; i++)
     CHECK (pthread_create (&threads[i], NULL, client, NULL) == 0);
+  run (daemon, loop);
   for (int i = 0; i < 10; i++)
     CHECK (pthread_join (threads[i], NULL) == 0);
   MHD_stop_daemon (daemon);
@@ -152,11 +216,14 @@ serve (unsigned flags, unsigned pool)
 int
 main (void)
 {
-  serve (MHD_USE_INTERNAL_POLLING_THREAD, 0);
-  serve (MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_TURBO, 0);
-  serve (MHD_USE_AUTO_INTERNAL_THREAD, 4);
-  serve (MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION, 0);
+  serve (MHD_USE_INTERNAL_POLLING_THREAD, 0, NONE);
+  serve (MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_TURBO, 0, NONE);
+  serve (MHD_USE_AUTO_INTERNAL_THREAD, 4, NONE);
+  serve (MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION, 0, NONE);
   /* Four programs of Debian do this. */
-  serve (MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL, 0);
+  serve (MHD_USE_THREAD_PER_CONNECTION | MHD_USE_POLL, 0, NONE);
+  serve (MHD_NO_FLAG, 0, SELECT);
+  serve (MHD_USE_EPOLL, 0, EPOLL);
+  serve (MHD_USE_AUTO, 0, WAIT);
   return 0;
 }
