@@ -194,7 +194,7 @@ struct MHD_IoVec {
   size_t iov_len;
 };
 
-/* What MHD_get_connection_info can tell. GnuTLS, ciphers and the descriptor of a connection give NULL. */
+/* What MHD_get_connection_info can tell. GnuTLS and ciphers give NULL. */
 enum MHD_ConnectionInfoType {
   MHD_CONNECTION_INFO_CIPHER_ALGO,
   MHD_CONNECTION_INFO_PROTOCOL,

@@ -3,6 +3,7 @@
 use std::{
     cell::UnsafeCell,
     ffi::{c_char, c_void},
+    os::fd::RawFd,
     ptr::{NonNull, null_mut},
     sync::{Arc, Mutex, MutexGuard, OnceLock},
 };
@@ -52,6 +53,8 @@ pub(crate) struct State {
     pub(crate) values: Option<Box<Values>>,
     /// The response that the program has queued.
     pub(crate) queued: Option<(u16, Arc<MHD_Response>)>,
+    /// The descriptor of the connection; `None` before its first request.
+    pub(crate) fd: Option<RawFd>,
     /// The status that was sent, or 0.
     pub(crate) status: u16,
     /// The program's access handler is running.

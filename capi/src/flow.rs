@@ -5,6 +5,7 @@ use std::{
     collections::HashMap,
     ffi::c_char,
     hash::{BuildHasherDefault, Hasher},
+    os::fd::AsRawFd,
     ptr::{NonNull, null},
     sync::Arc,
 };
@@ -198,6 +199,7 @@ fn start(connection: &MHD_Connection, req: &mut Request<'_>) -> bool {
     state.ticket = None;
     state.waker = None;
     state.number = req.id().number;
+    state.fd = req.socket().map(|socket| socket.as_raw_fd());
     state.request = Some(NonNull::from(req).cast());
     // SAFETY: No callback of this connection runs: its earlier requests have ended.
     unsafe { *connection.request_cls.get() = std::ptr::null_mut() };

@@ -63,6 +63,7 @@ fn connection_info(connection: &MHD_Connection, info: usize) -> Option<*const In
     match info {
         2 => Some(cell.set_pointer(&raw const infos.address.0)),
         5 => Some(cell.set_pointer(connection.shared.daemon.load(Ordering::Acquire))),
+        6 => connection.state().fd.map(|fd| cell.set(&fd.to_ne_bytes())),
         // SAFETY: The program may ask in callbacks of this connection only, which do not run at the same time.
         7 => Some(cell.set_pointer(unsafe { *connection.socket_context.get() })),
         8 => Some(cell.set(&i32::from(connection.state().suspension.suspended).to_ne_bytes())),
@@ -77,7 +78,7 @@ fn connection_info(connection: &MHD_Connection, info: usize) -> Option<*const In
             let status = connection.state().status;
             (status != 0).then(|| cell.set(&u32::from(status).to_ne_bytes()))
         }
-        // No TLS; the descriptor belongs to the loop.
+        // No TLS.
         _ => None,
     }
 }

@@ -57,6 +57,8 @@ start (void *(*function) (void *), void *cls)
 HANDLER (answer)
 {
   const union MHD_ConnectionInfo *info;
+  struct sockaddr_in peer;
+  socklen_t len = sizeof (peer);
 
   UNUSED;
   if (*req_cls == NULL) {
@@ -85,6 +87,9 @@ HANDLER (answer)
   CHECK (MHD_get_connection_info (connection, MHD_CONNECTION_INFO_DAEMON)->daemon != NULL);
   CHECK (MHD_get_connection_info (connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context != NULL);
   CHECK (MHD_get_connection_info (connection, MHD_CONNECTION_INFO_CONNECTION_TIMEOUT)->connection_timeout == 9);
+  CHECK (getpeername (MHD_get_connection_info (connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd,
+                      (struct sockaddr *) &peer, &len) == 0);
+  CHECK (peer.sin_port == ((const struct sockaddr_in *) info->client_addr)->sin_port);
   CHECK (MHD_get_connection_info (connection, MHD_CONNECTION_INFO_GNUTLS_SESSION) == NULL);
   CHECK (MHD_get_connection_info (connection, (enum MHD_ConnectionInfoType) 99) == NULL);
   return MHD_queue_response (connection, 200, cls);
