@@ -26,9 +26,9 @@ use crate::{
 ///
 /// # Order of calls
 ///
-/// For one connection: [`accept`](Self::accept), then [`request`](Self::request) for each request, then
-/// [`closed`](Self::closed). All of them run on the loop of that connection, on the clone of the handler that belongs
-/// to the loop. In thread-per-connection mode, another clone runs `accept`, on the loop that accepts, except behind
+/// For one connection: [`accept`](Self::accept), [`opened`](Self::opened), then [`request`](Self::request) for each
+/// request, then [`closed`](Self::closed). All of them run on the loop of that connection, on the clone of the handler
+/// that belongs to the loop. In thread-per-connection mode, another clone runs `accept`, on the loop that accepts, except behind
 /// [`Listen::proxy_protocol`](crate::Listen::proxy_protocol), where the connection's own clone does.
 pub trait Handler {
     /// Handles one request. Called exactly once for each request, when its head is complete. The returned action is
@@ -55,7 +55,15 @@ pub trait Handler {
         None
     }
 
-    /// Reports that a connection has ended. Called once for each connection that [`accept`](Self::accept) accepted, on
+    /// Reports that an accepted connection is about to be served: state that the handler keeps for each connection can
+    /// begin here. Called once, on the connection's own loop, before TLS and before its first request;
+    /// [`closed`](Self::closed) is called for the same connections. Behind a
+    /// [proxy](crate::Listen::proxy_protocol), `peer` is the client that the proxy names. Does nothing by default.
+    fn opened(&mut self, conn: ConnId, peer: &PeerAddr) {
+        let _ = (conn, peer);
+    }
+
+    /// Reports that a connection has ended. Called once for each connection that [`opened`](Self::opened) reported, on
     /// its own loop, after [`Request::on_end`] and the access log of its last request. Upgraded connections are
     /// reported too. Dialled ones, and those of [`LoopHandle::adopt_upgrade`](crate::LoopHandle::adopt_upgrade), are
     /// not.

@@ -1,11 +1,12 @@
 //! A request, as its handler sees it, and its end.
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{borrow::Cow, fmt, os::fd::BorrowedFd, sync::Arc};
 
 use super::{LoopHandle, Ticket, Waker, loop_message::LoopMessage, ticket::TicketCore};
 use crate::{
     base::{ConnId, EndReason, Moment, PeerAddr, RequestId, mailbox::Mailbox},
     h1::{Framing, Headers, HeadersRef, RequestHead, Version},
+    transport::Socket,
 };
 
 /// A request whose head is complete. It borrows the head from the input buffer; [`head`](Self::head) returns an owned
@@ -24,6 +25,7 @@ pub(crate) struct RequestContext<'a> {
     pub(crate) now: Moment,
     pub(crate) mailbox: &'a Arc<Mailbox<LoopMessage>>,
     pub(crate) tls_info: Option<TlsInfo<'a>>,
+    pub(crate) socket: &'a Socket,
 }
 
 /// What the handler has attached to a request: ticket, waker, end callbacks, overrides. Allocated only if needed.
@@ -170,6 +172,27 @@ impl<'a> Request<'a> {
     /// Returns information about the connection's TLS; `None` on a plain connection.
     pub fn tls_info(&self) -> Option<TlsInfo<'a>> {
         self.context.tls_info
+    }
+
+    /// Returns the connection's socket, to ask the system about it: the credentials of a process on a Unix socket, for
+    /// example. `None` if the connection is [made of pipes](LoopHandle::adopt_pipes).
+    ///
+    /// The loop reads and writes it, waits for it and closes it: do none of that, and change no option that it relies
+    /// on, such as non-blocking mode.
+    ///
+    /// ```
+    /// use std::os::fd::AsRawFd;
+    /// use uncork::{Request, Response};
+    ///
+    /// let which = |req: &mut Request<'_>| match req.socket() {
+    ///     Some(socket) => Response::text(format!("descriptor {}\n", socket.as_raw_fd())),
+    ///     None => Response::text("no socket\n"),
+    /// };
+    /// # fn check(_: impl uncork::Handler) {}
+    /// # check(which);
+    /// ```
+    pub fn socket(&self) -> Option<BorrowedFd<'a>> {
+        self.context.socket.fd().ok()
     }
 
     /// Returns the scheme that the client uses, "https" or "http" (RFC 9110 §4.2). It depends on the connection's own

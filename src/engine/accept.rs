@@ -123,7 +123,11 @@ impl Engine<'_> {
             Ok(slot) => {
                 slot.io.peer.notify_closed = !matches!(slot.phase, Phase::Proxy);
                 slot.io.peer.listener = u16::try_from(listener).unwrap_or(u16::MAX);
+                let opened = slot.io.peer.notify_closed.then_some(slot.io.id);
                 self.inbound += 1;
+                if let Some(id) = opened {
+                    dispatch::opened(&mut *self.handler, id, &addr);
+                }
             }
             Err(fault) => {
                 if let Some(repetitions) = self.admission.unserved.record(self.core.now.mono) {

@@ -71,6 +71,11 @@ pub(super) fn trusts(trusted: &Trusted, peer: &PeerAddr) -> bool {
 }
 
 #[inline]
+pub(super) fn opened(handler: &mut dyn Handler, conn: ConnId, peer: &PeerAddr) {
+    let _ = guard("Handler::opened", || handler.opened(conn, peer));
+}
+
+#[inline]
 pub(super) fn closed(handler: &mut dyn Handler, conn: ConnId, reason: &EndReason) {
     let _ = guard("Handler::closed", || handler.closed(conn, reason));
 }

@@ -58,6 +58,7 @@ impl ConnIo {
             now: core.now,
             mailbox: &core.mailbox,
             tls_info: tls_info(&self.transport),
+            socket: self.transport.socket_ref(),
         };
         let mut hooks = None;
         let mut request = Request { head: &head, context: &context, hooks: &mut hooks };

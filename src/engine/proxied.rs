@@ -56,6 +56,7 @@ impl ConnIo {
             return Err(EndReason::Rejected { status: 0, rule: BY_HANDLER });
         }
         self.peer.notify_closed = true;
+        dispatch::opened(handler, self.id, &self.peer.addr);
         Ok(Step::Become(if self.transport.is_handshaking() { Phase::Securing } else { Phase::Head }))
     }
 }

@@ -155,6 +155,10 @@ impl Transport {
         &mut self.socket
     }
 
+    pub(crate) fn socket_ref(&self) -> &Socket {
+        &self.socket
+    }
+
     /// Reads the PROXY header at the front of a connection from which no byte was read yet. Takes it out of the socket,
     /// but no byte after it: that may be TLS. Returns `None` while it is incomplete.
     pub(crate) fn read_proxy_header(&mut self) -> Result<Option<proxy::ProxyHeader>, ProxyFault> {

@@ -16,6 +16,7 @@ mod dial_fails;
 mod dialing;
 mod http;
 mod limits;
+mod opened;
 mod pipe_ends;
 mod pipes;
 mod proxied;

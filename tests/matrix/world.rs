@@ -299,6 +299,9 @@ impl<H: Handler> Handler for Traced<H> {
     fn alpn(&mut self, protocol: &[u8], peer: &PeerAddr) -> Option<Box<dyn Upgrade>> {
         self.handler.alpn(protocol, peer)
     }
+    fn opened(&mut self, conn: ConnId, peer: &PeerAddr) {
+        self.handler.opened(conn, peer);
+    }
     fn closed(&mut self, conn: ConnId, reason: &EndReason) {
         self.handler.closed(conn, reason);
     }

@@ -1,0 +1,145 @@
+//! A connection: the object that C knows by its address, reused for all requests of the connection.
+
+use std::{
+    cell::UnsafeCell,
+    ffi::{c_char, c_void},
+    os::fd::RawFd,
+    ptr::{NonNull, null_mut},
+    sync::{Arc, Mutex, MutexGuard, OnceLock},
+};
+
+use uncork::{Head, Headers, LoopHandle, PeerAddr, Request, Ticket, Waker};
+
+use crate::{
+    daemon::{Shared, lock},
+    info::ConnectionInfos,
+    response::MHD_Response,
+    suspend::Suspension,
+    values::Values,
+};
+
+/// `struct MHD_Connection`, which C knows by its address only.
+pub struct MHD_Connection {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) peer: PeerAddr,
+    /// The pointer that the program keeps for a request (`req_cls`, formerly `con_cls`).
+    pub(crate) request_cls: UnsafeCell<*mut c_void>,
+    /// The pointer that the program keeps for a connection (`socket_context`).
+    pub(crate) socket_context: UnsafeCell<*mut c_void>,
+    /// What the program has asked for.
+    pub(crate) infos: OnceLock<Box<ConnectionInfos>>,
+    state: Mutex<State>,
+}
+
+// SAFETY: What is in cells is written by the program's callbacks, which run on one loop, and by functions that the
+// program may call only there, or while the connection is suspended. All other state is behind the lock.
+unsafe impl Send for MHD_Connection {}
+// SAFETY: As above.
+unsafe impl Sync for MHD_Connection {}
+
+/// The state of the request in progress.
+#[derive(Default)]
+pub(crate) struct State {
+    /// The request, while the loop is in `Handler::request`. The lock keeps it from being read later.
+    pub(crate) request: Option<NonNull<Request<'static>>>,
+    /// A copy of its head, if the head is needed longer than that.
+    pub(crate) head: Option<Head>,
+    pub(crate) trailers: Option<Headers>,
+    /// Path and method, each with its NUL, then the query.
+    pub(crate) text: Vec<u8>,
+    pub(crate) method: usize,
+    pub(crate) query: Option<usize>,
+    pub(crate) is_1_0: bool,
+    pub(crate) values: Option<Box<Values>>,
+    /// The response that the program has queued.
+    pub(crate) queued: Option<(u16, Arc<MHD_Response>)>,
+    /// The descriptor of the connection; `None` before its first request.
+    pub(crate) fd: Option<RawFd>,
+    /// The status that was sent, or 0.
+    pub(crate) status: u16,
+    /// The program's access handler is running.
+    pub(crate) in_call: bool,
+    /// No further response can be queued.
+    pub(crate) responded: bool,
+    pub(crate) has_body: bool,
+    pub(crate) suspension: Suspension,
+    pub(crate) ticket: Option<Ticket>,
+    pub(crate) waker: Option<Waker>,
+    pub(crate) loop_handle: Option<LoopHandle>,
+    /// The number of the request on this connection; 0 if none is in progress.
+    pub(crate) number: u32,
+}
+
+impl MHD_Connection {
+    pub(crate) fn new(shared: Arc<Shared>, peer: PeerAddr) -> Self {
+        Self {
+            shared,
+            peer,
+            request_cls: UnsafeCell::new(null_mut()),
+            socket_context: UnsafeCell::new(null_mut()),
+            infos: OnceLock::new(),
+            state: Mutex::default(),
+        }
+    }
+
+    /// Returns the connection of a pointer.
+    ///
+    /// # Safety
+    /// The pointer must be NULL, or a connection of a daemon that runs, and was not reported as closed.
+    pub(crate) unsafe fn of_c<'a>(connection: *const Self) -> Option<&'a Self> {
+        // SAFETY: The caller vouches for it.
+        unsafe { connection.as_ref() }
+    }
+
+    /// Returns another owner of the connection that a pointer of C means.
+    pub(crate) fn shared_owner(&self) -> Arc<Self> {
+        // SAFETY: Every connection that C can know is in an `Arc`, which the loop's table of connections owns.
+        unsafe {
+            Arc::increment_strong_count(self);
+            Arc::from_raw(self)
+        }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// Writes a line to the daemon's log.
+    #[cold]
+    pub(crate) fn log(&self, line: &str) {
+        self.shared.log.line(&format_args!("{}: {line}", self.peer));
+    }
+}
+
+impl State {
+    /// Calls `f` with each header field of the request.
+    pub(crate) fn each_field(&self, mut f: impl FnMut(&str, &[u8])) {
+        if let Some(head) = &self.head {
+            head.headers().iter().for_each(|(name, value)| f(name, value));
+        } else if let Some(request) = self.request {
+            // SAFETY: It is set only while the loop is in `Handler::request`, and is reset under this lock before that
+            // returns. The loop uses it through this pointer only.
+            let request = unsafe { request.as_ref() };
+            request.headers().iter().for_each(|(name, value)| f(name, value));
+        }
+    }
+
+    pub(crate) fn query(&self) -> Option<&[u8]> {
+        self.query.and_then(|at| self.text.get(at..))
+    }
+
+    /// Returns the path, the method and the version as C gets them.
+    pub(crate) fn line(&self) -> (*const c_char, *const c_char, *const c_char) {
+        let version = if self.is_1_0 { c"HTTP/1.0" } else { c"HTTP/1.1" };
+        let method = self.text.get(self.method..).map_or(c"".as_ptr(), |method| method.as_ptr().cast());
+        (self.text.as_ptr().cast(), method, version.as_ptr())
+    }
+
+    /// Makes the head outlive the call of the handler.
+    pub(crate) fn keep_head(&mut self) {
+        if let (None, Some(request)) = (&self.head, self.request) {
+            // SAFETY: As in `each_field`.
+            self.head = Some(unsafe { request.as_ref() }.head());
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! The course of a request: uncork calls, and the program's access handler is called for the head, for each piece of
+//! the body and at the end, until it has queued a response.
+
+use std::{
+    collections::HashMap,
+    ffi::c_char,
+    hash::{BuildHasherDefault, Hasher},
+    os::fd::AsRawFd,
+    ptr::{NonNull, null},
+    sync::Arc,
+};
+
+use libc::size_t;
+use uncork::{Action, ConnId, Consumed, EndReason, Handler, Headers, PeerAddr, Request, Response, Upload, h1::Version};
+
+use crate::{
+    connection::MHD_Connection,
+    daemon::Shared,
+    logging,
+    suspend::Parked,
+    types::{NO, flag},
+};
+
+/// The handler of one loop, with its connections.
+pub(crate) struct Bridge {
+    shared: Arc<Shared>,
+    connections: HashMap<ConnId, Arc<MHD_Connection>, BuildHasherDefault<IdHasher>>,
+}
+
+/// Ids of connections differ in their low bits already, and no peer chooses them.
+#[derive(Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        self.0 = (self.0.rotate_left(8) ^ n).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+impl Bridge {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        shared.count_handler();
+        Self { shared, connections: HashMap::default() }
+    }
+}
+
+/// A handler for another loop, which has connections of its own.
+impl Clone for Bridge {
+    fn clone(&self) -> Self {
+        Self::new(self.shared.clone())
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        self.shared.uncount_handler();
+    }
+}
+
+impl Handler for Bridge {
+    fn accept(&mut self, peer: &PeerAddr) -> bool {
+        logging::enter(&self.shared);
+        self.shared.accepts(peer)
+    }
+
+    fn opened(&mut self, conn: ConnId, peer: &PeerAddr) {
+        logging::enter(&self.shared);
+        let connection = Arc::new(MHD_Connection::new(self.shared.clone(), *peer));
+        self.connections.insert(conn, connection.clone());
+        connection.report_opened();
+    }
+
+    fn request(&mut self, req: &mut Request<'_>) -> Action {
+        match self.connections.get(&req.conn()) {
+            Some(connection) => begin(connection, req),
+            None => Action::Abort,
+        }
+    }
+
+    fn closed(&mut self, conn: ConnId, _: &EndReason) {
+        if let Some(connection) = self.connections.remove(&conn) {
+            connection.closed();
+        }
+    }
+}
+
+/// What follows from the calls of the access handler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// A response is queued.
+    Respond,
+    /// The body is to be received.
+    Receive,
+    /// The request is suspended.
+    Park(Parked),
+    /// The connection is to be closed without a response: the reason.
+    Fail(&'static str),
+}
+
+/// Takes a request from uncork.
+fn begin(connection: &Arc<MHD_Connection>, req: &mut Request<'_>) -> Action {
+    if !start(connection, req) {
+        return Response::text("The path contains a NUL.\n").with_status(400).into();
+    }
+    let borrowed = Borrowed(connection);
+    if let Some((callback, cls)) = connection.shared.uri_log {
+        let mut uri = req_target(connection);
+        uri.push(0);
+        // SAFETY: The program registered this function with this pointer. The string lives during the call.
+        let request_cls = unsafe { callback(cls.0, uri.as_ptr().cast(), &raw const **connection) };
+        // SAFETY: No other callback of this connection runs.
+        unsafe { *connection.request_cls.get() = request_cls };
+    }
+    let step = at_head(connection);
+    let can_suspend = connection.shared.flags & flag::SUSPEND_RESUME != 0;
+    let is_over = {
+        let mut state = connection.state();
+        let streams = state.queued.as_ref().is_some_and(|(_, response)| response.content.calls_the_program());
+        let is_over = matches!(step, Step::Fail(_)) || (step == Step::Respond && !streams);
+        if !is_over || connection.shared.completed.is_some() {
+            state.keep_head();
+        }
+        is_over
+    };
+    drop(borrowed);
+    if !is_over {
+        let mut state = connection.state();
+        state.waker = Some(req.waker());
+        state.loop_handle = Some(req.loop_handle());
+        if can_suspend {
+            state.ticket = Some(req.ticket());
+        }
+    }
+    if connection.shared.completed.is_some() || can_suspend {
+        let connection = connection.clone();
+        req.on_end(move |end| connection.request_ended(end.reason));
+    }
+    match step {
+        Step::Park(parked) => {
+            connection.park(parked);
+            Action::Suspend
+        }
+        step => action(connection, step),
+    }
+}
+
+/// The loan of the request to the connection: it ends with the call of the handler, however that ends.
+struct Borrowed<'a>(&'a MHD_Connection);
+
+impl Drop for Borrowed<'_> {
+    fn drop(&mut self) {
+        self.0.state().request = None;
+    }
+}
+
+/// Resets the connection's state for a request. Returns `false` if the path cannot be a string of C.
+fn start(connection: &MHD_Connection, req: &mut Request<'_>) -> bool {
+    // A CONNECT has no path.
+    let path = if req.path().is_empty() { req.target() } else { req.path() };
+    let mut text = std::mem::take(&mut connection.state().text);
+    text.clear();
+    text.extend_from_slice(path.as_bytes());
+    if connection.shared.unescape.is_some() || path.contains('%') {
+        connection.unescape(&mut text);
+        if text.contains(&0) {
+            return false;
+        }
+    }
+    text.push(0);
+    let method = text.len();
+    text.extend_from_slice(req.method().as_bytes());
+    text.push(0);
+    let query = req.query().map(|query| {
+        let at = text.len();
+        text.extend_from_slice(query.as_bytes());
+        at
+    });
+    let mut state = connection.state();
+    state.text = text;
+    state.method = method;
+    state.query = query;
+    state.is_1_0 = req.version() == Version::Http10;
+    state.has_body = req.has_body() && req.content_length() != Some(0);
+    state.head = None;
+    state.trailers = None;
+    state.values = None;
+    state.queued = None;
+    state.status = 0;
+    state.responded = false;
+    state.suspension = crate::suspend::Suspension::default();
+    state.ticket = None;
+    state.waker = None;
+    state.number = req.id().number;
+    state.fd = req.socket().map(|socket| socket.as_raw_fd());
+    state.request = Some(NonNull::from(req).cast());
+    // SAFETY: No callback of this connection runs: its earlier requests have ended.
+    unsafe { *connection.request_cls.get() = std::ptr::null_mut() };
+    true
+}
+
+/// Returns the request target, as sent.
+fn req_target(connection: &MHD_Connection) -> Vec<u8> {
+    let state = connection.state();
+    // SAFETY: It is set only while the loop is in `Handler::request`, and reset under this lock before that returns.
+    state.request.map(|request| unsafe { request.as_ref() }.target().as_bytes().to_vec()).unwrap_or_default()
+}
+
+/// What one call of the access handler led to.
+enum Outcome {
+    Failed,
+    Responded,
+    Suspended,
+    /// It was suspended and resumed before the call returned: it is called again.
+    Resumed,
+    Nothing,
+}
+
+/// Calls the access handler. Returns how many bytes of `data` it has left, too.
+fn call(connection: &Arc<MHD_Connection>, data: &[u8]) -> (Outcome, usize) {
+    let (path, method, version) = {
+        let mut state = connection.state();
+        state.in_call = true;
+        state.suspension.since_call = false;
+        state.line()
+    };
+    let mut left: size_t = data.len();
+    let bytes: *const c_char = if data.is_empty() { null() } else { data.as_ptr().cast() };
+    let (handler, cls) = connection.shared.handler;
+    // SAFETY: The program registered this function with this pointer. The strings are in `State::text`, which only
+    // `start` changes; `bytes` and `left` live during the call, and so does the connection.
+    let result = unsafe {
+        let con = &raw const **connection;
+        handler(cls.0, con, path, method, version, bytes, &raw mut left, connection.request_cls.get())
+    };
+    let mut state = connection.state();
+    state.in_call = false;
+    let outcome = match result {
+        NO => Outcome::Failed,
+        _ if state.suspension.suspended => Outcome::Suspended,
+        _ if state.queued.is_some() => Outcome::Responded,
+        _ if state.suspension.since_call => Outcome::Resumed,
+        _ => Outcome::Nothing,
+    };
+    (outcome, left.min(data.len()))
+}
+
+const REFUSED: &str = "the access handler returned MHD_NO";
+const NO_RESPONSE: &str = "the access handler has queued no response";
+
+/// Calls the access handler for the head, and for the end if there is no body.
+pub(crate) fn at_head(connection: &Arc<MHD_Connection>) -> Step {
+    loop {
+        match call(connection, &[]).0 {
+            Outcome::Failed => return Step::Fail(REFUSED),
+            Outcome::Responded => return Step::Respond,
+            Outcome::Suspended => return Step::Park(Parked::Head),
+            Outcome::Resumed => {}
+            Outcome::Nothing if connection.state().has_body => return Step::Receive,
+            Outcome::Nothing => return at_end(connection),
+        }
+    }
+}
+
+/// Calls the access handler for the end of the request.
+pub(crate) fn at_end(connection: &Arc<MHD_Connection>) -> Step {
+    loop {
+        match call(connection, &[]).0 {
+            Outcome::Failed => return Step::Fail(REFUSED),
+            Outcome::Responded => return Step::Respond,
+            Outcome::Suspended => return Step::Park(Parked::End),
+            Outcome::Resumed => {}
+            Outcome::Nothing => return Step::Fail(NO_RESPONSE),
+        }
+    }
+}
+
+/// Returns the action of a step that is not parked.
+pub(crate) fn action(connection: &Arc<MHD_Connection>, step: Step) -> Action {
+    match step {
+        Step::Receive => Action::Receive(Box::new(Body(connection.clone()))),
+        Step::Fail(reason) => fail(connection, reason),
+        Step::Respond | Step::Park(_) => {
+            let queued = {
+                let mut state = connection.state();
+                state.responded = true;
+                state.queued.take()
+            };
+            match queued {
+                Some((status, response)) => response.send(status, connection).into(),
+                None => fail(connection, NO_RESPONSE),
+            }
+        }
+    }
+}
+
+#[cold]
+fn fail(connection: &MHD_Connection, reason: &str) -> Action {
+    connection.state().responded = true;
+    connection.log(&format!("closing the connection: {reason}"));
+    Action::Abort
+}
+
+/// Receives the body of a request.
+pub(crate) struct Body(pub(crate) Arc<MHD_Connection>);
+
+impl Body {
+    fn wake(&self) {
+        if let Some(waker) = &self.0.state().waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Upload for Body {
+    fn data(&mut self, chunk: &[u8]) -> Consumed {
+        let (suspended, queued) = {
+            let state = self.0.state();
+            (state.suspension.suspended, state.queued.is_some())
+        };
+        if suspended {
+            return Consumed::Partial(0);
+        }
+        if queued {
+            // Queued while the connection was suspended.
+            return Consumed::Stop(action(&self.0, Step::Respond));
+        }
+        let (outcome, left) = call(&self.0, chunk);
+        let taken = chunk.len() - left;
+        match outcome {
+            Outcome::Failed => Consumed::Stop(action(&self.0, Step::Fail(REFUSED))),
+            Outcome::Responded => Consumed::Stop(action(&self.0, Step::Respond)),
+            Outcome::Suspended => {
+                self.0.park(Parked::Stream);
+                Consumed::Partial(taken)
+            }
+            Outcome::Nothing if left == 0 => Consumed::All,
+            Outcome::Resumed | Outcome::Nothing => {
+                // The program gets the rest again, as soon as the other connections have had their turn.
+                self.wake();
+                Consumed::Partial(taken)
+            }
+        }
+    }
+
+    fn end(self: Box<Self>, trailers: &Headers) -> Action {
+        let queued = {
+            let mut state = self.0.state();
+            state.trailers = Some(trailers.clone());
+            state.queued.is_some()
+        };
+        match if queued { Step::Respond } else { at_end(&self.0) } {
+            Step::Park(parked) => {
+                self.0.park(parked);
+                Action::Suspend
+            }
+            step => action(&self.0, step),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Information about daemons and connections, as unions of C.
+//!
+//! The functions are variadic in C and no argument behind the type is read. A function that reads no variadic argument
+//! is called like one that has none.
+
+use std::{
+    ffi::c_int,
+    ptr::null,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use libc::{sockaddr_storage, socklen_t};
+
+use crate::{connection::MHD_Connection, daemon::MHD_Daemon, listen};
+
+/// A union of C: every member begins at its first byte.
+#[derive(Debug, Default)]
+pub(crate) struct Info(AtomicU64);
+
+impl Info {
+    fn set(&self, bytes: &[u8]) -> *const Self {
+        let mut all = [0; 8];
+        all.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        self.0.store(u64::from_ne_bytes(all), Ordering::Release);
+        self
+    }
+
+    fn set_pointer<T>(&self, pointer: *const T) -> *const Self {
+        self.set(&pointer.expose_provenance().to_ne_bytes())
+    }
+}
+
+/// What was asked about a daemon, by type.
+pub(crate) type DaemonInfos = [Info; 8];
+
+/// What was asked about a connection, by type. The results stay as long as the connection.
+pub(crate) struct ConnectionInfos {
+    by_type: [Info; 12],
+    address: (sockaddr_storage, socklen_t),
+}
+
+fn daemon_info(daemon: &MHD_Daemon, info: usize) -> Option<*const Info> {
+    let cell = daemon.infos.get(info)?;
+    match info {
+        2 => Some(cell.set(&daemon.listen_fd()?.to_ne_bytes())),
+        3 => Some(cell.set(&daemon.own_loop()?.fd.to_ne_bytes())),
+        4 => {
+            let count = u32::try_from(daemon.shared.connections.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+            Some(cell.set(&count.to_ne_bytes()))
+        }
+        5 => Some(cell.set(&daemon.shared.flags.to_ne_bytes())),
+        6 => Some(cell.set(&daemon.port.to_ne_bytes())),
+        // Sizes of keys mean nothing.
+        _ => None,
+    }
+}
+
+fn connection_info(connection: &MHD_Connection, info: usize) -> Option<*const Info> {
+    let infos = connection.infos.get_or_init(|| {
+        Box::new(ConnectionInfos { by_type: Default::default(), address: listen::to_c(&connection.peer) })
+    });
+    let cell = infos.by_type.get(info)?;
+    match info {
+        2 => Some(cell.set_pointer(&raw const infos.address.0)),
+        5 => Some(cell.set_pointer(connection.shared.daemon.load(Ordering::Acquire))),
+        6 => connection.state().fd.map(|fd| cell.set(&fd.to_ne_bytes())),
+        // SAFETY: The program may ask in callbacks of this connection only, which do not run at the same time.
+        7 => Some(cell.set_pointer(unsafe { *connection.socket_context.get() })),
+        8 => Some(cell.set(&i32::from(connection.state().suspension.suspended).to_ne_bytes())),
+        9 => Some(cell.set(&connection.shared.timeout.to_ne_bytes())),
+        10 => {
+            // The fields, each with ": " and its line end.
+            let mut size = 0_usize;
+            connection.state().each_field(|name, value| size += name.len() + value.len() + 4);
+            Some(cell.set(&size.to_ne_bytes()))
+        }
+        11 => {
+            let status = connection.state().status;
+            (status != 0).then(|| cell.set(&u32::from(status).to_ne_bytes()))
+        }
+        // No TLS.
+        _ => None,
+    }
+}
+
+export! {
+    /// Returns information about a daemon; NULL if there is none of this type.
+    fn MHD_get_daemon_info(daemon: *const MHD_Daemon, info: c_int) -> *const Info, or null(); {
+        // SAFETY: By the contract of the interface it is NULL or a daemon.
+        let daemon = unsafe { MHD_Daemon::of_c(daemon) };
+        daemon.zip(usize::try_from(info).ok()).and_then(|(daemon, info)| daemon_info(daemon, info)).unwrap_or(null())
+    }
+}
+
+export! {
+    /// Returns information about a connection; NULL if there is none of this type.
+    fn MHD_get_connection_info(connection: *const MHD_Connection, info: c_int) -> *const Info, or null(); {
+        // SAFETY: By the contract of the interface it is NULL or a connection.
+        let connection = unsafe { MHD_Connection::of_c(connection) };
+        let known = connection.zip(usize::try_from(info).ok());
+        known.and_then(|(connection, info)| connection_info(connection, info)).unwrap_or(null())
+    }
+}

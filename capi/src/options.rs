@@ -1,0 +1,188 @@
+//! The options of a daemon, as `variadic.c` and `MHD_OPTION_ARRAY` deliver them.
+
+use std::{
+    ffi::{c_int, c_void},
+    fmt,
+    mem::transmute,
+    net::SocketAddr,
+    os::fd::RawFd,
+    ptr::with_exposed_provenance,
+    time::Duration,
+};
+
+use uncork::Limits;
+
+use crate::{
+    listen,
+    logging::LogTo,
+    types::{FromC, Logger, NotifyConnection, RequestCompleted, Unescape, UriLog},
+};
+
+/// `struct MHD_OptionItem`. An option with two pointers has the first one in `value`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct OptionItem {
+    option: c_int,
+    value: isize,
+    pointer: *mut c_void,
+}
+
+/// A callback of the program, with the pointer that it gets.
+pub(crate) type Callback<F> = Option<(F, FromC<c_void>)>;
+
+/// What the options of a daemon say.
+pub(crate) struct Options {
+    pub(crate) memory: Option<usize>,
+    pub(crate) connections: Option<usize>,
+    pub(crate) connections_per_address: Option<usize>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) address: Option<SocketAddr>,
+    pub(crate) socket: Option<RawFd>,
+    pub(crate) pool: Option<u32>,
+    pub(crate) reuse: Option<u32>,
+    pub(crate) backlog: c_int,
+    pub(crate) completed: Callback<RequestCompleted>,
+    pub(crate) notify_connection: Callback<NotifyConnection>,
+    pub(crate) uri_log: Callback<UriLog>,
+    pub(crate) unescape: Callback<Unescape>,
+    pub(crate) log: LogTo,
+}
+
+/// The reason why the options cannot be followed.
+#[derive(Debug)]
+pub(crate) enum Invalid {
+    Unknown(c_int),
+    Address,
+    Nested,
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(option) => write!(f, "invalid option {option}: its arguments are not known"),
+            Self::Address => f.write_str("invalid address: expected AF_INET or AF_INET6, and its full length"),
+            Self::Nested => f.write_str("invalid option array: too many arrays within arrays"),
+        }
+    }
+}
+
+/// Arrays within arrays. More can only be a cycle.
+const DEEPEST: usize = 8;
+/// As long as the system allows: it takes the lower of this and its own limit.
+const BACKLOG: c_int = 4096;
+
+/// Makes a function pointer of an option's value; `None` for NULL.
+macro_rules! callback {
+    ($item:expr, $ty:ty) => {{
+        let address = with_exposed_provenance::<c_void>($item.value.cast_unsigned());
+        // SAFETY: By the contract of the interface the first argument of this option is a function of this type, or
+        // NULL, which is `None`.
+        let function = unsafe { transmute::<*const c_void, Option<$ty>>(address) };
+        function.map(|function| (function, FromC($item.pointer)))
+    }};
+}
+
+impl Options {
+    pub(crate) fn new(flags: u32) -> Self {
+        Self {
+            memory: None,
+            connections: None,
+            connections_per_address: None,
+            timeout: None,
+            address: None,
+            socket: None,
+            pool: None,
+            reuse: None,
+            backlog: BACKLOG,
+            completed: None,
+            notify_connection: None,
+            uri_log: None,
+            unescape: None,
+            log: LogTo::new(flags),
+        }
+    }
+
+    /// Reads options.
+    pub(crate) fn read(&mut self, items: &[OptionItem], depth: usize) -> Result<(), Invalid> {
+        for item in items {
+            self.set(item, depth)?;
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, item: &OptionItem, depth: usize) -> Result<(), Invalid> {
+        // A program can have passed an `int`: then only the low half of the value is certain.
+        let (low, number) = (item.value as u32, item.value as u32 as usize);
+        let positive = Some(number).filter(|n| *n > 0);
+        match item.option {
+            1 => self.memory = positive,
+            2 => self.connections = Some(number),
+            3 => self.timeout = positive.map(|_| Duration::from_secs(low.into())),
+            4 => self.completed = callback!(item, RequestCompleted),
+            5 => self.connections_per_address = positive,
+            // SAFETY: By the contract of the interface it points to the address, of a length that its family tells.
+            6 => self.address = unsafe { listen::address(item.pointer.cast(), None)? },
+            7 => self.uri_log = callback!(item, UriLog),
+            12 => self.socket = Some(item.value as RawFd).filter(|fd| *fd >= 0),
+            13 => self.log.callback = callback!(item, Logger),
+            14 => self.pool = Some(low),
+            15 => self.read_array(item.pointer.cast(), depth)?,
+            16 => self.unescape = callback!(item, Unescape),
+            25 => self.reuse = Some(low),
+            27 => self.notify_connection = callback!(item, NotifyConnection),
+            28 => self.backlog = c_int::try_from(low).unwrap_or(BACKLOG),
+            // SAFETY: By the contract of the interface it points to as many bytes as the first argument says.
+            40 => self.address = unsafe { listen::address(item.pointer.cast(), Some(number))? },
+            // What has no meaning here: the parser is always strict, memory is not a pool, sanity checks stay on,
+            // SIGPIPE never arrives. Keys and certificates mean nothing without MHD_USE_TLS, and random numbers
+            // nothing without digest authentication.
+            8..=11 | 17 | 18 | 20..=22 | 24 | 26 | 29..=39 | 41..=43 => {}
+            19 | 23 => self.log.line(&format_args!("option {} has no effect here", item.option)),
+            other => return Err(Invalid::Unknown(other)),
+        }
+        Ok(())
+    }
+
+    fn read_array(&mut self, mut item: *const OptionItem, depth: usize) -> Result<(), Invalid> {
+        if depth == DEEPEST {
+            return Err(Invalid::Nested);
+        }
+        while !item.is_null() {
+            // SAFETY: By the contract of the interface the array has an item with MHD_OPTION_END, and no item behind
+            // that one is read.
+            let read = unsafe { item.read() };
+            if read.option == 0 {
+                return Ok(());
+            }
+            self.set(&read, depth + 1)?;
+            // SAFETY: The item was not the last one.
+            item = unsafe { item.add(1) };
+        }
+        Ok(())
+    }
+
+    /// Returns the limits: the program's own where it has set them.
+    pub(crate) fn limits(&self) -> Limits {
+        // The original's pool of 32 KiB for each connection holds its head, too.
+        let head = self.memory.unwrap_or(32 * 1024).clamp(1024, 1 << 20);
+        let mut limits = Limits { head, target: head, fields: 256, body: u64::MAX, ..Limits::default() };
+        if let Some(connections) = self.connections {
+            limits.connections = connections;
+        }
+        limits.connections_per_address = match (self.connections_per_address, self.connections) {
+            (Some(n), _) if n < limits.connections => n,
+            (None, None) => limits.connections_per_address,
+            // A program that limits all connections lets one address have them.
+            _ => usize::MAX,
+        };
+        if let Some(timeout) = self.timeout {
+            // The time without any activity: each byte restarts it.
+            limits.min_rate = 0;
+            limits.head_timeout = timeout;
+            limits.idle_timeout = timeout;
+            limits.body_timeout = timeout;
+            limits.send_timeout = timeout;
+        }
+        limits
+    }
+}

@@ -1,0 +1,165 @@
+//! The header and trailer fields of a response.
+
+use std::{
+    ffi::{CString, c_char, c_int, c_void},
+    ptr::null,
+    sync::atomic::Ordering,
+};
+
+use uncork::{
+    Headers, Response,
+    h1::{is_field_value, is_token, write::is_written_here},
+};
+
+use crate::{
+    daemon::lock,
+    response::MHD_Response,
+    strings::bytes_of,
+    types::{KeyValueIterator, NO, Result, YES, kind, response_flag, to_int},
+};
+
+/// The fields, in the order in which they were added.
+#[derive(Default)]
+pub(crate) struct Fields(Vec<Field>);
+
+struct Field {
+    kind: c_int,
+    name: CString,
+    value: CString,
+}
+
+impl Field {
+    fn name(&self) -> &str {
+        self.name.to_str().unwrap_or_default()
+    }
+
+    fn is_header(&self) -> bool {
+        self.kind == kind::HEADER
+    }
+}
+
+impl Fields {
+    /// Adds the header fields to a response. uncork writes `Date`, `Connection` and the framing itself.
+    pub(crate) fn put_into(&self, mut response: Response) -> Response {
+        for field in self.0.iter().filter(|field| field.is_header()) {
+            if !is_written_here(field.name()) {
+                response = response.append(field.name(), field.value.as_bytes().trim_ascii());
+            } else if field.name.as_bytes().eq_ignore_ascii_case(b"connection") && field.has_token(b"close") {
+                response = response.close();
+            }
+        }
+        response
+    }
+
+    /// Returns the trailer fields.
+    pub(crate) fn trailers(&self) -> Option<Headers> {
+        let mut trailers = Headers::new();
+        for field in self.0.iter().filter(|field| !field.is_header()) {
+            // They were checked when they were added.
+            let _ = trailers.append(field.name(), field.value.as_bytes().trim_ascii());
+        }
+        (!trailers.is_empty()).then_some(trailers)
+    }
+}
+
+impl Field {
+    fn has_token(&self, token: &[u8]) -> bool {
+        self.value.as_bytes().split(|byte| *byte == b',').any(|part| part.trim_ascii().eq_ignore_ascii_case(token))
+    }
+}
+
+/// Adds a field, if it is one that a response may have.
+///
+/// # Safety
+/// The pointers must be NULL, or a response and strings that end with NUL.
+unsafe fn add(response: *const MHD_Response, kind: c_int, name: *const c_char, value: *const c_char) -> Result {
+    // SAFETY: The caller vouches for them.
+    let arguments = unsafe { (MHD_Response::of_c(response), bytes_of(name), bytes_of(value)) };
+    let (Some(response), Some(name), Some(value)) = arguments else { return NO };
+    let is_valid = |name: &str| is_token(name.as_bytes()) && !value.is_empty() && is_field_value(value.trim_ascii());
+    let Some(name) = std::str::from_utf8(name).ok().filter(|name| is_valid(name)) else { return NO };
+    let is = |other: &str| name.eq_ignore_ascii_case(other);
+    let allows_length = response.flags.load(Ordering::Relaxed) & response_flag::INSANE_LENGTH != 0;
+    if (is("content-length") && !allows_length)
+        || (is("transfer-encoding") && !value.trim_ascii().eq_ignore_ascii_case(b"chunked"))
+        || (kind == kind::FOOTER && is_written_here(name))
+    {
+        return NO;
+    }
+    let (Ok(name), Ok(value)) = (CString::new(name), CString::new(value)) else { return NO };
+    let mut fields = lock(&response.fields);
+    if is_date(&name) {
+        fields.0.retain(|field| !is_date(&field.name));
+    }
+    fields.0.push(Field { kind, name, value });
+    YES
+}
+
+fn is_date(name: &CString) -> bool {
+    name.as_bytes().eq_ignore_ascii_case(b"date")
+}
+
+export! {
+    /// Adds a header field.
+    fn MHD_add_response_header(response: *const MHD_Response, name: *const c_char, value: *const c_char) -> Result,
+        or NO; {
+        // SAFETY: By the contract of the interface they are NULL, or a response and strings.
+        unsafe { add(response, kind::HEADER, name, value) }
+    }
+}
+
+export! {
+    /// Adds a trailer field, which is sent behind a chunked body.
+    fn MHD_add_response_footer(response: *const MHD_Response, name: *const c_char, value: *const c_char) -> Result,
+        or NO; {
+        // SAFETY: By the contract of the interface they are NULL, or a response and strings.
+        unsafe { add(response, kind::FOOTER, name, value) }
+    }
+}
+
+export! {
+    /// Removes the first field with this name and value.
+    fn MHD_del_response_header(response: *const MHD_Response, name: *const c_char, value: *const c_char) -> Result,
+        or NO; {
+        // SAFETY: By the contract of the interface they are NULL, or a response and strings.
+        let arguments = unsafe { (MHD_Response::of_c(response), bytes_of(name), bytes_of(value)) };
+        let (Some(response), Some(name), Some(value)) = arguments else { return NO };
+        let mut fields = lock(&response.fields);
+        let is_it = |field: &Field| field.name.as_bytes().eq_ignore_ascii_case(name) && field.value.as_bytes() == value;
+        let Some(index) = fields.0.iter().position(is_it) else { return NO };
+        fields.0.remove(index);
+        YES
+    }
+}
+
+export! {
+    /// Calls a function with each field; returns how many there were.
+    fn MHD_get_response_headers(response: *const MHD_Response, iterator: Option<KeyValueIterator>, cls: *mut c_void)
+        -> c_int, or 0; {
+        // SAFETY: By the contract of the interface it is NULL or a response.
+        let Some(response) = (unsafe { MHD_Response::of_c(response) }) else { return 0 };
+        // Copies: the function may change the fields.
+        let fields: Vec<(c_int, CString, CString)> =
+            lock(&response.fields).0.iter().map(|field| (field.kind, field.name.clone(), field.value.clone())).collect();
+        let Some(iterator) = iterator else { return to_int(fields.len()) };
+        let goes_on = |(kind, name, value): &(c_int, CString, CString)| {
+            // SAFETY: The program has passed this function with this pointer. The strings live during the call.
+            unsafe { iterator(cls, *kind, name.as_ptr(), value.as_ptr()) != NO }
+        };
+        to_int(fields.iter().position(|field| !goes_on(field)).map_or(fields.len(), |last| last + 1))
+    }
+}
+
+export! {
+    /// Returns the value of the first field with this name; NULL if there is none.
+    fn MHD_get_response_header(response: *const MHD_Response, name: *const c_char) -> *const c_char, or null(); {
+        // SAFETY: By the contract of the interface they are NULL, or a response and a string.
+        let (Some(response), Some(name)) = (unsafe { (MHD_Response::of_c(response), bytes_of(name)) }) else {
+            return null();
+        };
+        let fields = lock(&response.fields);
+        // The value does not move when others are added; it is freed when the program removes it.
+        let found = fields.0.iter().find(|field| field.name.as_bytes().eq_ignore_ascii_case(name));
+        found.map_or(null(), |field| field.value.as_ptr())
+    }
+}

@@ -1,0 +1,75 @@
+//! Functions that are not available yet: each fails by its documented value, and says so in the log.
+
+use std::{
+    ffi::{c_char, c_int, c_void},
+    ptr::null_mut,
+};
+
+use libc::size_t;
+
+use crate::{
+    connection::MHD_Connection,
+    types::{NO, Result},
+};
+
+#[cold]
+fn refuse(connection: *const MHD_Connection, name: &str) {
+    // SAFETY: By the contract of the interface it is NULL or a connection.
+    if let Some(connection) = unsafe { MHD_Connection::of_c(connection) } {
+        connection.log(&format!("{name} is not available yet"));
+    }
+}
+
+export! {
+    /// Would create a post processor.
+    fn MHD_create_post_processor(connection: *const MHD_Connection, _size: size_t, _iter: *const c_void, _cls: *mut c_void)
+        -> *mut c_void, or null_mut(); {
+        refuse(connection, "MHD_create_post_processor");
+        null_mut()
+    }
+}
+
+export! {
+    /// Would give content to a post processor, of which there is none.
+    fn MHD_post_process(_processor: *mut c_void, _data: *const c_char, _len: size_t) -> Result, or NO; { NO }
+}
+
+export! {
+    /// Would free a post processor, of which there is none.
+    fn MHD_destroy_post_processor(_processor: *mut c_void) -> Result, or NO; { NO }
+}
+
+export! {
+    /// Would return the name and the password of basic authentication.
+    fn MHD_basic_auth_get_username_password(connection: *const MHD_Connection, password: *mut *mut c_char)
+        -> *mut c_char, or null_mut(); {
+        refuse(connection, "MHD_basic_auth_get_username_password");
+        if !password.is_null() {
+            // SAFETY: By the contract of the interface it can be written.
+            unsafe { password.write(null_mut()) };
+        }
+        null_mut()
+    }
+}
+
+export! {
+    /// Would require basic authentication.
+    fn MHD_queue_basic_auth_fail_response(connection: *const MHD_Connection, _realm: *const c_char, _response: *const c_void)
+        -> Result, or NO; {
+        refuse(connection, "MHD_queue_basic_auth_fail_response");
+        NO
+    }
+}
+
+export! {
+    /// Would create a response that upgrades its connection.
+    fn MHD_create_response_for_upgrade(_handler: *const c_void, _cls: *mut c_void) -> *const c_void,
+        or std::ptr::null(); {
+        std::ptr::null()
+    }
+}
+
+export! {
+    /// Would act on an upgraded connection, of which there is none.
+    fn MHD_upgrade_action(_handle: *mut c_void, _action: c_int) -> Result, or NO; { NO }
+}
