@@ -21,7 +21,7 @@ use std::{
 };
 
 use desk::{Desk, Network};
-use machine::{Machine, find};
+use machine::{Machine, find, libraries};
 use markdown::{Page, heads, manuals, root};
 use parts::{Part, Start, parts};
 
@@ -43,7 +43,8 @@ mod program;
 
 /// Programs that a manual may use and a machine may lack. What needs one of them is then skipped; any other command
 /// must be there.
-const OPTIONAL: [&str; 8] = ["docker", "nc", "openssl", "python3", "sha256sum", "systemctl", "valgrind", "wstest"];
+const OPTIONAL: [&str; 9] =
+    ["collectd", "docker", "nc", "openssl", "python3", "sha256sum", "systemctl", "valgrind", "wstest"];
 
 /// What is never run: the page, a word of the part, and the reason.
 const NOT_RUN: [(&str, &str, &str); 2] = [
@@ -78,6 +79,9 @@ fn is_not_run(page: &Path, part: &Part) -> Option<Not> {
     let listed = NOT_RUN.iter().find(|(path, word, _)| page == Path::new(path) && part.text.contains(word));
     if let Some((_, _, reason)) = listed {
         return Some(Not::Excepted(reason));
+    }
+    if part.text.contains("-p uncork-capi") && !machine::is_real() && !libraries().iter().all(|path| path.exists()) {
+        return Some(Not::Missing("library for C: `cargo test` builds it, `cargo test --test commands` does not"));
     }
     OPTIONAL.into_iter().find(|name| part.programs.iter().any(|p| p == name) && find(name).is_none()).map(Not::Missing)
 }

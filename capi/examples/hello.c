@@ -57,7 +57,7 @@ main (int argc, char **argv)
                              MHD_OPTION_SOCK_ADDR, &address, MHD_OPTION_END);
   if (daemon == NULL)
     return 1;
-  printf ("http://%s:%u/\n", argv[1], (unsigned) MHD_get_daemon_info (daemon, MHD_DAEMON_INFO_BIND_PORT)->port);
+  printf ("listening on http://%s:%u/\n", argv[1], (unsigned) MHD_get_daemon_info (daemon, MHD_DAEMON_INFO_BIND_PORT)->port);
   fflush (stdout);
   sigwait (&signals, &signal);
   MHD_stop_daemon (daemon);

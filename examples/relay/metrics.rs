@@ -34,7 +34,7 @@ type ByLabel<L> = Mutex<BTreeMap<L, u64>>;
 /// Counters of the program.
 pub(crate) struct Metrics {
     began: SystemTime,
-    accepted: AtomicU64,
+    opened: AtomicU64,
     closed: AtomicU64,
     requests: [AtomicU64; CLASSES.len()],
     received: AtomicU64,
@@ -59,7 +59,7 @@ impl Metrics {
         let zero = AtomicU64::default;
         Self {
             began,
-            accepted: zero(),
+            opened: zero(),
             closed: zero(),
             requests: Default::default(),
             received: zero(),
@@ -75,12 +75,12 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn accepted(&self) {
-        self.accepted.fetch_add(1, Relaxed);
+    pub(crate) fn opened(&self) {
+        self.opened.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn open_connections(&self) -> u64 {
-        self.accepted.load(Relaxed).saturating_sub(self.closed.load(Relaxed))
+        self.opened.load(Relaxed).saturating_sub(self.closed.load(Relaxed))
     }
 
     pub(crate) fn closed(&self, reason: &EndReason) {
@@ -135,7 +135,7 @@ impl Metrics {
         let mut page = Page::default();
         page.family("build_info", "gauge", "Always 1; the label has the version");
         page.sample("build_info", concat!("{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1);
-        page.counter("connections_total", "Connections accepted", self.accepted.load(Relaxed));
+        page.counter("connections_total", "Connections accepted", self.opened.load(Relaxed));
         page.gauge("open_connections", "Connections that are open now", self.open_connections());
         page.family("requests_total", "counter", "Requests that have ended, by the class of the response's status");
         for (class, count) in CLASSES.iter().zip(&self.requests) {
@@ -345,7 +345,7 @@ mod tests {
     #[test]
     fn every_sample_has_its_family() {
         let metrics = Metrics::new(SystemTime::UNIX_EPOCH);
-        metrics.accepted();
+        metrics.opened();
         metrics.request_millis.store(1234, Relaxed);
         let mut page = metrics.page(true);
         page.sessions(&[], SessionCounts::default());

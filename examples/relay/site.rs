@@ -138,9 +138,8 @@ impl Handler for Site {
         self.services.tunnel.as_ref()?.alpn(protocol, peer)
     }
 
-    fn accept(&mut self, _: &PeerAddr) -> bool {
-        self.shared.metrics.accepted();
-        true
+    fn opened(&mut self, _: ConnId, _: &PeerAddr) {
+        self.shared.metrics.opened();
     }
 
     fn closed(&mut self, _: ConnId, reason: &EndReason) {

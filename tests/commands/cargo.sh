@@ -28,7 +28,7 @@ add | new)
 *) fail "unknown command: cargo $command" ;;
 esac
 
-profile=debug examples=()
+profile=debug examples=() libraries=()
 while (($#)); do
     case $1 in
     --) shift && break ;;
@@ -36,6 +36,11 @@ while (($#)); do
     --example)
         examples+=("${2:-}")
         [[ -n ${2:-} && -x $UNCORK_BUILT/$2 ]] || fail "no example target named \`${2:-}\`"
+        shift
+        ;;
+    -p)
+        [[ ${2:-} == uncork-capi ]] || fail "unknown package ${2:-}"
+        libraries=(libmicrohttpd.so libmicrohttpd.a)
         shift
         ;;
     --features) shift ;;
@@ -46,6 +51,7 @@ done
 if [[ $command == build ]]; then
     mkdir -p "target/$profile/examples"
     for example in "${examples[@]}"; do ln -sf "$UNCORK_BUILT/$example" "target/$profile/examples/"; done
+    for library in "${libraries[@]}"; do ln -sf "$UNCORK_BUILT/$library" "target/$profile/"; done
     exit
 fi
 ((${#examples[@]} == 1)) || fail "\`cargo run\` needs one --example"

@@ -35,6 +35,12 @@ fn examples() -> Vec<String> {
     programs.filter_map(|path| path.file_stem()?.to_str().map(str::to_owned)).collect()
 }
 
+/// Returns the paths of the libraries for C. Cargo builds them for the tests of their package, beside the tests.
+pub(crate) fn libraries() -> [PathBuf; 2] {
+    let deps = env::current_exe().unwrap_or_default();
+    ["libmicrohttpd.so", "libmicrohttpd.a"].map(|name| deps.with_file_name(name))
+}
+
 impl Machine {
     pub(crate) fn new(page: &Path, files: &[PathBuf]) -> io::Result<Self> {
         let directory = if is_real() {
@@ -72,6 +78,9 @@ impl Machine {
         } else {
             for name in examples() {
                 symlink(program(&name), machine.path("built").join(&name))?;
+            }
+            for (name, path) in ["libmicrohttpd.so", "libmicrohttpd.a"].into_iter().zip(libraries()) {
+                symlink(path, machine.path("built").join(name))?;
             }
         }
         Ok(machine)

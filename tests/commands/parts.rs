@@ -121,7 +121,7 @@ fn ready(words: &[String]) -> Option<&'static str> {
             words.iter().skip_while(|word| **word != "--example").nth(1).copied()?
         }
         "python3" => words.get(1)?.ends_with("app.py").then_some("app.py")?,
-        path if path.contains("/examples/") => path.rsplit('/').next()?,
+        path if path.contains("/examples/") || path.starts_with("./") => path.rsplit('/').next()?,
         _ => return None,
     };
     match name {

@@ -5,7 +5,7 @@ use std::sync::mpsc::Sender;
 use uncork::{Action, ConnId, EndReason, Handler, Limits, PeerAddr, Request, Response};
 
 use crate::{
-    wire::{Finish, request},
+    wire::request,
     world::{Host, Reports, World, report_channel},
 };
 

@@ -42,7 +42,7 @@ fn hello_serves_and_ends() {
         Library::get().command(&program).arg("127.0.0.1:0").stdout(Stdio::piped()).spawn().expect("started");
     let mut line = String::new();
     BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
-    let address = line.trim().trim_start_matches("http://").trim_end_matches('/');
+    let address = line.trim().trim_start_matches("listening on http://").trim_end_matches('/');
     let mut stream = TcpStream::connect(address).expect("connected");
     stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("sent");
     let mut response = String::new();
