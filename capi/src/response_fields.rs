@@ -26,11 +26,16 @@ struct Field {
     kind: c_int,
     name: CString,
     value: CString,
+    /// The name again, for Rust.
+    text: Box<str>,
+    /// uncork writes fields of this name itself.
+    written_elsewhere: bool,
 }
 
 impl Field {
-    fn name(&self) -> &str {
-        self.name.to_str().unwrap_or_default()
+    fn new(kind: c_int, name: &str, value: &[u8]) -> Option<Self> {
+        let (text, written_elsewhere) = (name.into(), is_written_here(name));
+        Some(Self { kind, name: CString::new(name).ok()?, value: CString::new(value).ok()?, text, written_elsewhere })
     }
 
     fn is_header(&self) -> bool {
@@ -42,8 +47,8 @@ impl Fields {
     /// Adds the header fields to a response. uncork writes `Date`, `Connection` and the framing itself.
     pub(crate) fn put_into(&self, mut response: Response) -> Response {
         for field in self.0.iter().filter(|field| field.is_header()) {
-            if !is_written_here(field.name()) {
-                response = response.append(field.name(), field.value.as_bytes().trim_ascii());
+            if !field.written_elsewhere {
+                response = response.append(&field.text, field.value.as_bytes().trim_ascii());
             } else if field.name.as_bytes().eq_ignore_ascii_case(b"connection") && field.has_token(b"close") {
                 response = response.close();
             }
@@ -56,7 +61,7 @@ impl Fields {
         let mut trailers = Headers::new();
         for field in self.0.iter().filter(|field| !field.is_header()) {
             // They were checked when they were added.
-            let _ = trailers.append(field.name(), field.value.as_bytes().trim_ascii());
+            let _ = trailers.append(&field.text, field.value.as_bytes().trim_ascii());
         }
         (!trailers.is_empty()).then_some(trailers)
     }
@@ -86,17 +91,13 @@ unsafe fn add(response: *const MHD_Response, kind: c_int, name: *const c_char, v
     {
         return NO;
     }
-    let (Ok(name), Ok(value)) = (CString::new(name), CString::new(value)) else { return NO };
+    let Some(field) = Field::new(kind, name, value) else { return NO };
     let mut fields = lock(&response.fields);
-    if is_date(&name) {
-        fields.0.retain(|field| !is_date(&field.name));
+    if is("date") {
+        fields.0.retain(|field| !field.text.eq_ignore_ascii_case("date"));
     }
-    fields.0.push(Field { kind, name, value });
+    fields.0.push(field);
     YES
-}
-
-fn is_date(name: &CString) -> bool {
-    name.as_bytes().eq_ignore_ascii_case(b"date")
 }
 
 export! {
