@@ -91,7 +91,10 @@ HANDLER (answer)
     MHD_add_response_footer (response, "X-Sum", "100");
   } else if (strcmp (url, "/sized") == 0)
     response = MHD_create_response_from_callback (100, 32, digits, &pieces, count);
-  else if (strcmp (url, "/short") == 0)
+  else if (strcmp (url, "/closing") == 0) {
+    response = MHD_create_response_from_callback (100, 32, digits, &pieces, count);
+    MHD_add_response_header (response, "Connection", "close");
+  } else if (strcmp (url, "/short") == 0)
     response = MHD_create_response_from_callback (200, 32, digits, &pieces, count);
   else if (strcmp (url, "/broken") == 0)
     response = MHD_create_response_from_callback (MHD_SIZE_UNKNOWN, 10, broken, NULL, count);
@@ -134,6 +137,9 @@ in_mode (unsigned flags)
   for (int i = 0; i < 100; i++)
     tens[i] = (char) ('0' + i / 10);
   EXPECT (ask (port, GET ("/sized")), 200, tens);
+  text = ask (port, "GET /closing HTTP/1.1\r\nHost: x\r\n\r\n");
+  CHECK (strstr (text, "\r\nConnection: close\r\n") != NULL);
+  EXPECT (text, 200, tens);
   text = ask (port, GET ("/chunked"));
   CHECK (strstr (text, "Transfer-Encoding: chunked") != NULL && strstr (text, "\r\nX-Sum: 100\r\n\r\n") != NULL);
   CHECK (strstr (text, "a\r\n0000000000\r\n") != NULL || strstr (text, "0000000000") != NULL);
@@ -164,7 +170,7 @@ in_mode (unsigned flags)
   sem_post (&go);
   MHD_stop_daemon (daemon);
   close (client);
-  CHECK (released == 8);
+  CHECK (released == 9);
 }
 
 int
