@@ -48,8 +48,8 @@ impl Field {
 }
 
 impl Fields {
-    /// Returns the header fields, and whether the connection is to be closed. uncork writes `Date`, `Connection` and the
-    /// framing itself.
+    /// Returns the header fields, and `true` if the connection is to be closed. uncork writes `Date`, `Connection` and
+    /// the framing itself.
     pub(crate) fn made(&mut self) -> (Headers, bool) {
         let list = &self.list;
         self.made
@@ -154,8 +154,8 @@ export! {
         // SAFETY: By the contract of the interface it is NULL or a response.
         let Some(response) = (unsafe { MHD_Response::of_c(response) }) else { return 0 };
         // Copies: the function may change the fields.
-        let fields: Vec<(c_int, CString, CString)> =
-            lock(&response.fields).list.iter().map(|field| (field.kind, field.name.clone(), field.value.clone())).collect();
+        let copy = |field: &Field| (field.kind, field.name.clone(), field.value.clone());
+        let fields: Vec<(c_int, CString, CString)> = lock(&response.fields).list.iter().map(copy).collect();
         let Some(iterator) = iterator else { return to_int(fields.len()) };
         let goes_on = |(kind, name, value): &(c_int, CString, CString)| {
             // SAFETY: The program has passed this function with this pointer. The strings live during the call.

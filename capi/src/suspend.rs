@@ -169,7 +169,8 @@ export! {
                 lock(&connection.shared.ended_suspended).retain(|other| !Arc::ptr_eq(other, &connection));
                 connection.report_end();
             };
-            // Not here: the program may hold a lock that its callbacks take. If the loop has ended, the stop reports it.
+            // Not here: the program may hold a lock that its callbacks take. If the loop has ended, the
+            // stop reports it.
             match handle {
                 Some(handle) => handle.after(Duration::ZERO, move |_| report()),
                 None => report(),

@@ -127,8 +127,8 @@ static void
 in_mode (unsigned flags)
 {
   char tens[101] = "", *text;
-  struct MHD_Daemon *daemon = MHD_start_daemon (flags | MHD_USE_ERROR_LOG | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, answer, NULL,
-                                                MHD_OPTION_END);
+  struct MHD_Daemon *daemon = MHD_start_daemon (flags | MHD_USE_ERROR_LOG | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL,
+                                                answer, NULL, MHD_OPTION_END);
   uint16_t port = port_of (daemon);
   int client, fd;
 
