@@ -309,7 +309,11 @@ enum MHD_ResponseFlags {
 
 enum MHD_ResponseOptions { MHD_RO_END = 0 };
 
-enum MHD_UpgradeAction { MHD_UPGRADE_ACTION_CLOSE = 0, MHD_UPGRADE_ACTION_CORK_ON = 1, MHD_UPGRADE_ACTION_CORK_OFF = 2 };
+enum MHD_UpgradeAction {
+  MHD_UPGRADE_ACTION_CLOSE = 0,
+  MHD_UPGRADE_ACTION_CORK_ON = 1,
+  MHD_UPGRADE_ACTION_CORK_OFF = 2
+};
 
 /* Callbacks. */
 typedef void (*MHD_LogCallback) (void *cls, const char *fm, va_list ap);
@@ -677,8 +681,8 @@ MHD_socket MHD_quiesce_daemon (struct MHD_Daemon *daemon);
 /* Serves a connected socket, and closes it in any case. */
 enum MHD_Result MHD_add_connection (struct MHD_Daemon *daemon, MHD_socket client_socket, const struct sockaddr *addr,
                                     socklen_t addrlen);
-/* Without a thread of its own a daemon works when it is run: when its descriptor is readable, or the timeout has passed.
-   It has one descriptor, which it adds to the set for reading. */
+/* Without a thread of its own a daemon works when it is run: when its descriptor is readable, or the timeout has
+   passed. It has one descriptor, which it adds to the set for reading. */
 enum MHD_Result MHD_get_fdset (struct MHD_Daemon *daemon, fd_set *read_fd_set, fd_set *write_fd_set,
                                fd_set *except_fd_set, MHD_socket *max_fd);
 enum MHD_Result MHD_get_fdset2 (struct MHD_Daemon *daemon, fd_set *read_fd_set, fd_set *write_fd_set,
@@ -706,8 +710,8 @@ void MHD_suspend_connection (struct MHD_Connection *connection);
 void MHD_resume_connection (struct MHD_Connection *connection);
 
 /* Values of a request. Names are compared in any case. */
-int MHD_get_connection_values (struct MHD_Connection *connection, enum MHD_ValueKind kind, MHD_KeyValueIterator iterator,
-                               void *iterator_cls);
+int MHD_get_connection_values (struct MHD_Connection *connection, enum MHD_ValueKind kind,
+                               MHD_KeyValueIterator iterator, void *iterator_cls);
 int MHD_get_connection_values_n (struct MHD_Connection *connection, enum MHD_ValueKind kind,
                                  MHD_KeyValueIteratorN iterator, void *iterator_cls);
 enum MHD_Result MHD_set_connection_value (struct MHD_Connection *connection, enum MHD_ValueKind kind, const char *key,

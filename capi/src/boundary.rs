@@ -33,7 +33,10 @@ fn report(name: &str) {
 
 /// Defines an exported function. A panic in it is reported, and becomes its failure value.
 macro_rules! export {
-    ($(#[doc = $doc:literal])+ fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)?, or $failure:expr; $body:block) => {
+    (
+        $(#[doc = $doc:literal])+
+        fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)?, or $failure:expr; $body:block
+    ) => {
         $(#[doc = $doc])+
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $name($($arg: $ty),*) $(-> $ret)? {

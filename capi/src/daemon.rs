@@ -10,6 +10,7 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use libc::size_t;
@@ -81,14 +82,18 @@ impl Shared {
         self.handler_dropped.notify_all();
     }
 
-    /// Waits until no handler is left.
-    fn wait_for_handlers(&self) {
-        let mut handlers = lock(&self.handlers);
-        while *handlers > 0 {
-            handlers = self.handler_dropped.wait(handlers).unwrap_or_else(PoisonError::into_inner);
+    /// Waits until no handler is left, or for at most that long.
+    fn wait_for_handlers(&self, at_most: Option<Duration>) {
+        let handlers = lock(&self.handlers);
+        match at_most {
+            None => drop(self.handler_dropped.wait_while(handlers, |handlers| *handlers > 0)),
+            Some(time) => drop(self.handler_dropped.wait_timeout_while(handlers, time, |handlers| *handlers > 0)),
         }
     }
 }
+
+/// Time for idle threads to end after the daemon has. They call nothing of the program any more.
+const SLACK: Duration = Duration::from_secs(2);
 
 fn invalid(text: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, text.into())
@@ -260,10 +265,14 @@ impl MHD_Daemon {
     fn stop(&self) {
         self.shared.stopping.store(true, Ordering::Release);
         let running = lock(&self.running).take();
-        if let Some(Err(error)) = running.map(Running::stop_now) {
-            self.shared.log.line(&format_args!("while the daemon stops: {error}"));
-            // Callbacks that block keep their threads. What they use may be freed once this returns.
-            self.shared.wait_for_handlers();
+        match running.map(Running::stop_now) {
+            None => {}
+            Some(Ok(())) => self.shared.wait_for_handlers(Some(SLACK)),
+            Some(Err(error)) => {
+                self.shared.log.line(&format_args!("while the daemon stops: {error}"));
+                // Callbacks that block keep their threads. What they use may be freed once this returns.
+                self.shared.wait_for_handlers(None);
+            }
         }
         if let Some(own) = self.own_loop() {
             own.stop();

@@ -163,27 +163,37 @@ impl Drop for Borrowed<'_> {
 
 /// Resets the connection's state for a request. Returns `false` if the path cannot be a string of C.
 fn start(connection: &MHD_Connection, req: &mut Request<'_>) -> bool {
-    // A CONNECT has no path.
-    let path = if req.path().is_empty() { req.target() } else { req.path() };
-    let mut text = std::mem::take(&mut connection.state().text);
+    let target = req.target();
+    let (path, query) = match target.as_bytes() {
+        [b'/', ..] => match target.as_bytes().iter().position(|byte| *byte == b'?') {
+            Some(at) => (&target[..at], Some(&target[at + 1..])),
+            None => (target, None),
+        },
+        // A CONNECT has no path.
+        _ if req.path().is_empty() => (target, None),
+        _ => (req.path(), req.query()),
+    };
+    let mut state = connection.state();
+    let mut text = std::mem::take(&mut state.text);
     text.clear();
     text.extend_from_slice(path.as_bytes());
-    if connection.shared.unescape.is_some() || path.contains('%') {
+    if connection.shared.unescape.is_some() || text.contains(&b'%') {
+        drop(state);
         connection.unescape(&mut text);
         if text.contains(&0) {
             return false;
         }
+        state = connection.state();
     }
     text.push(0);
     let method = text.len();
     text.extend_from_slice(req.method().as_bytes());
     text.push(0);
-    let query = req.query().map(|query| {
+    let query = query.map(|query| {
         let at = text.len();
         text.extend_from_slice(query.as_bytes());
         at
     });
-    let mut state = connection.state();
     state.text = text;
     state.method = method;
     state.query = query;
@@ -192,7 +202,7 @@ fn start(connection: &MHD_Connection, req: &mut Request<'_>) -> bool {
     state.head = None;
     state.trailers = None;
     state.values = None;
-    state.queued = None;
+    let unsent = state.queued.take();
     state.status = 0;
     state.responded = false;
     state.suspension = crate::suspend::Suspension::default();
@@ -201,6 +211,9 @@ fn start(connection: &MHD_Connection, req: &mut Request<'_>) -> bool {
     state.number = req.id().number;
     state.fd = req.socket().map(|socket| socket.as_raw_fd());
     state.request = Some(NonNull::from(req).cast());
+    drop(state);
+    // Not under the lock: releasing its memory can call the program.
+    drop(unsent);
     // SAFETY: No callback of this connection runs: its earlier requests have ended.
     unsafe { *connection.request_cls.get() = std::ptr::null_mut() };
     true

@@ -12,7 +12,7 @@
 //!
 //! - Only uncork's public names are used. What they lack is missing for everybody, and is added there.
 //! - `unsafe` is where C is: pointers that C passes, and callbacks of C. Each block has its reason.
-//! - Nothing unwinds into C ([`export!`]), and a wrong argument gets the documented failure.
+//! - Nothing unwinds into C (`export!`), and a wrong argument gets the documented failure.
 //! - No lock is held while C is called: it may call anything.
 
 #![allow(non_snake_case, non_camel_case_types, reason = "the names are those of the C interface")]

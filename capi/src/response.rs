@@ -75,38 +75,33 @@ impl MHD_Response {
 
     /// Returns the response for one request.
     pub(crate) fn send(self: Arc<Self>, status: u16, connection: &Arc<MHD_Connection>) -> Response {
-        let mut response = lock(&self.fields).put_into(Response::new(status));
-        if self.flags.load(Ordering::Relaxed) & response_flag::HTTP_1_0_ONLY != 0 {
-            response = response.close();
-        }
-        match &self.content {
-            Content::Empty => response,
-            Content::Bytes(bytes, _) => response.body(bytes.clone()),
+        let (headers, closes) = lock(&self.fields).made();
+        let only_1_0 = self.flags.load(Ordering::Relaxed) & response_flag::HTTP_1_0_ONLY != 0;
+        let response = match &self.content {
+            Content::Empty => Response::new(status),
+            Content::Bytes(bytes, _) => Response::new(status).body(bytes.clone()),
             Content::Memory(memory) => {
                 let len = memory.len();
-                on(response, Response::stream(MemoryStream::new(memory.clone()))).length(len)
+                Response::stream(MemoryStream::new(memory.clone())).length(len).with_status(status)
             }
             Content::File(file, offset, len) => match (file.try_clone(), len) {
                 (Ok(file), Some(len)) if file.metadata().is_ok_and(|metadata| metadata.is_file()) => {
-                    on(response, Response::file(file, *offset..offset.saturating_add(*len)))
+                    Response::file(file, *offset..offset.saturating_add(*len)).with_status(status)
                 }
-                (Ok(file), len) => on(response, Response::stream(FileStream::new(file, *len))).length(*len),
+                (Ok(file), len) => Response::stream(FileStream::new(file, *len)).length(*len).with_status(status),
                 (Err(error), _) => {
                     connection.log(&format!("cannot send a file: {error}"));
-                    Response::new(500)
+                    return Response::new(500);
                 }
             },
             Content::Reader(reader) => {
                 let len = reader.len;
-                on(response, Response::stream(ReaderStream::new(self.clone(), connection.clone()))).length(len)
+                Response::stream(ReaderStream::new(self.clone(), connection.clone())).length(len).with_status(status)
             }
-        }
+        };
+        let response = response.with_headers(headers);
+        if closes || only_1_0 { response.close() } else { response }
     }
-}
-
-/// Gives the status and the fields of `response` the body of `body`.
-fn on(response: Response, body: Response) -> Response {
-    response.headers().iter().fold(body.with_status(response.status()), |body, (name, value)| body.append(name, value))
 }
 
 export! {

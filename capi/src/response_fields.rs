@@ -7,7 +7,7 @@ use std::{
 };
 
 use uncork::{
-    Headers, Response,
+    Headers,
     h1::{is_field_value, is_token, write::is_written_here},
 };
 
@@ -20,17 +20,26 @@ use crate::{
 
 /// The fields, in the order in which they were added.
 #[derive(Default)]
-pub(crate) struct Fields(Vec<Field>);
+pub(crate) struct Fields {
+    list: Vec<Field>,
+    /// What `made` has made of them; `None` after a change.
+    made: Option<(Headers, bool)>,
+}
 
 struct Field {
     kind: c_int,
     name: CString,
     value: CString,
+    /// The name again, for Rust.
+    text: Box<str>,
+    /// uncork writes fields of this name itself.
+    written_elsewhere: bool,
 }
 
 impl Field {
-    fn name(&self) -> &str {
-        self.name.to_str().unwrap_or_default()
+    fn new(kind: c_int, name: &str, value: &[u8]) -> Option<Self> {
+        let (text, written_elsewhere) = (name.into(), is_written_here(name));
+        Some(Self { kind, name: CString::new(name).ok()?, value: CString::new(value).ok()?, text, written_elsewhere })
     }
 
     fn is_header(&self) -> bool {
@@ -39,24 +48,32 @@ impl Field {
 }
 
 impl Fields {
-    /// Adds the header fields to a response. uncork writes `Date`, `Connection` and the framing itself.
-    pub(crate) fn put_into(&self, mut response: Response) -> Response {
-        for field in self.0.iter().filter(|field| field.is_header()) {
-            if !is_written_here(field.name()) {
-                response = response.append(field.name(), field.value.as_bytes().trim_ascii());
-            } else if field.name.as_bytes().eq_ignore_ascii_case(b"connection") && field.has_token(b"close") {
-                response = response.close();
-            }
-        }
-        response
+    /// Returns the header fields, and `true` if the connection is to be closed. uncork writes `Date`, `Connection` and
+    /// the framing itself.
+    pub(crate) fn made(&mut self) -> (Headers, bool) {
+        let list = &self.list;
+        self.made
+            .get_or_insert_with(|| {
+                let (mut headers, mut close) = (Headers::new(), false);
+                for field in list.iter().filter(|field| field.is_header()) {
+                    if !field.written_elsewhere {
+                        // They were checked when they were added.
+                        let _ = headers.append(&field.text, field.value.as_bytes().trim_ascii());
+                    } else if field.text.eq_ignore_ascii_case("connection") {
+                        close |= field.has_token(b"close");
+                    }
+                }
+                (headers, close)
+            })
+            .clone()
     }
 
     /// Returns the trailer fields.
     pub(crate) fn trailers(&self) -> Option<Headers> {
         let mut trailers = Headers::new();
-        for field in self.0.iter().filter(|field| !field.is_header()) {
+        for field in self.list.iter().filter(|field| !field.is_header()) {
             // They were checked when they were added.
-            let _ = trailers.append(field.name(), field.value.as_bytes().trim_ascii());
+            let _ = trailers.append(&field.text, field.value.as_bytes().trim_ascii());
         }
         (!trailers.is_empty()).then_some(trailers)
     }
@@ -86,17 +103,14 @@ unsafe fn add(response: *const MHD_Response, kind: c_int, name: *const c_char, v
     {
         return NO;
     }
-    let (Ok(name), Ok(value)) = (CString::new(name), CString::new(value)) else { return NO };
+    let Some(field) = Field::new(kind, name, value) else { return NO };
     let mut fields = lock(&response.fields);
-    if is_date(&name) {
-        fields.0.retain(|field| !is_date(&field.name));
+    if is("date") {
+        fields.list.retain(|field| !field.text.eq_ignore_ascii_case("date"));
     }
-    fields.0.push(Field { kind, name, value });
+    fields.list.push(field);
+    fields.made = None;
     YES
-}
-
-fn is_date(name: &CString) -> bool {
-    name.as_bytes().eq_ignore_ascii_case(b"date")
 }
 
 export! {
@@ -126,8 +140,9 @@ export! {
         let (Some(response), Some(name), Some(value)) = arguments else { return NO };
         let mut fields = lock(&response.fields);
         let is_it = |field: &Field| field.name.as_bytes().eq_ignore_ascii_case(name) && field.value.as_bytes() == value;
-        let Some(index) = fields.0.iter().position(is_it) else { return NO };
-        fields.0.remove(index);
+        let Some(index) = fields.list.iter().position(is_it) else { return NO };
+        fields.list.remove(index);
+        fields.made = None;
         YES
     }
 }
@@ -139,8 +154,8 @@ export! {
         // SAFETY: By the contract of the interface it is NULL or a response.
         let Some(response) = (unsafe { MHD_Response::of_c(response) }) else { return 0 };
         // Copies: the function may change the fields.
-        let fields: Vec<(c_int, CString, CString)> =
-            lock(&response.fields).0.iter().map(|field| (field.kind, field.name.clone(), field.value.clone())).collect();
+        let copy = |field: &Field| (field.kind, field.name.clone(), field.value.clone());
+        let fields: Vec<(c_int, CString, CString)> = lock(&response.fields).list.iter().map(copy).collect();
         let Some(iterator) = iterator else { return to_int(fields.len()) };
         let goes_on = |(kind, name, value): &(c_int, CString, CString)| {
             // SAFETY: The program has passed this function with this pointer. The strings live during the call.
@@ -159,7 +174,7 @@ export! {
         };
         let fields = lock(&response.fields);
         // The value does not move when others are added; it is freed when the program removes it.
-        let found = fields.0.iter().find(|field| field.name.as_bytes().eq_ignore_ascii_case(name));
+        let found = fields.list.iter().find(|field| field.name.as_bytes().eq_ignore_ascii_case(name));
         found.map_or(null(), |field| field.value.as_ptr())
     }
 }

@@ -165,11 +165,15 @@ export! {
         };
         if ended {
             let handle = connection.state().loop_handle.clone();
-            lock(&connection.shared.ended_suspended).retain(|other| !Arc::ptr_eq(other, &connection));
-            // Not here: the program may hold a lock that its callbacks take.
+            let report = move || {
+                lock(&connection.shared.ended_suspended).retain(|other| !Arc::ptr_eq(other, &connection));
+                connection.report_end();
+            };
+            // Not here: the program may hold a lock that its callbacks take. If the loop has ended, the
+            // stop reports it.
             match handle {
-                Some(handle) => handle.after(Duration::ZERO, move |_| connection.report_end()),
-                None => connection.report_end(),
+                Some(handle) => handle.after(Duration::ZERO, move |_| report()),
+                None => report(),
             }
         } else if let Some(parked) = parked {
             connection.proceed(parked);

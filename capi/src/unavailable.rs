@@ -22,8 +22,9 @@ fn refuse(connection: *const MHD_Connection, name: &str) {
 
 export! {
     /// Would create a post processor.
-    fn MHD_create_post_processor(connection: *const MHD_Connection, _size: size_t, _iter: *const c_void, _cls: *mut c_void)
-        -> *mut c_void, or null_mut(); {
+    fn MHD_create_post_processor(
+        connection: *const MHD_Connection, _size: size_t, _iter: *const c_void, _cls: *mut c_void,
+    ) -> *mut c_void, or null_mut(); {
         refuse(connection, "MHD_create_post_processor");
         null_mut()
     }
@@ -54,8 +55,9 @@ export! {
 
 export! {
     /// Would require basic authentication.
-    fn MHD_queue_basic_auth_fail_response(connection: *const MHD_Connection, _realm: *const c_char, _response: *const c_void)
-        -> Result, or NO; {
+    fn MHD_queue_basic_auth_fail_response(
+        connection: *const MHD_Connection, _realm: *const c_char, _response: *const c_void,
+    ) -> Result, or NO; {
         refuse(connection, "MHD_queue_basic_auth_fail_response");
         NO
     }

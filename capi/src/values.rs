@@ -184,7 +184,8 @@ export! {
         -> *const c_char, or null(); {
         // SAFETY: By the contract of the interface both are NULL, or a connection and a string.
         let (connection, key) = unsafe { (MHD_Connection::of_c(connection), crate::strings::bytes_of(key)) };
-        connection.and_then(|connection| connection.lookup(kind, key)).map_or(null(), |entry| entry.value.0.cast_const())
+        let entry = connection.and_then(|connection| connection.lookup(kind, key));
+        entry.map_or(null(), |entry| entry.value.0.cast_const())
     }
 }
 

@@ -264,6 +264,27 @@ impl Response {
         self.with(name, |headers| headers.append(name, value))
     }
 
+    /// Sets all header fields, in place of those added so far. A list that is made once, and cloned for each response,
+    /// is checked and written once. A field that the engine writes itself (see [`header`](Self::header)) makes the
+    /// response a 500.
+    ///
+    /// ```
+    /// use uncork::{Request, Response, h1::Headers};
+    /// let mut headers = Headers::new();
+    /// headers.append("Content-Type", "text/css")?;
+    /// headers.append("Cache-Control", "max-age=3600")?;
+    /// let handler = move |_: &mut Request<'_>| Response::new(200).with_headers(headers.clone()).body("body {}");
+    /// # fn check(_: impl uncork::Handler) {}
+    /// # check(handler);
+    /// # Ok::<(), uncork::h1::InvalidHeader>(())
+    /// ```
+    pub fn with_headers(mut self, headers: Headers) -> Self {
+        if let Some((name, _)) = headers.iter().find(|(name, _)| is_written_here(name)) {
+            self.fault.get_or_insert_with(|| Box::new(Fault::Reserved(name.to_owned())));
+        }
+        Self { headers, ..self }
+    }
+
     fn with(mut self, name: &str, add: impl FnOnce(&mut Headers) -> Result<(), InvalidHeader>) -> Self {
         if is_written_here(name) {
             self.fault.get_or_insert_with(|| Box::new(Fault::Reserved(name.to_owned())));

@@ -180,12 +180,18 @@ fn an_invalid_response_becomes_a_500(world: &World) {
     let host = world.serve(|req: &mut Request<'_>| match req.path() {
         "/split" => Response::text("x").header("X", "a\r\nSet-Cookie: b"),
         "/length" => Response::text("x").header("Content-Length", "9"),
+        "/list" => {
+            let mut headers = uncork::h1::Headers::new();
+            headers.append("connection", "x").expect("valid");
+            Response::text("x").with_headers(headers)
+        }
         _ => Response::new(100),
     });
     let mut wire = host.connect();
     for (path, reason) in [
         ("GET /split", "header field \"X\""),
         ("GET /length", "header field \"Content-Length\" is written by the engine"),
+        ("GET /list", "header field \"connection\" is written by the engine"),
         ("GET /status", "100 is not the status"),
     ] {
         let response = wire.request(path, &[]).response();

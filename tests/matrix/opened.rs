@@ -13,6 +13,7 @@ matrix! {
     each_connection_is_reported_once,
     a_rejected_connection_is_not_reported,
     a_client_behind_a_proxy_is_reported_by_its_own_address,
+    the_handler_can_ask_about_the_socket,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -121,4 +122,14 @@ fn a_client_behind_a_proxy_is_reported_by_its_own_address(world: &World) {
         }
     }
     assert_eq!(reports.rest(), [], "neither the client that was rejected, nor a proxy without one");
+}
+
+/// The socket that the handler sees is the one of the client.
+fn the_handler_can_ask_about_the_socket(world: &World) {
+    let host = world.serve(|req: &mut Request<'_>| {
+        let socket = req.socket().and_then(|socket| socket.try_clone_to_owned().ok()).map(std::net::TcpStream::from);
+        let peer = socket.and_then(|socket| socket.peer_addr().ok()).map(PeerAddr::tcp);
+        Response::text(if peer.as_ref() == Some(req.peer()) { "its peer" } else { "another" })
+    });
+    assert_eq!(host.connect().request("GET /", &[]).response().is(200).text(), "its peer");
 }

@@ -41,8 +41,8 @@ static struct MHD_Daemon *
 serve (unsigned flags)
 {
   return MHD_start_daemon (flags | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, answer, NULL, MHD_OPTION_NOTIFY_COMPLETED,
-                           on_completed, NULL, MHD_OPTION_NOTIFY_CONNECTION, on_connection, NULL, MHD_OPTION_CONNECTION_TIMEOUT,
-                           (unsigned) 1, MHD_OPTION_END);
+                           on_completed, NULL, MHD_OPTION_NOTIFY_CONNECTION, on_connection, NULL,
+                           MHD_OPTION_CONNECTION_TIMEOUT, (unsigned) 1, MHD_OPTION_END);
 }
 
 static void

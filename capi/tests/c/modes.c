@@ -200,8 +200,8 @@ serve (unsigned flags, unsigned pool, enum loop loop)
 {
   struct MHD_Response *response = MHD_create_response_from_buffer_static (6, "hello\n");
   struct MHD_Daemon *daemon = MHD_start_daemon (
-    flags | (loop ? MHD_USE_ERROR_LOG : 0) | MHD_ALLOW_SUSPEND_RESUME, 0, local_only, NULL, answer, response, MHD_OPTION_NOTIFY_CONNECTION,
-    on_connection, &opened, MHD_OPTION_NOTIFY_COMPLETED, on_completed, &completed, MHD_OPTION_CONNECTION_TIMEOUT, 9u,
+    flags | (loop ? MHD_USE_ERROR_LOG : 0) | MHD_ALLOW_SUSPEND_RESUME, 0, local_only, NULL, answer, response,
+    MHD_OPTION_NOTIFY_CONNECTION, on_connection, &opened, MHD_OPTION_NOTIFY_COMPLETED, on_completed, &completed, MHD_OPTION_CONNECTION_TIMEOUT, 9u,
     pool ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, pool, MHD_OPTION_END);
   pthread_t threads[10];
 

@@ -73,8 +73,8 @@ main (void)
   /* NULL is as if it was not given; an int where more is documented is taken. */
   serves (MHD_start_daemon (THREAD, 0, NULL, NULL, answer, NULL, MHD_OPTION_NOTIFY_COMPLETED, NULL, NULL,
                             MHD_OPTION_EXTERNAL_LOGGER, NULL, NULL, MHD_OPTION_URI_LOG_CALLBACK, NULL, NULL,
-                            MHD_OPTION_SOCK_ADDR, NULL, MHD_OPTION_HTTPS_KEY_PASSWORD, NULL, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-                            4096, MHD_OPTION_CONNECTION_LIMIT, 5, MHD_OPTION_STRICT_FOR_CLIENT, -1,
+                            MHD_OPTION_SOCK_ADDR, NULL, MHD_OPTION_HTTPS_KEY_PASSWORD, NULL,
+                            MHD_OPTION_CONNECTION_MEMORY_LIMIT, 4096, MHD_OPTION_CONNECTION_LIMIT, 5, MHD_OPTION_STRICT_FOR_CLIENT, -1,
                             MHD_OPTION_CLIENT_DISCIPLINE_LVL, -3, MHD_OPTION_SERVER_INSANITY, MHD_DSC_SANE,
                             MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_LISTEN_BACKLOG_SIZE, 3u,
                             MHD_OPTION_THREAD_POOL_SIZE, 1u, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END));
@@ -128,7 +128,8 @@ main (void)
   close (fd);
 
   /* IPv6, where the machine has it. */
-  daemon = MHD_start_daemon (THREAD | MHD_USE_IPv6, 0, NULL, NULL, answer, NULL, MHD_OPTION_SOCK_ADDR, &six, MHD_OPTION_END);
+  daemon = MHD_start_daemon (THREAD | MHD_USE_IPv6, 0, NULL, NULL, answer, NULL, MHD_OPTION_SOCK_ADDR, &six,
+                             MHD_OPTION_END);
   if (daemon != NULL)
     MHD_stop_daemon (daemon);
   daemon = MHD_start_daemon (THREAD | MHD_USE_DUAL_STACK, 0, NULL, NULL, answer, NULL, MHD_OPTION_END);
@@ -142,8 +143,10 @@ main (void)
   CHECK (FAILS (THREAD, 0, NULL, NULL, answer, NULL, -1, MHD_OPTION_END));
   CHECK (FAILS (THREAD | MHD_USE_TLS, 0, NULL, NULL, answer, NULL, MHD_OPTION_END));
   CHECK (FAILS (MHD_NO_FLAG, 0, NULL, NULL, answer, NULL, MHD_OPTION_THREAD_POOL_SIZE, 4u, MHD_OPTION_END));
-  CHECK (FAILS (MHD_USE_THREAD_PER_CONNECTION, 0, NULL, NULL, answer, NULL, MHD_OPTION_THREAD_POOL_SIZE, 4u, MHD_OPTION_END));
-  CHECK (FAILS (THREAD, 0, NULL, NULL, answer, NULL, MHD_OPTION_SOCK_ADDR_LEN, (socklen_t) 3, &address, MHD_OPTION_END));
+  CHECK (FAILS (MHD_USE_THREAD_PER_CONNECTION, 0, NULL, NULL, answer, NULL, MHD_OPTION_THREAD_POOL_SIZE, 4u,
+                MHD_OPTION_END));
+  CHECK (FAILS (THREAD, 0, NULL, NULL, answer, NULL, MHD_OPTION_SOCK_ADDR_LEN, (socklen_t) 3, &address,
+                MHD_OPTION_END));
   CHECK (FAILS (THREAD, 0, NULL, NULL, answer, NULL, MHD_OPTION_LISTEN_SOCKET, 9999, MHD_OPTION_END));
   cycle[0].ptr_value = cycle;
   CHECK (FAILS (THREAD, 0, NULL, NULL, answer, NULL, MHD_OPTION_ARRAY, cycle, MHD_OPTION_END));

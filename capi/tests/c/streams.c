@@ -62,6 +62,22 @@ suspending (void *cls, uint64_t pos, char *buf, size_t max)
   return 1;
 }
 
+static sem_t blocked, go;
+
+/* Blocks until another thread posts, as in a program that waits for frames of video. */
+static ssize_t
+blocking (void *cls, uint64_t pos, char *buf, size_t max)
+{
+  (void) cls, (void) max;
+  if (pos > 0)
+    return MHD_CONTENT_READER_END_OF_STREAM;
+  sem_post (&blocked);
+  AWAIT (&go);
+  usleep (100 * 1000); /* The stop has begun by then. */
+  *buf = 'b';
+  return 1;
+}
+
 HANDLER (answer)
 {
   struct MHD_Response *response = NULL;
@@ -75,12 +91,17 @@ HANDLER (answer)
     MHD_add_response_footer (response, "X-Sum", "100");
   } else if (strcmp (url, "/sized") == 0)
     response = MHD_create_response_from_callback (100, 32, digits, &pieces, count);
-  else if (strcmp (url, "/short") == 0)
+  else if (strcmp (url, "/closing") == 0) {
+    response = MHD_create_response_from_callback (100, 32, digits, &pieces, count);
+    MHD_add_response_header (response, "Connection", "close");
+  } else if (strcmp (url, "/short") == 0)
     response = MHD_create_response_from_callback (200, 32, digits, &pieces, count);
   else if (strcmp (url, "/broken") == 0)
     response = MHD_create_response_from_callback (MHD_SIZE_UNKNOWN, 10, broken, NULL, count);
   else if (strcmp (url, "/suspending") == 0)
     response = MHD_create_response_from_callback (MHD_SIZE_UNKNOWN, 10, suspending, NULL, count);
+  else if (strcmp (url, "/blocking") == 0)
+    response = MHD_create_response_from_callback (MHD_SIZE_UNKNOWN, 10, blocking, NULL, count);
   else if (strcmp (url, "/pipe") == 0) {
     CHECK (pipe (ends) == 0 && write (ends[1], "piped", 5) == 5);
     close (ends[1]);
@@ -106,14 +127,19 @@ static void
 in_mode (unsigned flags)
 {
   char tens[101] = "", *text;
-  struct MHD_Daemon *daemon = MHD_start_daemon (flags | MHD_USE_ERROR_LOG | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, answer, NULL,
-                                                MHD_OPTION_END);
+  struct MHD_Daemon *daemon = MHD_start_daemon (flags | MHD_USE_ERROR_LOG | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL,
+                                                answer, NULL, MHD_OPTION_END);
   uint16_t port = port_of (daemon);
+  int client, fd;
 
+  CHECK (sem_init (&blocked, 0, 0) == 0 && sem_init (&go, 0, 0) == 0);
   released = 0;
   for (int i = 0; i < 100; i++)
     tens[i] = (char) ('0' + i / 10);
   EXPECT (ask (port, GET ("/sized")), 200, tens);
+  text = ask (port, "GET /closing HTTP/1.1\r\nHost: x\r\n\r\n");
+  CHECK (strstr (text, "\r\nConnection: close\r\n") != NULL);
+  EXPECT (text, 200, tens);
   text = ask (port, GET ("/chunked"));
   CHECK (strstr (text, "Transfer-Encoding: chunked") != NULL && strstr (text, "\r\nX-Sum: 100\r\n\r\n") != NULL);
   CHECK (strstr (text, "a\r\n0000000000\r\n") != NULL || strstr (text, "0000000000") != NULL);
@@ -133,8 +159,18 @@ in_mode (unsigned flags)
   EXPECT (ask (port, GET ("/part")), 200, "456");
   EXPECT (ask (port, GET ("/part32")), 200, "789");
   EXPECT (ask (port, "HEAD /sized HTTP/1.1\r\n" END), 200, "");
+  /* A reader that blocks, woken by another thread after the socket was given back: the stop waits for it. */
+  client = dial (port);
+  put (client, GET ("/blocking"));
+  AWAIT (&blocked);
+  if (flags & MHD_USE_THREAD_PER_CONNECTION) {
+    fd = MHD_quiesce_daemon (daemon);
+    CHECK (fd >= 0 && close (fd) == 0);
+  }
+  sem_post (&go);
   MHD_stop_daemon (daemon);
-  CHECK (released == 7);
+  close (client);
+  CHECK (released == 9);
 }
 
 int

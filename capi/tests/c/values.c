@@ -125,11 +125,15 @@ main (void)
 
   EXPECT (ask (port, GET ("/a%2Fb%20c?q=%41")), 200, "GET /a/b c|");
   CHECK (strcmp (uri, "/a%2Fb%20c?q=%41") == 0);
-  EXPECT (ask (port, "GET /va%20lues?q=a+b%21&nul=x%00y&flag HTTP/1.1\r\nX-Test: a, b\r\nCookie: k=v; q=\"w\"\r\n" END), 200,
+  EXPECT (ask (port, "GET /va%20lues?q=a+b%21&nul=x%00y&flag HTTP/1.1\r\n"
+                     "X-Test: a, b\r\nCookie: k=v; q=\"w\"\r\n" END),
+          200,
           "GET /va lues|2:k=v;2:q=w;8:q=a b!;8:nul=x;8:flag=(null);4:own=value;4:own2=(null);");
   EXPECT (ask (port, "OPTIONS * HTTP/1.1\r\n" END), 200, "OPTIONS *|");
   EXPECT (ask (port, "POST / HTTP/1.1\r\nContent-Length: 10\r\n" END "0123456789"), 200, "POST /|0123456789");
-  EXPECT (ask (port, "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" END "5\r\nhello\r\n0\r\nX-Foot: f\r\n\r\n"), 200,
+  EXPECT (ask (port, "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" END
+                     "5\r\nhello\r\n0\r\nX-Foot: f\r\n\r\n"),
+          200,
           "PUT /|hello16:X-Foot=f;");
   EXPECT (ask (port, "DELETE / HTTP/1.1\r\nContent-Length: 0\r\n" END), 200, "DELETE /|");
   text = ask (port, "HEAD /h HTTP/1.1\r\n" END);
@@ -151,7 +155,8 @@ main (void)
   }
   MHD_stop_daemon (daemon);
 
-  daemon = MHD_start_daemon (THREAD, 0, NULL, NULL, answer, NULL, MHD_OPTION_UNESCAPE_CALLBACK, upper, uri, MHD_OPTION_END);
+  daemon = MHD_start_daemon (THREAD, 0, NULL, NULL, answer, NULL, MHD_OPTION_UNESCAPE_CALLBACK, upper, uri,
+                             MHD_OPTION_END);
   EXPECT (ask (port_of (daemon), GET ("/x%20y")), 200, "GET /X%20y|");
   MHD_stop_daemon (daemon);
   CHECK (MHD_get_connection_values (NULL, MHD_HEADER_KIND, NULL, NULL) == -1);

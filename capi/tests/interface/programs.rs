@@ -20,7 +20,7 @@ fn valgrind_finds_nothing() {
     if !crate::support::has("valgrind") {
         return println!("skipped: valgrind is not installed");
     }
-    for name in ["responses", "values", "streams", "text"] {
+    for name in ["modes", "options", "responses", "values", "streams", "text"] {
         let program = Library::get().compile_as(&format!("tests/c/{name}.c"), &format!("{name}-valgrind"));
         let mut command = Library::get().command("valgrind");
         // A thread that the library has detached may end after the program's main function has.

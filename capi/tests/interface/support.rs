@@ -29,7 +29,7 @@ impl Library {
         let test = env::current_exe().expect("this program has a path");
         let built = test.with_file_name("libmicrohttpd.so");
         assert!(built.exists(), "{} is not there", built.display());
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("c-{}", std::process::id()));
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("c-programs");
         fs::create_dir_all(&dir).expect("a directory for the programs");
         for name in ["libmicrohttpd.so", "libmicrohttpd.so.12"] {
             let link = dir.join(name);
