@@ -265,14 +265,14 @@ fn call(connection: &Arc<MHD_Connection>, data: &[u8]) -> (Outcome, usize) {
     (outcome, left.min(data.len()))
 }
 
-const REFUSED: &str = "the access handler returned MHD_NO";
+const REJECTED: &str = "the access handler returned MHD_NO";
 const NO_RESPONSE: &str = "the access handler has queued no response";
 
 /// Calls the access handler for the head, and for the end if there is no body.
 pub(crate) fn at_head(connection: &Arc<MHD_Connection>) -> Step {
     loop {
         match call(connection, &[]).0 {
-            Outcome::Failed => return Step::Fail(REFUSED),
+            Outcome::Failed => return Step::Fail(REJECTED),
             Outcome::Responded => return Step::Respond,
             Outcome::Suspended => return Step::Park(Parked::Head),
             Outcome::Resumed => {}
@@ -286,7 +286,7 @@ pub(crate) fn at_head(connection: &Arc<MHD_Connection>) -> Step {
 pub(crate) fn at_end(connection: &Arc<MHD_Connection>) -> Step {
     loop {
         match call(connection, &[]).0 {
-            Outcome::Failed => return Step::Fail(REFUSED),
+            Outcome::Failed => return Step::Fail(REJECTED),
             Outcome::Responded => return Step::Respond,
             Outcome::Suspended => return Step::Park(Parked::End),
             Outcome::Resumed => {}
@@ -348,7 +348,7 @@ impl Upload for Body {
         let (outcome, left) = call(&self.0, chunk);
         let taken = chunk.len() - left;
         match outcome {
-            Outcome::Failed => Consumed::Stop(action(&self.0, Step::Fail(REFUSED))),
+            Outcome::Failed => Consumed::Stop(action(&self.0, Step::Fail(REJECTED))),
             Outcome::Responded => Consumed::Stop(action(&self.0, Step::Respond)),
             Outcome::Suspended => {
                 self.0.park(Parked::Stream);
