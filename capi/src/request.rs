@@ -12,12 +12,12 @@ use crate::{
 const ICY_FLAG: c_uint = 1 << 31;
 
 fn queue(connection: &MHD_Connection, status: c_uint, response: &MHD_Response) -> Result {
-    let refused = |reason: &str| {
+    let rejected = |reason: &str| {
         connection.log(&format!("cannot queue a response with status {status}: {reason}"));
         NO
     };
     let Some(status) = u16::try_from(status & !ICY_FLAG).ok().filter(|status| (200..=999).contains(status)) else {
-        return refused("expected 200 to 999");
+        return rejected("expected 200 to 999");
     };
     let mut state = connection.state();
     let reason = if state.number == 0 || state.responded || state.queued.is_some() {
@@ -30,7 +30,7 @@ fn queue(connection: &MHD_Connection, status: c_uint, response: &MHD_Response) -
         return YES;
     };
     drop(state);
-    refused(reason)
+    rejected(reason)
 }
 
 export! {

@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[cold]
-fn refuse(connection: *const MHD_Connection, name: &str) {
+fn unavailable(connection: *const MHD_Connection, name: &str) {
     // SAFETY: By the contract of the interface it is NULL or a connection.
     if let Some(connection) = unsafe { MHD_Connection::of_c(connection) } {
         connection.log(&format!("{name} is not available yet"));
@@ -25,7 +25,7 @@ export! {
     fn MHD_create_post_processor(
         connection: *const MHD_Connection, _size: size_t, _iter: *const c_void, _cls: *mut c_void,
     ) -> *mut c_void, or null_mut(); {
-        refuse(connection, "MHD_create_post_processor");
+        unavailable(connection, "MHD_create_post_processor");
         null_mut()
     }
 }
@@ -44,7 +44,7 @@ export! {
     /// Would return the name and the password of basic authentication.
     fn MHD_basic_auth_get_username_password(connection: *const MHD_Connection, password: *mut *mut c_char)
         -> *mut c_char, or null_mut(); {
-        refuse(connection, "MHD_basic_auth_get_username_password");
+        unavailable(connection, "MHD_basic_auth_get_username_password");
         if !password.is_null() {
             // SAFETY: By the contract of the interface it can be written.
             unsafe { password.write(null_mut()) };
@@ -58,7 +58,7 @@ export! {
     fn MHD_queue_basic_auth_fail_response(
         connection: *const MHD_Connection, _realm: *const c_char, _response: *const c_void,
     ) -> Result, or NO; {
-        refuse(connection, "MHD_queue_basic_auth_fail_response");
+        unavailable(connection, "MHD_queue_basic_auth_fail_response");
         NO
     }
 }
