@@ -52,7 +52,7 @@ const NOT_RUN: [(&str, &str, &str); 2] = [
     ("examples/websocket_echo.rs", "wstest", "it takes more than half an hour"),
 ];
 
-/// Tells the reader of the log, whom the test harness tells nothing about a test that succeeds.
+/// Writes a line to standard error, since the test harness hides the output of a test that succeeds.
 fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }

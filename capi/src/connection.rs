@@ -87,7 +87,7 @@ impl MHD_Connection {
     /// # Safety
     /// The pointer must be NULL, or a connection of a daemon that runs, and was not reported as closed.
     pub(crate) unsafe fn of_c<'a>(connection: *const Self) -> Option<&'a Self> {
-        // SAFETY: The caller vouches for it.
+        // SAFETY: The caller guarantees it.
         unsafe { connection.as_ref() }
     }
 

@@ -155,7 +155,7 @@ impl MHD_Daemon {
     /// # Safety
     /// The pointer must be NULL, or a daemon that has not been stopped.
     pub(crate) unsafe fn of_c<'a>(daemon: *const Self) -> Option<&'a Self> {
-        // SAFETY: The caller vouches for it.
+        // SAFETY: The caller guarantees it.
         unsafe { daemon.as_ref() }
     }
 
@@ -305,7 +305,7 @@ pub(crate) unsafe extern "C" fn uncork_mhd_start(
         let mut options = Options::new(flags);
         let items = match count {
             0 => &[],
-            // SAFETY: The caller vouches for it.
+            // SAFETY: The caller guarantees it.
             _ => unsafe { slice::from_raw_parts(items, count) },
         };
         let read = options.read(items, 0).map_err(|error| invalid(error.to_string()));

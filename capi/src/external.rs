@@ -148,7 +148,7 @@ impl Drop for SigpipeHeld {
 /// # Safety
 /// The pointer must be NULL or a daemon.
 unsafe fn own_loop<'a>(daemon: *const MHD_Daemon, name: &str) -> Option<&'a OwnLoop> {
-    // SAFETY: The caller vouches for it.
+    // SAFETY: The caller guarantees it.
     let daemon = unsafe { MHD_Daemon::of_c(daemon) }?;
     if daemon.own_loop().is_none() {
         daemon.shared.log.line(&format_args!("{name}: the daemon has threads of its own"));
@@ -159,7 +159,7 @@ unsafe fn own_loop<'a>(daemon: *const MHD_Daemon, name: &str) -> Option<&'a OwnL
 /// # Safety
 /// The pointer must be NULL or a daemon.
 unsafe fn run(daemon: *const MHD_Daemon, name: &str, wait: Option<Duration>) -> Result {
-    // SAFETY: The caller vouches for it.
+    // SAFETY: The caller guarantees it.
     let Some(own) = (unsafe { own_loop(daemon, name) }) else { return NO };
     match own.run(wait) {
         Ok(true) => YES,
@@ -216,7 +216,7 @@ export! {
 /// # Safety
 /// `daemon` must be NULL or a daemon, `read` NULL or a set of this size, `max` NULL or a number.
 unsafe fn get_fdset(daemon: *const MHD_Daemon, read: *mut c_void, max: *mut c_int, size: c_uint) -> Result {
-    // SAFETY: The caller vouches for it.
+    // SAFETY: The caller guarantees it.
     let Some(own) = (unsafe { own_loop(daemon, "MHD_get_fdset") }) else { return NO };
     let Some(fd) = usize::try_from(own.fd).ok().filter(|fd| *fd < size as usize && !read.is_null()) else { return NO };
     let bits = c_ulong::BITS as usize;
@@ -226,7 +226,7 @@ unsafe fn get_fdset(daemon: *const MHD_Daemon, read: *mut c_void, max: *mut c_in
         word.write(word.read() | 1 << (fd % bits));
     }
     if !max.is_null() {
-        // SAFETY: The caller vouches for it.
+        // SAFETY: The caller guarantees it.
         unsafe { max.write(max.read().max(own.fd)) };
     }
     YES
@@ -256,11 +256,11 @@ export! {
 /// # Safety
 /// `daemon` must be NULL or a daemon, `timeout` NULL or a number.
 unsafe fn get_timeout(daemon: *const MHD_Daemon, timeout: *mut u64) -> Result {
-    // SAFETY: The caller vouches for it.
+    // SAFETY: The caller guarantees it.
     let left = unsafe { own_loop(daemon, "MHD_get_timeout") }.and_then(OwnLoop::timeout);
     match left {
         Some(left) if !timeout.is_null() => {
-            // SAFETY: The caller vouches for it.
+            // SAFETY: The caller guarantees it.
             unsafe { timeout.write(left) };
             YES
         }

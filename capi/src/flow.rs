@@ -97,11 +97,11 @@ impl Handler for Bridge {
 pub(crate) enum Step {
     /// A response is queued.
     Respond,
-    /// The body is to be received.
+    /// The request has a body: the loop receives it.
     Receive,
     /// The request is suspended.
     Park(Parked),
-    /// The connection is to be closed without a response: the reason.
+    /// The connection closes without a response, for this reason.
     Fail(&'static str),
 }
 
@@ -119,7 +119,7 @@ fn begin(connection: &Arc<MHD_Connection>, req: &mut Request<'_>) -> Action {
         // SAFETY: No other callback of this connection runs.
         unsafe { *connection.request_cls.get() = request_cls };
     }
-    let step = at_head(connection);
+    let step = ask(connection, Parked::Head);
     let can_suspend = connection.shared.flags & flag::SUSPEND_RESUME != 0;
     let is_over = {
         let mut state = connection.state();
@@ -268,29 +268,18 @@ fn call(connection: &Arc<MHD_Connection>, data: &[u8]) -> (Outcome, usize) {
 const REJECTED: &str = "the access handler returned MHD_NO";
 const NO_RESPONSE: &str = "the access handler has queued no response";
 
-/// Calls the access handler for the head, and for the end if there is no body.
-pub(crate) fn at_head(connection: &Arc<MHD_Connection>) -> Step {
+/// Calls the access handler, for the head or for the end of the request, until it has decided. After the head of a
+/// request without a body comes its end.
+pub(crate) fn ask(connection: &Arc<MHD_Connection>, mut at: Parked) -> Step {
     loop {
         match call(connection, &[]).0 {
             Outcome::Failed => return Step::Fail(REJECTED),
             Outcome::Responded => return Step::Respond,
-            Outcome::Suspended => return Step::Park(Parked::Head),
+            Outcome::Suspended => return Step::Park(at),
             Outcome::Resumed => {}
+            Outcome::Nothing if at != Parked::Head => return Step::Fail(NO_RESPONSE),
             Outcome::Nothing if connection.state().has_body => return Step::Receive,
-            Outcome::Nothing => return at_end(connection),
-        }
-    }
-}
-
-/// Calls the access handler for the end of the request.
-pub(crate) fn at_end(connection: &Arc<MHD_Connection>) -> Step {
-    loop {
-        match call(connection, &[]).0 {
-            Outcome::Failed => return Step::Fail(REJECTED),
-            Outcome::Responded => return Step::Respond,
-            Outcome::Suspended => return Step::Park(Parked::End),
-            Outcome::Resumed => {}
-            Outcome::Nothing => return Step::Fail(NO_RESPONSE),
+            Outcome::Nothing => at = Parked::End,
         }
     }
 }
@@ -369,7 +358,7 @@ impl Upload for Body {
             state.trailers = Some(trailers.clone());
             state.queued.is_some()
         };
-        match if queued { Step::Respond } else { at_end(&self.0) } {
+        match if queued { Step::Respond } else { ask(&self.0, Parked::End) } {
             Step::Park(parked) => {
                 self.0.park(parked);
                 Action::Suspend

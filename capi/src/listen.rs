@@ -28,7 +28,7 @@ pub(crate) unsafe fn address(address: *const sockaddr, len: Option<usize>) -> Re
     if len < size_of::<sa_family_t>() {
         return Err(Invalid::Address);
     }
-    // SAFETY: The caller vouches for these bytes; they need not be aligned.
+    // SAFETY: The caller guarantees that these bytes are readable; they need not be aligned.
     let family = unsafe { address.cast::<sa_family_t>().read_unaligned() };
     match i32::from(family) {
         libc::AF_INET if len >= size_of::<sockaddr_in>() => {
@@ -73,7 +73,7 @@ pub(crate) fn to_c(peer: &PeerAddr) -> (sockaddr_storage, socklen_t) {
     }
 }
 
-/// Returns the listening socket that the flags and options ask for; `None` if there is to be none.
+/// Returns the listening socket of the flags and options; `None` if the flags say that there is none.
 pub(crate) fn open(options: &Options, flags: u32, port: u16) -> io::Result<Option<OwnedFd>> {
     if flags & flag::NO_LISTEN_SOCKET != 0 {
         return Ok(None);

@@ -97,7 +97,7 @@ pub(crate) unsafe fn response_of_pieces(
     let pieces = match (pieces.is_null(), count) {
         (_, 0) => &[],
         (true, _) => return discard(owner),
-        // SAFETY: The caller vouches for it.
+        // SAFETY: The caller guarantees it.
         (false, count) => unsafe { slice::from_raw_parts(pieces, count as usize) },
     };
     let total = pieces.iter().try_fold(0_i64, |total, piece| total.checked_add(i64::try_from(piece.len).ok()?));

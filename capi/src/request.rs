@@ -56,7 +56,7 @@ pub(crate) unsafe extern "C" fn uncork_mhd_connection_timeout(
     _seconds: c_uint,
 ) -> Result {
     crate::boundary::guard("MHD_set_connection_option", NO, || {
-        // SAFETY: The caller vouches for it.
+        // SAFETY: The caller guarantees it.
         if let Some(connection) = unsafe { MHD_Connection::of_c(connection) } {
             let what = if option == 0 { "a timeout of one connection is not available yet" } else { "unknown option" };
             connection.log(&format!("cannot set an option of the connection: {what}"));

@@ -1,4 +1,5 @@
-//! Responses: created once, queued any number of times, freed when nobody needs them any more.
+//! Responses: the program creates one, queues it any number of times, and destroys it. It is freed when no request uses
+//! it.
 
 use std::{
     ffi::{c_int, c_uint, c_void},
@@ -55,7 +56,7 @@ impl MHD_Response {
     /// # Safety
     /// The pointer must be NULL, or a response that was not destroyed, or is queued.
     pub(crate) unsafe fn of_c<'a>(response: *const Self) -> Option<&'a Self> {
-        // SAFETY: The caller vouches for it.
+        // SAFETY: The caller guarantees it.
         unsafe { response.as_ref() }
     }
 
@@ -105,7 +106,7 @@ impl MHD_Response {
 }
 
 export! {
-    /// Gives up the program's right to a response. It is freed when nobody receives it any more.
+    /// Destroys a response. It is freed when no request uses it.
     fn MHD_destroy_response(response: *const MHD_Response), or (); {
         if !response.is_null() {
             // SAFETY: By the contract of the interface it is a response, and the program does not use it any more.

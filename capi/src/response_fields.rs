@@ -48,8 +48,8 @@ impl Field {
 }
 
 impl Fields {
-    /// Returns the header fields, and `true` if the connection is to be closed. uncork writes `Date`, `Connection` and
-    /// the framing itself.
+    /// Returns the header fields, and `true` if the connection closes after the response. uncork writes `Date`,
+    /// `Connection` and the framing itself.
     pub(crate) fn made(&mut self) -> (Headers, bool) {
         let list = &self.list;
         self.made
@@ -90,7 +90,7 @@ impl Field {
 /// # Safety
 /// The pointers must be NULL, or a response and strings that end with NUL.
 unsafe fn add(response: *const MHD_Response, kind: c_int, name: *const c_char, value: *const c_char) -> Result {
-    // SAFETY: The caller vouches for them.
+    // SAFETY: The caller guarantees it.
     let arguments = unsafe { (MHD_Response::of_c(response), bytes_of(name), bytes_of(value)) };
     let (Some(response), Some(name), Some(value)) = arguments else { return NO };
     let is_valid = |name: &str| is_token(name.as_bytes()) && !value.is_empty() && is_field_value(value.trim_ascii());

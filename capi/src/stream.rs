@@ -117,7 +117,8 @@ pub(crate) struct ReaderStream {
     pause: Duration,
 }
 
-/// Pauses after a reader had nothing: they double, since nobody tells when it has something.
+/// The first and the longest pause after a reader had no bytes. Each pause is twice as long as the one before, because
+/// the reader cannot report that it has bytes again.
 const SHORTEST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_millis(32);
 

@@ -14,7 +14,7 @@ use crate::types::{NO, Result, VERSION, YES};
 /// # Safety
 /// A pointer that is not NULL must point to a string that ends with NUL and lives for `'a`.
 pub(crate) unsafe fn bytes_of<'a>(text: *const c_char) -> Option<&'a [u8]> {
-    // SAFETY: The caller vouches for a pointer that is not NULL.
+    // SAFETY: The caller guarantees a pointer that is not NULL.
     (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_bytes())
 }
 

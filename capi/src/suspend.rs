@@ -83,8 +83,7 @@ impl MHD_Connection {
         }
         let step = match parked {
             _ if self.state().queued.is_some() => Step::Respond,
-            Parked::Head => flow::at_head(self),
-            Parked::End | Parked::Stream => flow::at_end(self),
+            _ => flow::ask(self, parked),
         };
         match step {
             Step::Park(parked) => self.park(parked),

@@ -174,7 +174,7 @@ fn load_fields(state: &State, missing: c_int, values: &mut Values) {
 /// # Safety
 /// `key` must be NULL, or point to `len` bytes.
 unsafe fn key_of<'a>(key: *const c_char, len: size_t) -> Option<&'a [u8]> {
-    // SAFETY: The caller vouches for it.
+    // SAFETY: The caller guarantees it.
     (!key.is_null()).then(|| unsafe { std::slice::from_raw_parts(key.cast(), len) })
 }
 
@@ -256,7 +256,7 @@ fn set(
 /// # Safety
 /// `text` must be NULL, or a string that ends with NUL.
 unsafe fn with_length(text: *const c_char) -> (*const c_char, usize) {
-    // SAFETY: The caller vouches for it.
+    // SAFETY: The caller guarantees it.
     (text, unsafe { crate::strings::bytes_of(text) }.map_or(0, <[u8]>::len))
 }
 

@@ -28,8 +28,8 @@ use crate::{
 ///
 /// For one connection: [`accept`](Self::accept), [`opened`](Self::opened), then [`request`](Self::request) for each
 /// request, then [`closed`](Self::closed). All of them run on the loop of that connection, on the clone of the handler
-/// that belongs to the loop. In thread-per-connection mode, another clone runs `accept`, on the loop that accepts, except behind
-/// [`Listen::proxy_protocol`](crate::Listen::proxy_protocol), where the connection's own clone does.
+/// that belongs to the loop. In thread-per-connection mode, another clone runs `accept`, on the loop that accepts,
+/// except behind [`Listen::proxy_protocol`](crate::Listen::proxy_protocol), where the connection's own clone does.
 pub trait Handler {
     /// Handles one request. Called exactly once for each request, when its head is complete. The returned action is
     /// performed after the call.
@@ -55,9 +55,9 @@ pub trait Handler {
         None
     }
 
-    /// Reports that an accepted connection is about to be served: state that the handler keeps for each connection can
-    /// begin here. Called once, on the connection's own loop, before TLS and before its first request;
-    /// [`closed`](Self::closed) is called for the same connections. Behind a
+    /// Reports that an accepted connection begins: create the state of a connection here. Called once, on the
+    /// connection's own loop, before TLS and before its first request. [`closed`](Self::closed) is called for the same
+    /// connections. Behind a
     /// [proxy](crate::Listen::proxy_protocol), `peer` is the client that the proxy names. Does nothing by default.
     fn opened(&mut self, conn: ConnId, peer: &PeerAddr) {
         let _ = (conn, peer);
@@ -71,15 +71,16 @@ pub trait Handler {
         let _ = (conn, reason);
     }
 
-    /// Reports that a connection was closed before a request of it could be read: [`accept`](Self::accept) returned
-    /// `false`, or was not called, because a limit on connections was reached
-    /// ([`Limits::connections`](crate::Limits::connections)), because `peer` is not a trusted proxy
-    /// ([`Listen::proxy_protocol`](crate::Listen::proxy_protocol)), or because the proxy named no client. Called once
-    /// for each connection that was not accepted, by the clone of the handler that `accept` belongs to.
-    /// [`closed`](Self::closed) is not called for it. `peer` is the client if it is known, else the proxy.
+    /// Reports a connection that was not accepted, and is closed unread. Called once for it, on the clone of the handler
+    /// that runs [`accept`](Self::accept); [`opened`](Self::opened) and [`closed`](Self::closed) are not called. `peer`
+    /// is the client if it is known, else the proxy. Does nothing by default. The reasons:
     ///
-    /// A limit on all connections rejects nothing as a rule: connections wait in the system's queue. Does nothing by
-    /// default.
+    /// - `accept` returned `false`.
+    /// - The address has as many connections as it may have
+    ///   ([`Limits::connections_per_address`](crate::Limits::connections_per_address)). At the limit on all connections
+    ///   none is rejected as a rule: they wait in the system's queue.
+    /// - `peer` is not a trusted proxy ([`Listen::proxy_protocol`](crate::Listen::proxy_protocol)), or it named no client
+    ///   in time.
     fn rejected(&mut self, peer: &PeerAddr, reason: &EndReason) {
         let _ = (peer, reason);
     }

@@ -6,7 +6,7 @@ set -m # each terminal is a process group of its own
 here=$(dirname "$0") desk=$1
 if [ "$2" = net ]; then ip link set lo up || exit 1; fi
 
-# Nobody types: a pipe that is open and empty.
+# The standard input of the terminals: a pipe that is open and empty.
 mkfifo "$desk/keyboard" && exec 7<>"$desk/keyboard" || exit 1
 echo up
 
