@@ -25,6 +25,12 @@ impl Repeated {
     }
 }
 
+/// Returns the end of a log line about one event of this many: nothing for a single one.
+#[cfg(any(feature = "gateway", feature = "tunnel"))]
+pub(super) fn others(count: u64) -> String {
+    if count > 1 { format!(" (and {} others)", count - 1) } else { String::new() }
+}
+
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "a starting point for a virtual clock")]
 mod tests {

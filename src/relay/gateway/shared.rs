@@ -10,7 +10,10 @@ use uncork::{PeerAddr, ws};
 use super::{
     application::Application, config::GatewayConfig, counters::Counters, limits::AddressLimits, registry::Registry,
 };
-use crate::relay::{lock::lock, repeated::Repeated};
+use crate::relay::{
+    lock::lock,
+    repeated::{Repeated, others},
+};
 
 /// Shortest time between two log lines about rejected clients.
 const LOG_EVERY: Duration = Duration::from_secs(1);
@@ -67,7 +70,7 @@ impl Shared {
     /// Logs that a client was rejected, but not each time.
     pub(super) fn log_rejected(&self, peer: &PeerAddr, limit: &str, now: Instant) {
         if let Some(count) = lock(&self.rejected).happened(now) {
-            let others = if count > 1 { format!(" (and {} others)", count - 1) } else { String::new() };
+            let others = others(count);
             log::warn!(target: "uncork::relay", "client {peer} rejected: {limit}{others}");
         }
     }

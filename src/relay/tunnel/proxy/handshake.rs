@@ -18,7 +18,7 @@ use super::{
     connection::Registration, counters::Count, handshake_permit, http2::Http2, names::ClaimError, pattern::Pattern,
     shared::Shared,
 };
-use crate::relay::wire::retry_after;
+use crate::relay::{repeated::others, wire::retry_after};
 
 /// The reason why a connection is rejected.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ pub(super) fn rejected(shared: &Shared, peer: &PeerAddr, rejection: &Rejection, 
         handshakes.rejected.happened(now)
     };
     if let Some(count) = count {
-        let others = if count > 1 { format!(" (and {} others)", count - 1) } else { String::new() };
+        let others = others(count);
         log::info!(target: "uncork::relay", "tunnel: origin server {peer} rejected with {status}: {reason}{others}");
     }
 }
