@@ -122,7 +122,7 @@
 #![cfg_attr(feature = "relay", doc = "| [`relay`] | services, written with the public API only | the public API |")]
 #![cfg_attr(not(feature = "relay"), doc = "| `relay` | services, written with the public API only | the public API |")]
 //!
-//! `tests/layering.rs` checks this table, and fails if a module imports another that it may not import.
+//! `tests/layering` checks this table, and fails if a module imports another that it may not import.
 //!
 //! # The upgrade callback
 //!

@@ -172,5 +172,5 @@ impl Name {
 /// Returns the path of a module: that of `a/mod.rs` and of `a.rs` is `["a"]`.
 pub(super) fn module_path(file: &str) -> Vec<String> {
     let path = file.trim_end_matches(".rs").split('/').map(str::to_owned);
-    path.filter(|part| part != "mod").collect()
+    path.filter(|part| !part.is_empty() && part != "mod").collect()
 }
