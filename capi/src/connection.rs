@@ -8,13 +8,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, OnceLock},
 };
 
-use uncork::{Head, Headers, LoopHandle, PeerAddr, Request, Ticket, Waker};
+use uncork::{EndReason, Head, Headers, LoopHandle, PeerAddr, Request, Ticket, Waker};
 
 use crate::{
-    daemon::{Shared, lock},
-    info::ConnectionInfos,
+    info_cell::ConnectionInfos,
     response::MHD_Response,
-    suspend::Suspension,
+    shared::{Shared, lock},
+    types::ConnectionAddress,
     values::Values,
 };
 
@@ -70,6 +70,30 @@ pub(crate) struct State {
     pub(crate) number: u32,
 }
 
+/// What is known of the suspension of a connection.
+#[derive(Default)]
+pub(crate) struct Suspension {
+    pub(crate) suspended: bool,
+    /// The program has suspended it since the last call of a callback began.
+    pub(crate) since_call: bool,
+    /// What a resumption continues, once the callback has returned.
+    pub(crate) parked: Option<Parked>,
+    /// The end of the request and of the connection, if they are not reported yet.
+    pub(crate) request_ended: Option<EndReason>,
+    pub(crate) closed: bool,
+}
+
+/// What a resumption continues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Parked {
+    /// The access handler is called as at the head.
+    Head,
+    /// The access handler is called as at the end of the request.
+    End,
+    /// The upload or the content reader is called.
+    Stream,
+}
+
 impl MHD_Connection {
     pub(crate) fn new(shared: Arc<Shared>, peer: PeerAddr) -> Self {
         Self {
@@ -100,8 +124,24 @@ impl MHD_Connection {
         }
     }
 
+    /// Returns its address, for the callbacks of the program.
+    pub(crate) fn address(&self) -> ConnectionAddress {
+        (&raw const *self).cast()
+    }
+
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+
+    /// Waits for the resumption, which has the loop call the stream again. If it is resumed already, the loop does so
+    /// now.
+    pub(crate) fn park_stream(&self) {
+        let mut state = self.state();
+        if state.suspension.suspended {
+            state.suspension.parked = Some(Parked::Stream);
+        } else {
+            state.wake();
+        }
     }
 
     /// Writes a line to the daemon's log.
@@ -112,6 +152,13 @@ impl MHD_Connection {
 }
 
 impl State {
+    /// Has the loop call the stream of the request again.
+    pub(crate) fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake();
+        }
+    }
+
     /// Calls `f` with each header field of the request.
     pub(crate) fn each_field(&self, mut f: impl FnMut(&str, &[u8])) {
         if let Some(head) = &self.head {

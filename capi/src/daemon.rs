@@ -7,7 +7,7 @@ use std::{
     os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
     slice,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Condvar, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -17,14 +17,13 @@ use libc::size_t;
 use uncork::{Listen, LoopHandle, Running, Server};
 
 use crate::{
-    connection::MHD_Connection,
-    external::OwnLoop,
-    flow::Bridge,
-    info::DaemonInfos,
-    listen,
-    logging::{self, LogTo},
+    handler::Bridge,
+    info_cell::DaemonInfos,
+    listen, logging,
     options::{Callback, OptionItem, Options},
-    types::{AcceptPolicy, AccessHandler, FromC, NO, NotifyConnection, RequestCompleted, Unescape, UriLog, YES, flag},
+    own_loop::OwnLoop,
+    shared::{Shared, lock},
+    types::{AcceptPolicy, AccessHandler, FromC, NO, YES, flag},
 };
 
 /// `struct MHD_Daemon`, which C knows by its address only.
@@ -43,53 +42,6 @@ pub struct MHD_Daemon {
     pub(crate) infos: DaemonInfos,
     /// Connections that the program has added: the loops take them in turn.
     added: AtomicUsize,
-}
-
-/// What the threads of a daemon share.
-pub(crate) struct Shared {
-    pub(crate) flags: u32,
-    pub(crate) log: LogTo,
-    /// The timeout that the program has set, in seconds; 0 for none.
-    pub(crate) timeout: u32,
-    pub(crate) policy: Callback<AcceptPolicy>,
-    pub(crate) handler: (AccessHandler, FromC<c_void>),
-    pub(crate) completed: Callback<RequestCompleted>,
-    pub(crate) notify_connection: Callback<NotifyConnection>,
-    pub(crate) uri_log: Callback<UriLog>,
-    pub(crate) unescape: Callback<Unescape>,
-    /// Connections that are served.
-    pub(crate) connections: AtomicUsize,
-    pub(crate) stopping: AtomicBool,
-    /// Connections that ended while the program had suspended them. It may still resume them.
-    pub(crate) ended_suspended: Mutex<Vec<Arc<MHD_Connection>>>,
-    pub(crate) daemon: AtomicPtr<MHD_Daemon>,
-    /// Handlers that exist. Each may call the program.
-    handlers: Mutex<usize>,
-    handler_dropped: Condvar,
-}
-
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Shared {
-    pub(crate) fn count_handler(&self) {
-        *lock(&self.handlers) += 1;
-    }
-
-    pub(crate) fn uncount_handler(&self) {
-        *lock(&self.handlers) -= 1;
-        self.handler_dropped.notify_all();
-    }
-
-    /// Waits until no handler is left, or for at most that long.
-    fn wait_for_handlers(&self, at_most: Option<Duration>) {
-        let handlers = lock(&self.handlers);
-        match at_most {
-            None => drop(self.handler_dropped.wait_while(handlers, |handlers| *handlers > 0)),
-            Some(time) => drop(self.handler_dropped.wait_timeout_while(handlers, time, |handlers| *handlers > 0)),
-        }
-    }
 }
 
 /// Time for idle threads to end after the daemon has. They call nothing of the program any more.
@@ -208,7 +160,7 @@ impl MHD_Daemon {
             added: AtomicUsize::new(0),
         });
         // Callbacks can run, and ask for it, before the start returns.
-        shared.daemon.store(Arc::as_ptr(&daemon).cast_mut(), Ordering::Release);
+        shared.daemon.store(Arc::as_ptr(&daemon).cast_mut().cast(), Ordering::Release);
         let _without_sigpipe = WithoutSigpipe::begin();
         logging::enter(&shared);
         let bridge = Bridge::new(shared);

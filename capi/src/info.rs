@@ -1,43 +1,16 @@
-//! Information about daemons and connections, as unions of C.
+//! Information about daemons and connections, for C.
 //!
 //! The functions are variadic in C and no argument behind the type is read. A function that reads no variadic argument
 //! is called like one that has none.
 
-use std::{
-    ffi::c_int,
-    ptr::null,
-    sync::atomic::{AtomicU64, Ordering},
+use std::{ffi::c_int, ptr::null, sync::atomic::Ordering};
+
+use crate::{
+    address,
+    connection::MHD_Connection,
+    daemon::MHD_Daemon,
+    info_cell::{ConnectionInfos, Info},
 };
-
-use libc::{sockaddr_storage, socklen_t};
-
-use crate::{connection::MHD_Connection, daemon::MHD_Daemon, listen};
-
-/// A union of C: every member begins at its first byte.
-#[derive(Debug, Default)]
-pub(crate) struct Info(AtomicU64);
-
-impl Info {
-    fn set(&self, bytes: &[u8]) -> *const Self {
-        let mut all = [0; 8];
-        all.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-        self.0.store(u64::from_ne_bytes(all), Ordering::Release);
-        self
-    }
-
-    fn set_pointer<T>(&self, pointer: *const T) -> *const Self {
-        self.set(&pointer.expose_provenance().to_ne_bytes())
-    }
-}
-
-/// What was asked about a daemon, by type.
-pub(crate) type DaemonInfos = [Info; 8];
-
-/// What was asked about a connection, by type. The results stay as long as the connection.
-pub(crate) struct ConnectionInfos {
-    by_type: [Info; 12],
-    address: (sockaddr_storage, socklen_t),
-}
 
 fn daemon_info(daemon: &MHD_Daemon, info: usize) -> Option<*const Info> {
     let cell = daemon.infos.get(info)?;
@@ -57,7 +30,7 @@ fn daemon_info(daemon: &MHD_Daemon, info: usize) -> Option<*const Info> {
 
 fn connection_info(connection: &MHD_Connection, info: usize) -> Option<*const Info> {
     let infos = connection.infos.get_or_init(|| {
-        Box::new(ConnectionInfos { by_type: Default::default(), address: listen::to_c(&connection.peer) })
+        Box::new(ConnectionInfos { by_type: Default::default(), address: address::to_c(&connection.peer) })
     });
     let cell = infos.by_type.get(info)?;
     match info {

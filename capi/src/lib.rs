@@ -2,11 +2,18 @@
 //! original, without being recompiled. `README.md` beside this crate is for its users.
 //!
 //! ```text
-//!   C program ─▶ exported functions ─▶ daemon    start, stop; options
-//!                                      response  what is sent, and its header
-//!                                      request   queue, suspend, resume; info; values
-//!   C program ◀─ its callbacks ◀────── flow      uncork's Handler and Upload, on the loops
+//!   C program ─▶ exported functions: daemon, external    start and stop, the program's own loop
+//!                                    create, response_headers, request    what is sent
+//!                                    lookup, info, suspend    what a request has, and pausing it
+//!   C program ◀─ its callbacks:      handler    a request arrives from uncork
+//!                                    call       the access handler is asked
+//!                                    progress   what follows: the body, the response, a resumption
+//!                                    stream     content readers
+//!                                    notify     connections and requests that end
+//!   state:                           shared (a daemon) ◀─ connection ─▶ response
 //! ```
+//!
+//! No file imports, over other files or directly, a file that imports it.
 //!
 //! Rules of this crate:
 //!
@@ -19,19 +26,30 @@
 
 #[macro_use]
 mod boundary;
+mod address;
+mod call;
 mod connection;
+mod create;
 mod daemon;
 mod external;
-mod flow;
+mod handler;
 mod info;
+mod info_cell;
 mod listen;
+mod logger;
 mod logging;
+mod lookup;
 mod memory;
 mod notify;
 mod options;
+mod own_loop;
+mod progress;
 mod request;
 mod response;
 mod response_fields;
+mod response_headers;
+mod send;
+mod shared;
 mod stream;
 mod strings;
 mod suspend;

@@ -8,9 +8,9 @@ use std::{
 use uncork::{EndReason, PeerAddr};
 
 use crate::{
+    address,
     connection::MHD_Connection,
-    daemon::Shared,
-    listen,
+    shared::Shared,
     types::{NO, ended},
 };
 
@@ -21,7 +21,7 @@ impl Shared {
     /// Asks the program whether it serves a peer.
     pub(crate) fn accepts(&self, peer: &PeerAddr) -> bool {
         let Some((policy, cls)) = self.policy else { return true };
-        let (address, len) = listen::to_c(peer);
+        let (address, len) = address::to_c(peer);
         // SAFETY: The program registered this function with this pointer. The address lives during the call.
         unsafe { policy(cls.0, (&raw const address).cast(), len) != NO }
     }
@@ -31,7 +31,7 @@ impl MHD_Connection {
     fn notify(&self, code: c_int) {
         if let Some((notify, cls)) = self.shared.notify_connection {
             // SAFETY: The program registered this function with this pointer. The connection lives during the call.
-            unsafe { notify(cls.0, self, self.socket_context.get(), code) };
+            unsafe { notify(cls.0, self.address(), self.socket_context.get(), code) };
         }
     }
 
@@ -68,7 +68,7 @@ impl MHD_Connection {
         };
         if let Some((completed, cls)) = self.shared.completed {
             // SAFETY: The program registered this function with this pointer. The connection lives during the call.
-            unsafe { completed(cls.0, self, self.request_cls.get(), code) };
+            unsafe { completed(cls.0, self.address(), self.request_cls.get(), code) };
         }
         // SAFETY: No callback of this connection runs now.
         unsafe { *self.request_cls.get() = std::ptr::null_mut() };

@@ -13,8 +13,8 @@ use std::{
 use uncork::Limits;
 
 use crate::{
-    listen,
-    logging::LogTo,
+    address::{self, InvalidAddress},
+    logger::LogTo,
     types::{FromC, Logger, NotifyConnection, RequestCompleted, Unescape, UriLog},
 };
 
@@ -54,6 +54,12 @@ pub(crate) enum Invalid {
     Unknown(c_int),
     Address,
     Nested,
+}
+
+impl From<InvalidAddress> for Invalid {
+    fn from(_: InvalidAddress) -> Self {
+        Self::Address
+    }
 }
 
 impl fmt::Display for Invalid {
@@ -121,7 +127,7 @@ impl Options {
             4 => self.completed = callback!(item, RequestCompleted),
             5 => self.connections_per_address = positive,
             // SAFETY: By the contract of the interface it points to the address, of a length that its family tells.
-            6 => self.address = unsafe { listen::address(item.pointer.cast(), None)? },
+            6 => self.address = unsafe { address::address(item.pointer.cast(), None)? },
             7 => self.uri_log = callback!(item, UriLog),
             12 => self.socket = Some(item.value as RawFd).filter(|fd| *fd >= 0),
             13 => self.log.callback = callback!(item, Logger),
@@ -132,7 +138,7 @@ impl Options {
             27 => self.notify_connection = callback!(item, NotifyConnection),
             28 => self.backlog = c_int::try_from(low).unwrap_or(BACKLOG),
             // SAFETY: By the contract of the interface it points to as many bytes as the first argument says.
-            40 => self.address = unsafe { listen::address(item.pointer.cast(), Some(number))? },
+            40 => self.address = unsafe { address::address(item.pointer.cast(), Some(number))? },
             // What has no meaning here: the parser is always strict, memory is not a pool, sanity checks stay on,
             // SIGPIPE never arrives. Keys and certificates mean nothing without MHD_USE_TLS, and random numbers
             // nothing without digest authentication.

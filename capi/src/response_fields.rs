@@ -1,43 +1,31 @@
 //! The header and trailer fields of a response.
 
-use std::{
-    ffi::{CString, c_char, c_int, c_void},
-    ptr::null,
-    sync::atomic::Ordering,
-};
+use std::ffi::{CString, c_int};
 
-use uncork::{
-    Headers,
-    h1::{is_field_value, is_token, write::is_written_here},
-};
+use uncork::{Headers, h1::write::is_written_here};
 
-use crate::{
-    daemon::lock,
-    response::MHD_Response,
-    strings::bytes_of,
-    types::{KeyValueIterator, NO, Result, YES, kind, response_flag, to_int},
-};
+use crate::types::kind;
 
 /// The fields, in the order in which they were added.
 #[derive(Default)]
 pub(crate) struct Fields {
-    list: Vec<Field>,
+    pub(crate) list: Vec<Field>,
     /// What `made` has made of them; `None` after a change.
-    made: Option<(Headers, bool)>,
+    pub(crate) made: Option<(Headers, bool)>,
 }
 
-struct Field {
-    kind: c_int,
-    name: CString,
-    value: CString,
+pub(crate) struct Field {
+    pub(crate) kind: c_int,
+    pub(crate) name: CString,
+    pub(crate) value: CString,
     /// The name again, for Rust.
-    text: Box<str>,
+    pub(crate) text: Box<str>,
     /// uncork writes fields of this name itself.
     written_elsewhere: bool,
 }
 
 impl Field {
-    fn new(kind: c_int, name: &str, value: &[u8]) -> Option<Self> {
+    pub(crate) fn new(kind: c_int, name: &str, value: &[u8]) -> Option<Self> {
         let (text, written_elsewhere) = (name.into(), is_written_here(name));
         Some(Self { kind, name: CString::new(name).ok()?, value: CString::new(value).ok()?, text, written_elsewhere })
     }
@@ -82,99 +70,5 @@ impl Fields {
 impl Field {
     fn has_token(&self, token: &[u8]) -> bool {
         self.value.as_bytes().split(|byte| *byte == b',').any(|part| part.trim_ascii().eq_ignore_ascii_case(token))
-    }
-}
-
-/// Adds a field, if it is one that a response may have.
-///
-/// # Safety
-/// The pointers must be NULL, or a response and strings that end with NUL.
-unsafe fn add(response: *const MHD_Response, kind: c_int, name: *const c_char, value: *const c_char) -> Result {
-    // SAFETY: The caller guarantees it.
-    let arguments = unsafe { (MHD_Response::of_c(response), bytes_of(name), bytes_of(value)) };
-    let (Some(response), Some(name), Some(value)) = arguments else { return NO };
-    let is_valid = |name: &str| is_token(name.as_bytes()) && !value.is_empty() && is_field_value(value.trim_ascii());
-    let Some(name) = std::str::from_utf8(name).ok().filter(|name| is_valid(name)) else { return NO };
-    let is = |other: &str| name.eq_ignore_ascii_case(other);
-    let allows_length = response.flags.load(Ordering::Relaxed) & response_flag::INSANE_LENGTH != 0;
-    if (is("content-length") && !allows_length)
-        || (is("transfer-encoding") && !value.trim_ascii().eq_ignore_ascii_case(b"chunked"))
-        || (kind == kind::FOOTER && is_written_here(name))
-    {
-        return NO;
-    }
-    let Some(field) = Field::new(kind, name, value) else { return NO };
-    let mut fields = lock(&response.fields);
-    if is("date") {
-        fields.list.retain(|field| !field.text.eq_ignore_ascii_case("date"));
-    }
-    fields.list.push(field);
-    fields.made = None;
-    YES
-}
-
-export! {
-    /// Adds a header field.
-    fn MHD_add_response_header(response: *const MHD_Response, name: *const c_char, value: *const c_char) -> Result,
-        or NO; {
-        // SAFETY: By the contract of the interface they are NULL, or a response and strings.
-        unsafe { add(response, kind::HEADER, name, value) }
-    }
-}
-
-export! {
-    /// Adds a trailer field, which is sent behind a chunked body.
-    fn MHD_add_response_footer(response: *const MHD_Response, name: *const c_char, value: *const c_char) -> Result,
-        or NO; {
-        // SAFETY: By the contract of the interface they are NULL, or a response and strings.
-        unsafe { add(response, kind::FOOTER, name, value) }
-    }
-}
-
-export! {
-    /// Removes the first field with this name and value.
-    fn MHD_del_response_header(response: *const MHD_Response, name: *const c_char, value: *const c_char) -> Result,
-        or NO; {
-        // SAFETY: By the contract of the interface they are NULL, or a response and strings.
-        let arguments = unsafe { (MHD_Response::of_c(response), bytes_of(name), bytes_of(value)) };
-        let (Some(response), Some(name), Some(value)) = arguments else { return NO };
-        let mut fields = lock(&response.fields);
-        let is_it = |field: &Field| field.name.as_bytes().eq_ignore_ascii_case(name) && field.value.as_bytes() == value;
-        let Some(index) = fields.list.iter().position(is_it) else { return NO };
-        fields.list.remove(index);
-        fields.made = None;
-        YES
-    }
-}
-
-export! {
-    /// Calls a function with each field; returns how many there were.
-    fn MHD_get_response_headers(response: *const MHD_Response, iterator: Option<KeyValueIterator>, cls: *mut c_void)
-        -> c_int, or 0; {
-        // SAFETY: By the contract of the interface it is NULL or a response.
-        let Some(response) = (unsafe { MHD_Response::of_c(response) }) else { return 0 };
-        // Copies: the function may change the fields.
-        let copy = |field: &Field| (field.kind, field.name.clone(), field.value.clone());
-        let fields: Vec<(c_int, CString, CString)> = lock(&response.fields).list.iter().map(copy).collect();
-        let Some(iterator) = iterator else { return to_int(fields.len()) };
-        let goes_on = |(kind, name, value): &(c_int, CString, CString)| {
-            // SAFETY: The program has passed this function with this pointer. The strings live during the call.
-            unsafe { iterator(cls, *kind, name.as_ptr(), value.as_ptr()) != NO }
-        };
-        to_int(fields.iter().position(|field| !goes_on(field)).map_or(fields.len(), |last| last + 1))
-    }
-}
-
-export! {
-    /// Returns the value of the first field with this name; NULL if there is none.
-    fn MHD_get_response_header(response: *const MHD_Response, name: *const c_char) -> *const c_char, or null(); {
-        // SAFETY: By the contract of the interface they are NULL, or a response and a string.
-        let (Some(response), Some(name)) = (unsafe { (MHD_Response::of_c(response), bytes_of(name)) }) else {
-            return null();
-        };
-        let fields = lock(&response.fields);
-        // The value does not move when others are added; it is freed when the program removes it.
-        let found = fields.list.iter().find(|field| field.name.as_bytes().eq_ignore_ascii_case(name));
-        found.map_or(null(), |field| field.value.as_ptr())
     }
 }

@@ -6,10 +6,9 @@ use uncork::{Produce, Produced, Tx};
 
 use crate::{
     connection::MHD_Connection,
-    daemon::lock,
-    memory::{Memory, Owner},
-    response::{Content, MHD_Response},
-    suspend::Parked,
+    memory::Memory,
+    response::{Content, MHD_Response, Reader},
+    shared::lock,
     types::{ContentReader, FromC},
 };
 
@@ -79,27 +78,6 @@ impl Produce for FileStream {
     }
 }
 
-/// A content reader of the program.
-pub(crate) struct Reader {
-    read: ContentReader,
-    cls: FromC<c_void>,
-    pub(crate) len: Option<u64>,
-    block: usize,
-    _owner: Option<Owner>,
-}
-
-impl Reader {
-    pub(crate) fn new(
-        read: ContentReader,
-        cls: FromC<c_void>,
-        len: Option<u64>,
-        block: usize,
-        owner: Option<Owner>,
-    ) -> Self {
-        Self { read, cls, len, block: block.min(BLOCK), _owner: owner }
-    }
-}
-
 /// What a content reader returned.
 enum Read1 {
     Bytes(usize),
@@ -150,7 +128,7 @@ impl ReaderStream {
             (state.suspension.suspended, state.suspension.since_call)
         };
         if suspended || resumed {
-            self.connection.park(Parked::Stream);
+            self.connection.park_stream();
             return Produced::Pending;
         }
         let state = self.connection.state();
@@ -164,9 +142,7 @@ impl ReaderStream {
 
     /// Has what was written sent before the reader is called again: it may block.
     fn flush(&self) -> Produced {
-        if let Some(waker) = &self.connection.state().waker {
-            waker.wake();
-        }
+        self.connection.state().wake();
         Produced::Pending
     }
 }

@@ -32,11 +32,13 @@ pub(crate) fn to_int(n: usize) -> c_int {
     c_int::try_from(n).unwrap_or(c_int::MAX)
 }
 
+/// A connection, as a callback gets it: C knows it by its address only.
+pub(crate) type ConnectionAddress = *const c_void;
 pub(crate) type PanicCallback = unsafe extern "C" fn(*mut c_void, *const c_char, c_uint, *const c_char);
 pub(crate) type AcceptPolicy = unsafe extern "C" fn(*mut c_void, *const sockaddr, socklen_t) -> Result;
 pub(crate) type AccessHandler = unsafe extern "C" fn(
     *mut c_void,
-    *const crate::connection::MHD_Connection,
+    ConnectionAddress,
     *const c_char,
     *const c_char,
     *const c_char,
@@ -44,13 +46,10 @@ pub(crate) type AccessHandler = unsafe extern "C" fn(
     *mut size_t,
     *mut *mut c_void,
 ) -> Result;
-pub(crate) type RequestCompleted =
-    unsafe extern "C" fn(*mut c_void, *const crate::connection::MHD_Connection, *mut *mut c_void, c_int);
+pub(crate) type RequestCompleted = unsafe extern "C" fn(*mut c_void, ConnectionAddress, *mut *mut c_void, c_int);
 pub(crate) type NotifyConnection = RequestCompleted;
-pub(crate) type UriLog =
-    unsafe extern "C" fn(*mut c_void, *const c_char, *const crate::connection::MHD_Connection) -> *mut c_void;
-pub(crate) type Unescape =
-    unsafe extern "C" fn(*mut c_void, *const crate::connection::MHD_Connection, *mut c_char) -> size_t;
+pub(crate) type UriLog = unsafe extern "C" fn(*mut c_void, *const c_char, ConnectionAddress) -> *mut c_void;
+pub(crate) type Unescape = unsafe extern "C" fn(*mut c_void, ConnectionAddress, *mut c_char) -> size_t;
 /// Its last argument is a `va_list`: only `variadic.c` calls it.
 pub(crate) type Logger = unsafe extern "C" fn(*mut c_void, *const c_char, *mut c_void);
 pub(crate) type KeyValueIterator = unsafe extern "C" fn(*mut c_void, c_int, *const c_char, *const c_char) -> Result;

@@ -279,7 +279,8 @@ impl Response {
     /// # Ok::<(), uncork::h1::InvalidHeader>(())
     /// ```
     pub fn with_headers(mut self, headers: Headers) -> Self {
-        if let Some((name, _)) = headers.iter().find(|(name, _)| is_written_here(name)) {
+        if headers.is_reserved() {
+            let name = headers.iter().map(|(name, _)| name).find(|name| is_written_here(name)).unwrap_or_default();
             self.fault.get_or_insert_with(|| Box::new(Fault::Reserved(name.to_owned())));
         }
         Self { headers, ..self }

@@ -10,7 +10,10 @@
 
 use std::fmt;
 
-use super::grammar::{HeaderName, HeaderValue, InvalidHeader, list, trim};
+use super::{
+    grammar::{HeaderName, HeaderValue, InvalidHeader, list, trim},
+    write::is_written_here,
+};
 
 /// Bytes held without an allocation: about `Content-Type: text/html; charset=utf-8` and one more short line.
 const INLINE: usize = 62;
@@ -32,24 +35,36 @@ enum Block {
 /// # Ok::<(), uncork::h1::InvalidHeader>(())
 /// ```
 #[derive(Clone)]
-pub struct Headers(Block);
+pub struct Headers {
+    block: Block,
+    /// One of the fields is [written here](is_written_here). Noted when it is added, so that a list that is cloned for
+    /// each response is checked once.
+    is_reserved: bool,
+}
 
 impl Headers {
     /// Creates an empty list, without an allocation.
     pub const fn new() -> Self {
-        Self(Block::Inline { len: 0, bytes: [0; INLINE] })
+        Self { block: Block::Inline { len: 0, bytes: [0; INLINE] }, is_reserved: false }
     }
 
-    /// Creates a constant from complete lines of at most [`INLINE`] bytes. More do not compile.
+    /// Creates a constant from complete lines of at most [`INLINE`] bytes, of which none is written here. More do not
+    /// compile.
     pub(crate) const fn constant(wire: &[u8]) -> Self {
         let mut bytes = [0; INLINE];
         bytes.split_at_mut(wire.len()).0.copy_from_slice(wire);
-        Self(Block::Inline { len: wire.len() as u8, bytes })
+        Self { block: Block::Inline { len: wire.len() as u8, bytes }, is_reserved: false }
+    }
+
+    /// Returns `true` if one of the fields is [written here](is_written_here).
+    #[inline]
+    pub(crate) fn is_reserved(&self) -> bool {
+        self.is_reserved
     }
 
     #[inline]
     pub(crate) fn is_on_heap(&self) -> bool {
-        matches!(self.0, Block::Heap(_))
+        matches!(self.block, Block::Heap(_))
     }
 
     /// Appends a field, even if there is one of that name. The value is trimmed.
@@ -104,8 +119,13 @@ impl Headers {
 
     /// Appends a field whose name and value the caller has checked.
     pub(crate) fn append_checked(&mut self, name: &[u8], value: &[u8]) {
+        self.is_reserved |= is_written_here(name);
+        self.append_line(name, value);
+    }
+
+    fn append_line(&mut self, name: &[u8], value: &[u8]) {
         let size = name.len() + value.len() + 4;
-        match &mut self.0 {
+        match &mut self.block {
             Block::Inline { len, bytes } => {
                 let from = usize::from(*len);
                 if let Some(line) = bytes.get_mut(from..from + size) {
@@ -121,8 +141,8 @@ impl Headers {
                 }
                 let mut heap = Vec::with_capacity((from + size).max(2 * INLINE));
                 heap.extend_from_slice(&bytes[..from]);
-                self.0 = Block::Heap(heap);
-                self.append_checked(name, value);
+                self.block = Block::Heap(heap);
+                self.append_line(name, value);
             }
             Block::Heap(heap) => {
                 for part in [name, b": ", value, b"\r\n"] {
@@ -174,7 +194,7 @@ impl Headers {
     /// [`RequestLine`](super::RequestLine) and [`ResponseHead`](super::ResponseHead).
     #[inline]
     pub fn as_wire(&self) -> &[u8] {
-        match &self.0 {
+        match &self.block {
             Block::Inline { len, bytes } => &bytes[..usize::from(*len)],
             Block::Heap(heap) => heap,
         }

@@ -13,9 +13,9 @@ fn it_is_small_and_short_content_stays_inline() {
     assert!(size_of::<Headers>() <= 80, "{}", size_of::<Headers>());
     let mut headers = Headers::new();
     headers.append("Content-Type", "text/html; charset=utf-8").unwrap();
-    assert!(matches!(headers.0, Block::Inline { .. }));
+    assert!(matches!(headers.block, Block::Inline { .. }));
     headers.append("X-More", "0123456789012345678901234567890123456789").unwrap();
-    assert!(matches!(headers.0, Block::Heap(_)));
+    assert!(matches!(headers.block, Block::Heap(_)));
     assert_eq!(headers.len(), 2);
     assert_eq!(headers.get("content-type"), Some(&b"text/html; charset=utf-8"[..]));
 }

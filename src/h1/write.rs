@@ -90,8 +90,11 @@ pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 pub const CHUNK_END: &[u8] = b"\r\n";
 
 /// Returns `true` if [`response_head`] writes this field itself, so that `fields` must not have it.
-pub fn is_written_here(name: &str) -> bool {
-    ["content-length", "transfer-encoding", "connection", "date"].iter().any(|own| own.eq_ignore_ascii_case(name))
+pub fn is_written_here(name: impl AsRef<[u8]>) -> bool {
+    let name = name.as_ref();
+    [&b"content-length"[..], b"transfer-encoding", b"connection", b"date"]
+        .iter()
+        .any(|own| own.eq_ignore_ascii_case(name))
 }
 
 /// The longest part that is not `fields`: status line (52), Date (37), Content-Length (38), Connection (28), end (2).

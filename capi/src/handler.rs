@@ -1,24 +1,22 @@
-//! The course of a request: uncork calls, and the program's access handler is called for the head, for each piece of
-//! the body and at the end, until it has queued a response.
+//! Where requests come from: uncork's handler of one loop, with the loop's connections.
 
 use std::{
     collections::HashMap,
-    ffi::c_char,
     hash::{BuildHasherDefault, Hasher},
     os::fd::AsRawFd,
-    ptr::{NonNull, null},
+    ptr::NonNull,
     sync::Arc,
 };
 
-use libc::size_t;
-use uncork::{Action, ConnId, Consumed, EndReason, Handler, Headers, PeerAddr, Request, Response, Upload, h1::Version};
+use uncork::{Action, ConnId, EndReason, Handler, PeerAddr, Request, Response, h1::Version};
 
 use crate::{
-    connection::MHD_Connection,
-    daemon::Shared,
+    call::{Step, ask},
+    connection::{MHD_Connection, Parked, Suspension},
     logging,
-    suspend::Parked,
-    types::{NO, flag},
+    progress::{action, park},
+    shared::Shared,
+    types::flag,
 };
 
 /// The handler of one loop, with its connections.
@@ -92,19 +90,6 @@ impl Handler for Bridge {
     }
 }
 
-/// What follows from the calls of the access handler.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// A response is queued.
-    Respond,
-    /// The request has a body: the loop receives it.
-    Receive,
-    /// The request is suspended.
-    Park(Parked),
-    /// The connection closes without a response, for this reason.
-    Fail(&'static str),
-}
-
 /// Takes a request from uncork.
 fn begin(connection: &Arc<MHD_Connection>, req: &mut Request<'_>) -> Action {
     if !start(connection, req) {
@@ -115,7 +100,7 @@ fn begin(connection: &Arc<MHD_Connection>, req: &mut Request<'_>) -> Action {
         let mut uri = req_target(connection);
         uri.push(0);
         // SAFETY: The program registered this function with this pointer. The string lives during the call.
-        let request_cls = unsafe { callback(cls.0, uri.as_ptr().cast(), &raw const **connection) };
+        let request_cls = unsafe { callback(cls.0, uri.as_ptr().cast(), connection.address()) };
         // SAFETY: No other callback of this connection runs.
         unsafe { *connection.request_cls.get() = request_cls };
     }
@@ -145,7 +130,7 @@ fn begin(connection: &Arc<MHD_Connection>, req: &mut Request<'_>) -> Action {
     }
     match step {
         Step::Park(parked) => {
-            connection.park(parked);
+            park(connection, parked);
             Action::Suspend
         }
         step => action(connection, step),
@@ -205,7 +190,7 @@ fn start(connection: &MHD_Connection, req: &mut Request<'_>) -> bool {
     let unsent = state.queued.take();
     state.status = 0;
     state.responded = false;
-    state.suspension = crate::suspend::Suspension::default();
+    state.suspension = Suspension::default();
     state.ticket = None;
     state.waker = None;
     state.number = req.id().number;
@@ -224,146 +209,4 @@ fn req_target(connection: &MHD_Connection) -> Vec<u8> {
     let state = connection.state();
     // SAFETY: It is set only while the loop is in `Handler::request`, and reset under this lock before that returns.
     state.request.map(|request| unsafe { request.as_ref() }.target().as_bytes().to_vec()).unwrap_or_default()
-}
-
-/// What one call of the access handler led to.
-enum Outcome {
-    Failed,
-    Responded,
-    Suspended,
-    /// It was suspended and resumed before the call returned: it is called again.
-    Resumed,
-    Nothing,
-}
-
-/// Calls the access handler. Returns how many bytes of `data` it has left, too.
-fn call(connection: &Arc<MHD_Connection>, data: &[u8]) -> (Outcome, usize) {
-    let (path, method, version) = {
-        let mut state = connection.state();
-        state.in_call = true;
-        state.suspension.since_call = false;
-        state.line()
-    };
-    let mut left: size_t = data.len();
-    let bytes: *const c_char = if data.is_empty() { null() } else { data.as_ptr().cast() };
-    let (handler, cls) = connection.shared.handler;
-    // SAFETY: The program registered this function with this pointer. The strings are in `State::text`, which only
-    // `start` changes; `bytes` and `left` live during the call, and so does the connection.
-    let result = unsafe {
-        let con = &raw const **connection;
-        handler(cls.0, con, path, method, version, bytes, &raw mut left, connection.request_cls.get())
-    };
-    let mut state = connection.state();
-    state.in_call = false;
-    let outcome = match result {
-        NO => Outcome::Failed,
-        _ if state.suspension.suspended => Outcome::Suspended,
-        _ if state.queued.is_some() => Outcome::Responded,
-        _ if state.suspension.since_call => Outcome::Resumed,
-        _ => Outcome::Nothing,
-    };
-    (outcome, left.min(data.len()))
-}
-
-const REJECTED: &str = "the access handler returned MHD_NO";
-const NO_RESPONSE: &str = "the access handler has queued no response";
-
-/// Calls the access handler, for the head or for the end of the request, until it has decided. After the head of a
-/// request without a body comes its end.
-pub(crate) fn ask(connection: &Arc<MHD_Connection>, mut at: Parked) -> Step {
-    loop {
-        match call(connection, &[]).0 {
-            Outcome::Failed => return Step::Fail(REJECTED),
-            Outcome::Responded => return Step::Respond,
-            Outcome::Suspended => return Step::Park(at),
-            Outcome::Resumed => {}
-            Outcome::Nothing if at != Parked::Head => return Step::Fail(NO_RESPONSE),
-            Outcome::Nothing if connection.state().has_body => return Step::Receive,
-            Outcome::Nothing => at = Parked::End,
-        }
-    }
-}
-
-/// Returns the action of a step that is not parked.
-pub(crate) fn action(connection: &Arc<MHD_Connection>, step: Step) -> Action {
-    match step {
-        Step::Receive => Action::Receive(Box::new(Body(connection.clone()))),
-        Step::Fail(reason) => fail(connection, reason),
-        Step::Respond | Step::Park(_) => {
-            let queued = {
-                let mut state = connection.state();
-                state.responded = true;
-                state.queued.take()
-            };
-            match queued {
-                Some((status, response)) => response.send(status, connection).into(),
-                None => fail(connection, NO_RESPONSE),
-            }
-        }
-    }
-}
-
-#[cold]
-fn fail(connection: &MHD_Connection, reason: &str) -> Action {
-    connection.state().responded = true;
-    connection.log(&format!("closing the connection: {reason}"));
-    Action::Abort
-}
-
-/// Receives the body of a request.
-pub(crate) struct Body(pub(crate) Arc<MHD_Connection>);
-
-impl Body {
-    fn wake(&self) {
-        if let Some(waker) = &self.0.state().waker {
-            waker.wake();
-        }
-    }
-}
-
-impl Upload for Body {
-    fn data(&mut self, chunk: &[u8]) -> Consumed {
-        let (suspended, queued) = {
-            let state = self.0.state();
-            (state.suspension.suspended, state.queued.is_some())
-        };
-        if suspended {
-            return Consumed::Partial(0);
-        }
-        if queued {
-            // Queued while the connection was suspended.
-            return Consumed::Stop(action(&self.0, Step::Respond));
-        }
-        let (outcome, left) = call(&self.0, chunk);
-        let taken = chunk.len() - left;
-        match outcome {
-            Outcome::Failed => Consumed::Stop(action(&self.0, Step::Fail(REJECTED))),
-            Outcome::Responded => Consumed::Stop(action(&self.0, Step::Respond)),
-            Outcome::Suspended => {
-                self.0.park(Parked::Stream);
-                Consumed::Partial(taken)
-            }
-            Outcome::Nothing if left == 0 => Consumed::All,
-            Outcome::Resumed | Outcome::Nothing => {
-                // The program gets the rest again, as soon as the other connections have had their turn.
-                self.wake();
-                Consumed::Partial(taken)
-            }
-        }
-    }
-
-    fn end(self: Box<Self>, trailers: &Headers) -> Action {
-        let queued = {
-            let mut state = self.0.state();
-            state.trailers = Some(trailers.clone());
-            state.queued.is_some()
-        };
-        match if queued { Step::Respond } else { ask(&self.0, Parked::End) } {
-            Step::Park(parked) => {
-                self.0.park(parked);
-                Action::Suspend
-            }
-            step => action(&self.0, step),
-        }
-    }
 }
