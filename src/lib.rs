@@ -247,7 +247,7 @@ pub use h1::Headers;
 pub use rustls;
 pub use server::{Listen, Running, Server};
 #[cfg(feature = "tls")]
-pub use transport::{Tls, TlsBuilder, TlsClient, TlsClientBuilder, TlsError};
+pub use transport::{Tls, TlsBuilder, TlsClient, TlsClientBuilder, TlsError, TlsVersion};
 
 /// Compiles the examples of the README as tests.
 #[cfg(all(doctest, feature = "client", feature = "ws"))]

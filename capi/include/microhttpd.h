@@ -103,9 +103,13 @@ enum MHD_OPTION {
   MHD_OPTION_SOCK_ADDR = 6,
   /* A function, void *: called with each request target; returns the first value of *req_cls. */
   MHD_OPTION_URI_LOG_CALLBACK = 7,
+  /* const char *: the private key and the certificate of an HTTPS daemon, as PEM. With several of each, the client gets
+     the certificate of the name that it asks for (SNI). */
   MHD_OPTION_HTTPS_MEM_KEY = 8,
   MHD_OPTION_HTTPS_MEM_CERT = 9,
   MHD_OPTION_HTTPS_CRED_TYPE = 10,
+  /* const char *: words of GnuTLS. Those of the versions are obeyed (VERS-TLS1.2, VERS-TLS1.3, VERS-ALL), others have
+     no effect. */
   MHD_OPTION_HTTPS_PRIORITIES = 11,
   /* MHD_socket: a socket that listens. It stays the program's, and open. */
   MHD_OPTION_LISTEN_SOCKET = 12,
@@ -120,6 +124,7 @@ enum MHD_OPTION {
   MHD_OPTION_DIGEST_AUTH_RANDOM = 17,
   MHD_OPTION_NONCE_NC_SIZE = 18,
   MHD_OPTION_THREAD_STACK_SIZE = 19,
+  /* const char *: asks clients for a certificate by one of these authorities (PEM). */
   MHD_OPTION_HTTPS_MEM_TRUST = 20,
   MHD_OPTION_CONNECTION_MEMORY_INCREMENT = 21,
   MHD_OPTION_HTTPS_CERT_CALLBACK = 22,
@@ -127,6 +132,7 @@ enum MHD_OPTION {
   MHD_OPTION_HTTPS_MEM_DHPARAMS = 24,
   /* unsigned int: 1 lets other sockets have the same address, 0 forbids it. */
   MHD_OPTION_LISTENING_ADDRESS_REUSE = 25,
+  /* const char *: the password of the private key, which is in PKCS#8. */
   MHD_OPTION_HTTPS_KEY_PASSWORD = 26,
   /* MHD_NotifyConnectionCallback, void *: called when a connection begins and ends. */
   MHD_OPTION_NOTIFY_CONNECTION = 27,
@@ -703,6 +709,9 @@ void MHD_set_panic_func (MHD_PanicCallback cb, void *cls);
 /* Connections. */
 const union MHD_ConnectionInfo *MHD_get_connection_info (struct MHD_Connection *connection,
                                                          enum MHD_ConnectionInfoType info_type, ...);
+/* Not in the original, which gives a session of GnuTLS: the certificate of the client (DER), verified with the
+   authorities of MHD_OPTION_HTTPS_MEM_TRUST, and its size. NULL if the client has sent none. */
+const unsigned char *uncork_connection_client_certificate (struct MHD_Connection *connection, size_t *size);
 enum MHD_Result MHD_set_connection_option (struct MHD_Connection *connection, enum MHD_CONNECTION_OPTION option, ...);
 enum MHD_Result MHD_queue_response (struct MHD_Connection *connection, unsigned int status_code,
                                     struct MHD_Response *response);

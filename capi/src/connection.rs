@@ -14,6 +14,7 @@ use crate::{
     info_cell::ConnectionInfos,
     response::MHD_Response,
     shared::{Shared, lock},
+    tls::TlsFacts,
     types::ConnectionAddress,
     values::Values,
 };
@@ -28,6 +29,8 @@ pub struct MHD_Connection {
     pub(crate) socket_context: UnsafeCell<*mut c_void>,
     /// What the program has asked for.
     pub(crate) infos: OnceLock<Box<ConnectionInfos>>,
+    /// Of a connection with TLS, from its first request on.
+    pub(crate) tls: OnceLock<Box<TlsFacts>>,
     state: Mutex<State>,
 }
 
@@ -102,6 +105,7 @@ impl MHD_Connection {
             request_cls: UnsafeCell::new(null_mut()),
             socket_context: UnsafeCell::new(null_mut()),
             infos: OnceLock::new(),
+            tls: OnceLock::new(),
             state: Mutex::default(),
         }
     }

@@ -118,9 +118,7 @@ impl MHD_Daemon {
         handler: (AccessHandler, FromC<c_void>),
         options: Options,
     ) -> io::Result<Arc<Self>> {
-        if flags & flag::TLS != 0 {
-            return Err(invalid("TLS is not available yet"));
-        }
+        let tls = if flags & flag::TLS != 0 { Some(options.tls.configure(&options.log)?) } else { None };
         if flags & flag::ALLOW_UPGRADE != 0 {
             options.log.line(&"upgrades are not available yet: a response for one cannot be created");
         }
@@ -128,9 +126,15 @@ impl MHD_Daemon {
         let socket = listen::open(&options, flags, port)?;
         let port = socket.as_ref().map_or(0, listen::port);
         let mut server = Server::new().limits(options.limits());
-        if let Some(socket) = &socket {
-            server = server.listen(Listen::inherited(socket.try_clone()?)?);
-        }
+        // Connections that the program adds are served as those of the first listener.
+        let listen = match &socket {
+            Some(socket) => Listen::inherited(socket.try_clone()?)?,
+            None => Listen::none(),
+        };
+        server = server.listen(match tls {
+            Some(tls) => listen.tls(tls),
+            None => listen,
+        });
         let shared = Arc::new(Shared {
             flags,
             log: options.log,

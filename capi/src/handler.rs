@@ -16,6 +16,7 @@ use crate::{
     logging,
     progress::{action, park},
     shared::Shared,
+    tls::TlsFacts,
     types::flag,
 };
 
@@ -148,6 +149,9 @@ impl Drop for Borrowed<'_> {
 
 /// Resets the connection's state for a request. Returns `false` if the path cannot be a string of C.
 fn start(connection: &MHD_Connection, req: &mut Request<'_>) -> bool {
+    if let Some(info) = req.tls_info() {
+        connection.tls.get_or_init(|| Box::new(TlsFacts::of(&info)));
+    }
     let target = req.target();
     let (path, query) = match target.as_bytes() {
         [b'/', ..] => match target.as_bytes().iter().position(|byte| *byte == b'?') {

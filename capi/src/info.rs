@@ -3,7 +3,13 @@
 //! The functions are variadic in C and no argument behind the type is read. A function that reads no variadic argument
 //! is called like one that has none.
 
-use std::{ffi::c_int, ptr::null, sync::atomic::Ordering};
+use std::{
+    ffi::{c_int, c_uchar},
+    ptr::null,
+    sync::atomic::Ordering,
+};
+
+use libc::size_t;
 
 use crate::{
     address,
@@ -34,6 +40,8 @@ fn connection_info(connection: &MHD_Connection, info: usize) -> Option<*const In
     });
     let cell = infos.by_type.get(info)?;
     match info {
+        0 => Some(cell.set(&connection.tls.get()?.cipher?.to_ne_bytes())),
+        1 => Some(cell.set(&connection.tls.get()?.version?.to_ne_bytes())),
         2 => Some(cell.set_pointer(&raw const infos.address.0)),
         5 => Some(cell.set_pointer(connection.shared.daemon.load(Ordering::Acquire))),
         6 => connection.state().fd.map(|fd| cell.set(&fd.to_ne_bytes())),
@@ -51,7 +59,7 @@ fn connection_info(connection: &MHD_Connection, info: usize) -> Option<*const In
             let status = connection.state().status;
             (status != 0).then(|| cell.set(&u32::from(status).to_ne_bytes()))
         }
-        // No TLS.
+        // 3 and 4 are objects of GnuTLS.
         _ => None,
     }
 }
@@ -72,5 +80,21 @@ export! {
         let connection = unsafe { MHD_Connection::of_c(connection) };
         let known = connection.zip(usize::try_from(info).ok());
         known.and_then(|(connection, info)| connection_info(connection, info)).unwrap_or(null())
+    }
+}
+
+export! {
+    /// Returns the certificate of the client (DER), which was verified with `MHD_OPTION_HTTPS_MEM_TRUST`, and its size.
+    /// NULL if the client has sent none. It stays as long as the connection.
+    fn uncork_connection_client_certificate(connection: *const MHD_Connection, size: *mut size_t) -> *const c_uchar,
+        or null(); {
+        // SAFETY: By the contract of the interface it is NULL or a connection.
+        let tls = unsafe { MHD_Connection::of_c(connection) }.and_then(|connection| connection.tls.get());
+        let certificate = tls.and_then(|tls| tls.client_certificate.as_deref());
+        if !size.is_null() {
+            // SAFETY: By the contract of the interface it is NULL or can be written.
+            unsafe { size.write(certificate.map_or(0, <[u8]>::len)) };
+        }
+        certificate.map_or(null(), <[u8]>::as_ptr)
     }
 }

@@ -53,6 +53,7 @@ mod shared;
 mod stream;
 mod strings;
 mod suspend;
+mod tls;
 mod types;
 mod unavailable;
 mod values;

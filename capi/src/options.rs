@@ -15,6 +15,7 @@ use uncork::Limits;
 use crate::{
     address::{self, InvalidAddress},
     logger::LogTo,
+    strings::bytes_of,
     types::{FromC, Logger, NotifyConnection, RequestCompleted, Unescape, UriLog},
 };
 
@@ -46,6 +47,24 @@ pub(crate) struct Options {
     pub(crate) uri_log: Callback<UriLog>,
     pub(crate) unescape: Callback<Unescape>,
     pub(crate) log: LogTo,
+    pub(crate) tls: TlsOptions,
+}
+
+/// What the options say about TLS: PEM, and words. Copies: the program may free its own after the start.
+#[derive(Default)]
+pub(crate) struct TlsOptions {
+    /// Certificates and keys, in the order in which they were given: the first key belongs to the first certificate.
+    pub(crate) certificates: Vec<Vec<u8>>,
+    pub(crate) keys: Vec<Vec<u8>>,
+    pub(crate) password: Option<Vec<u8>>,
+    /// The certificates that sign those of clients.
+    pub(crate) trust: Option<Vec<u8>>,
+    /// `NULL` counts as not given.
+    pub(crate) priorities: Vec<Vec<u8>>,
+    /// The kind of credentials, by GnuTLS's number.
+    pub(crate) credentials: Option<u32>,
+    /// Options that need GnuTLS.
+    pub(crate) of_gnutls: Vec<&'static str>,
 }
 
 /// The reason why the options cannot be followed.
@@ -88,6 +107,12 @@ macro_rules! callback {
     }};
 }
 
+/// Returns a copy of the string that an option points to; `None` for NULL.
+fn text(item: &OptionItem) -> Option<Vec<u8>> {
+    // SAFETY: By the contract of the interface the argument of this option is NULL or a string that ends with NUL.
+    unsafe { bytes_of(item.pointer.cast_const().cast()) }.map(<[u8]>::to_vec)
+}
+
 impl Options {
     pub(crate) fn new(flags: u32) -> Self {
         Self {
@@ -105,6 +130,7 @@ impl Options {
             uri_log: None,
             unescape: None,
             log: LogTo::new(flags),
+            tls: TlsOptions::default(),
         }
     }
 
@@ -129,20 +155,29 @@ impl Options {
             // SAFETY: By the contract of the interface it points to the address, of a length that its family tells.
             6 => self.address = unsafe { address::address(item.pointer.cast(), None)? },
             7 => self.uri_log = callback!(item, UriLog),
+            8 => self.tls.keys.extend(text(item)),
+            9 => self.tls.certificates.extend(text(item)),
+            10 => self.tls.credentials = Some(low),
+            11 | 37 => self.tls.priorities.extend(text(item)),
             12 => self.socket = Some(item.value as RawFd).filter(|fd| *fd >= 0),
             13 => self.log.callback = callback!(item, Logger),
             14 => self.pool = Some(low),
             15 => self.read_array(item.pointer.cast(), depth)?,
             16 => self.unescape = callback!(item, Unescape),
+            20 => self.tls.trust = text(item),
+            22 if !item.pointer.is_null() => self.tls.of_gnutls.push("MHD_OPTION_HTTPS_CERT_CALLBACK"),
+            24 if !item.pointer.is_null() => self.tls.of_gnutls.push("MHD_OPTION_HTTPS_MEM_DHPARAMS"),
+            26 => self.tls.password = text(item),
+            30 if item.value != 0 => self.tls.of_gnutls.push("MHD_OPTION_GNUTLS_PSK_CRED_HANDLER"),
+            31 if !item.pointer.is_null() => self.tls.of_gnutls.push("MHD_OPTION_HTTPS_CERT_CALLBACK2"),
             25 => self.reuse = Some(low),
             27 => self.notify_connection = callback!(item, NotifyConnection),
             28 => self.backlog = c_int::try_from(low).unwrap_or(BACKLOG),
             // SAFETY: By the contract of the interface it points to as many bytes as the first argument says.
             40 => self.address = unsafe { address::address(item.pointer.cast(), Some(number))? },
             // What has no meaning here: the parser is always strict, memory is not a pool, sanity checks stay on,
-            // SIGPIPE never arrives. Keys and certificates mean nothing without MHD_USE_TLS, and random numbers
-            // nothing without digest authentication.
-            8..=11 | 17 | 18 | 20..=22 | 24 | 26 | 29..=39 | 41..=43 => {}
+            // SIGPIPE never arrives. Random numbers mean nothing without digest authentication.
+            17 | 18 | 21 | 22 | 24 | 29..=36 | 38 | 39 | 41..=43 => {}
             19 | 23 => self.log.line(&format_args!("option {} has no effect here", item.option)),
             other => return Err(Invalid::Unknown(other)),
         }

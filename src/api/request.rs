@@ -266,6 +266,8 @@ impl fmt::Debug for Request<'_> {
 pub struct TlsInfo<'a> {
     /// The version of the protocol, "TLSv1.2" or "TLSv1.3".
     pub version: &'static str,
+    /// The cipher suite, by rustls's name for it: "TLS13_AES_128_GCM_SHA256" for example.
+    pub cipher_suite: &'static str,
     /// The server name that the client requested (SNI).
     pub server_name: Option<&'a str>,
     /// The verified certificate of the peer (DER), if it was requested and sent.

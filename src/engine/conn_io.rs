@@ -236,6 +236,7 @@ pub(super) fn tls_info(transport: &Transport) -> Option<TlsInfo<'_>> {
     return transport.tls_conn().map(|tls| TlsInfo {
         server_name: tls.server_name(),
         version: tls.protocol_version().unwrap_or("TLS"),
+        cipher_suite: tls.cipher_suite().unwrap_or("unknown"),
         peer_certificate: tls.peer_certificates().and_then(|chain| chain.first()).map(AsRef::as_ref),
     });
     #[cfg(not(feature = "tls"))]

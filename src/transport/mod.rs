@@ -33,7 +33,7 @@ pub(crate) use splice::{Spliced, kernel_pipe, pass_on};
 #[cfg(feature = "client")]
 pub(crate) use sys::interface_index;
 #[cfg(feature = "tls")]
-pub use tls::{Tls, TlsBuilder, TlsClient, TlsClientBuilder, TlsError};
+pub use tls::{Tls, TlsBuilder, TlsClient, TlsClientBuilder, TlsError, TlsVersion};
 
 use crate::base::{buf::Buf, duplex::PeerSide, pool::Pool};
 

@@ -4,3 +4,4 @@ mod debian;
 mod header;
 mod programs;
 mod support;
+mod tls;

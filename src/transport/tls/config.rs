@@ -14,12 +14,13 @@ use std::{
 };
 
 use rustls::{
-    Error, RootCertStore, ServerConfig,
+    Error, RootCertStore, ServerConfig, SupportedProtocolVersion,
     client::verify_server_name,
     crypto::aws_lc_rs::{Ticketer, default_provider},
     pki_types::ServerName,
     server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier},
     sign::CertifiedKey,
+    version::{TLS12, TLS13},
 };
 
 use super::{
@@ -143,6 +144,27 @@ pub struct TlsBuilder {
     clients: Option<(RootCertStore, bool)>,
     /// Protocols preferred to HTTP.
     alpn: Vec<Vec<u8>>,
+    /// The accepted versions; `None` for all.
+    versions: Option<Vec<TlsVersion>>,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TlsVersion {
+    /// TLS 1.2 (RFC 5246).
+    Tls12,
+    /// TLS 1.3 (RFC 8446).
+    Tls13,
+}
+
+impl TlsVersion {
+    fn supported(self) -> &'static SupportedProtocolVersion {
+        match self {
+            Self::Tls12 => &TLS12,
+            Self::Tls13 => &TLS13,
+        }
+    }
 }
 
 impl TlsBuilder {
@@ -188,10 +210,16 @@ impl TlsBuilder {
         self
     }
 
+    /// Accepts only these versions of TLS. Without it, all that [`TlsVersion`] names are accepted.
+    pub fn versions(mut self, versions: impl IntoIterator<Item = TlsVersion>) -> Self {
+        self.versions = Some(versions.into_iter().collect());
+        self
+    }
+
     /// Returns the configuration.
     ///
     /// # Errors
-    /// If no certificate was added, or rustls rejects one.
+    /// If no certificate was added, if no version is accepted, or if rustls rejects a certificate.
     pub fn build(self) -> Result<Tls, TlsError> {
         if self.certificates.is_empty() {
             return Err(TlsError::Unusable("no certificate was added: call `pem` before `build`".into()));
@@ -199,8 +227,13 @@ impl TlsBuilder {
         let unusable = |error: Error| TlsError::Unusable(error.to_string());
         // Named explicitly: the process's default may be missing, or set by the application.
         let provider = Arc::new(default_provider());
+        let versions = self.versions.unwrap_or_else(|| vec![TlsVersion::Tls12, TlsVersion::Tls13]);
+        if versions.is_empty() {
+            return Err(TlsError::Unusable("no version of TLS is accepted".into()));
+        }
+        let versions: Vec<_> = versions.into_iter().map(TlsVersion::supported).collect();
         let config = ServerConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(&versions)
             .map_err(unusable)?;
         let config = match self.clients {
             None => config.with_no_client_auth(),

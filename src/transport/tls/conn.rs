@@ -276,7 +276,12 @@ impl TlsConn {
         }
     }
 
-    /// Returns the selected cipher suite.
+    /// Returns the name of the cipher suite, once it is negotiated.
+    pub(crate) fn cipher_suite(&self) -> Option<&'static str> {
+        self.rustls.state().negotiated_cipher_suite()?.suite().as_str()
+    }
+
+    /// Returns the protocol that ALPN has selected.
     pub(crate) fn alpn_protocol(&self) -> Option<&[u8]> {
         self.rustls.state().alpn_protocol()
     }

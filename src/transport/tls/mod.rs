@@ -29,6 +29,6 @@ mod records;
 mod tests;
 
 pub use client::{TlsClient, TlsClientBuilder};
-pub use config::{Tls, TlsBuilder};
+pub use config::{Tls, TlsBuilder, TlsVersion};
 pub(crate) use conn::TlsConn;
 pub use error::TlsError;
