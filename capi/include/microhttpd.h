@@ -713,6 +713,8 @@ const union MHD_ConnectionInfo *MHD_get_connection_info (struct MHD_Connection *
    authorities of MHD_OPTION_HTTPS_MEM_TRUST, and its size. NULL if the client has sent none. */
 const unsigned char *uncork_connection_client_certificate (struct MHD_Connection *connection, size_t *size);
 enum MHD_Result MHD_set_connection_option (struct MHD_Connection *connection, enum MHD_CONNECTION_OPTION option, ...);
+/* The path as the access handler gets it, and its length. */
+enum MHD_Result MHD_get_connection_URI_path_n (struct MHD_Connection *connection, const char **uri, size_t *uri_size);
 enum MHD_Result MHD_queue_response (struct MHD_Connection *connection, unsigned int status_code,
                                     struct MHD_Response *response);
 void MHD_suspend_connection (struct MHD_Connection *connection);

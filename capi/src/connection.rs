@@ -5,7 +5,7 @@ use std::{
     ffi::{c_char, c_void},
     os::fd::RawFd,
     ptr::{NonNull, null_mut},
-    sync::{Arc, Mutex, MutexGuard, OnceLock},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, atomic::AtomicU32},
 };
 
 use uncork::{EndReason, Head, Headers, LoopHandle, PeerAddr, Request, Ticket, Waker};
@@ -29,6 +29,9 @@ pub struct MHD_Connection {
     pub(crate) socket_context: UnsafeCell<*mut c_void>,
     /// What the program has asked for.
     pub(crate) infos: OnceLock<Box<ConnectionInfos>>,
+    pub(crate) fd: Option<RawFd>,
+    /// The timeout of the connection, in seconds; 0 for none.
+    pub(crate) timeout: AtomicU32,
     /// Of a connection with TLS, from its first request on.
     pub(crate) tls: OnceLock<Box<TlsFacts>>,
     state: Mutex<State>,
@@ -56,8 +59,8 @@ pub(crate) struct State {
     pub(crate) values: Option<Box<Values>>,
     /// The response that the program has queued.
     pub(crate) queued: Option<(u16, Arc<MHD_Response>)>,
-    /// The descriptor of the connection; `None` before its first request.
-    pub(crate) fd: Option<RawFd>,
+    /// The timeout that the program has set for the connection, in seconds, and uncork has not got yet.
+    pub(crate) new_timeout: Option<u32>,
     /// The status that was sent, or 0.
     pub(crate) status: u16,
     /// The program's access handler is running.
@@ -98,8 +101,10 @@ pub(crate) enum Parked {
 }
 
 impl MHD_Connection {
-    pub(crate) fn new(shared: Arc<Shared>, peer: PeerAddr) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, peer: PeerAddr, fd: Option<RawFd>) -> Self {
         Self {
+            fd,
+            timeout: AtomicU32::new(shared.timeout),
             shared,
             peer,
             request_cls: UnsafeCell::new(null_mut()),

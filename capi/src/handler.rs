@@ -3,9 +3,10 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
-    os::fd::AsRawFd,
+    os::fd::{AsRawFd, BorrowedFd},
     ptr::NonNull,
     sync::Arc,
+    time::Duration,
 };
 
 use uncork::{Action, ConnId, EndReason, Handler, PeerAddr, Request, Response, h1::Version};
@@ -70,9 +71,10 @@ impl Handler for Bridge {
         self.shared.accepts(peer)
     }
 
-    fn opened(&mut self, conn: ConnId, peer: &PeerAddr) {
+    fn opened(&mut self, conn: ConnId, peer: &PeerAddr, socket: Option<BorrowedFd<'_>>) {
         logging::enter(&self.shared);
-        let connection = Arc::new(MHD_Connection::new(self.shared.clone(), *peer));
+        let fd = socket.map(|socket| socket.as_raw_fd());
+        let connection = Arc::new(MHD_Connection::new(self.shared.clone(), *peer, fd));
         self.connections.insert(conn, connection.clone());
         connection.report_opened();
     }
@@ -117,6 +119,10 @@ fn begin(connection: &Arc<MHD_Connection>, req: &mut Request<'_>) -> Action {
         is_over
     };
     drop(borrowed);
+    if let Some(seconds) = connection.state().new_timeout.take() {
+        let timeout = if seconds == 0 { Duration::MAX } else { Duration::from_secs(seconds.into()) };
+        req.set_timeout(timeout);
+    }
     if !is_over {
         let mut state = connection.state();
         state.waker = Some(req.waker());
@@ -198,7 +204,6 @@ fn start(connection: &MHD_Connection, req: &mut Request<'_>) -> bool {
     state.ticket = None;
     state.waker = None;
     state.number = req.id().number;
-    state.fd = req.socket().map(|socket| socket.as_raw_fd());
     state.request = Some(NonNull::from(req).cast());
     drop(state);
     // Not under the lock: releasing its memory can call the program.

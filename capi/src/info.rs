@@ -44,11 +44,11 @@ fn connection_info(connection: &MHD_Connection, info: usize) -> Option<*const In
         1 => Some(cell.set(&connection.tls.get()?.version?.to_ne_bytes())),
         2 => Some(cell.set_pointer(&raw const infos.address.0)),
         5 => Some(cell.set_pointer(connection.shared.daemon.load(Ordering::Acquire))),
-        6 => connection.state().fd.map(|fd| cell.set(&fd.to_ne_bytes())),
+        6 => connection.fd.map(|fd| cell.set(&fd.to_ne_bytes())),
         // SAFETY: The program may ask in callbacks of this connection only, which do not run at the same time.
         7 => Some(cell.set_pointer(unsafe { *connection.socket_context.get() })),
         8 => Some(cell.set(&i32::from(connection.state().suspension.suspended).to_ne_bytes())),
-        9 => Some(cell.set(&connection.shared.timeout.to_ne_bytes())),
+        9 => Some(cell.set(&connection.timeout.load(Ordering::Relaxed).to_ne_bytes())),
         10 => {
             // The fields, each with ": " and its line end.
             let mut size = 0_usize;

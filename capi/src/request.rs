@@ -1,6 +1,11 @@
 //! What a program does with a request: it queues a response, and sets options of its connection.
 
-use std::ffi::{c_int, c_uint};
+use std::{
+    ffi::{c_char, c_int, c_uint},
+    sync::atomic::Ordering,
+};
+
+use libc::size_t;
 
 use crate::{
     connection::MHD_Connection,
@@ -45,7 +50,8 @@ export! {
     }
 }
 
-/// Sets the timeout of a connection: not possible, since timeouts are of the whole daemon.
+/// Sets the timeout of a connection, in seconds; 0 for none. uncork gets it with the head of a request: at once, if the
+/// access handler runs for one, or else with the next one.
 ///
 /// # Safety
 /// `connection` must be NULL or a connection.
@@ -53,14 +59,41 @@ export! {
 pub(crate) unsafe extern "C" fn uncork_mhd_connection_timeout(
     connection: *const MHD_Connection,
     option: c_int,
-    _seconds: c_uint,
+    seconds: c_uint,
 ) -> Result {
     crate::boundary::guard("MHD_set_connection_option", NO, || {
         // SAFETY: The caller guarantees it.
-        if let Some(connection) = unsafe { MHD_Connection::of_c(connection) } {
-            let what = if option == 0 { "a timeout of one connection is not available yet" } else { "unknown option" };
-            connection.log(&format!("cannot set an option of the connection: {what}"));
+        let Some(connection) = (unsafe { MHD_Connection::of_c(connection) }) else { return NO };
+        if option != 0 {
+            connection.log(&format!("cannot set option {option} of the connection: it is unknown"));
+            return NO;
         }
-        NO
+        connection.timeout.store(seconds, Ordering::Relaxed);
+        connection.state().new_timeout = Some(seconds);
+        YES
     })
+}
+
+export! {
+    /// Tells the path of the request as the access handler gets it, and its length without the NUL.
+    fn MHD_get_connection_URI_path_n(
+        connection: *const MHD_Connection, uri: *mut *const c_char, size: *mut size_t,
+    ) -> Result, or NO; {
+        // SAFETY: By the contract of the interface it is NULL or a connection.
+        let Some(connection) = (unsafe { MHD_Connection::of_c(connection) }) else { return NO };
+        let state = connection.state();
+        if state.number == 0 {
+            return NO;
+        }
+        let (path, _, _) = state.line();
+        if !uri.is_null() {
+            // SAFETY: By the contract of the interface it is NULL or can be written.
+            unsafe { uri.write(path) };
+        }
+        if !size.is_null() {
+            // SAFETY: As above. The method follows the path and its NUL.
+            unsafe { size.write(state.method.saturating_sub(1)) };
+        }
+        YES
+    }
 }

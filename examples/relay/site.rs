@@ -1,8 +1,11 @@
 //! The handler of the public listeners: the enabled services and the web page.
 
-use std::sync::{
-    Arc, RwLock,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    os::fd::BorrowedFd,
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use uncork::{AccessRecord, Action, ConnId, EndReason, Handler, PeerAddr, Request, Response, Upgrade, relay::Gateway};
@@ -138,7 +141,7 @@ impl Handler for Site {
         self.services.tunnel.as_ref()?.alpn(protocol, peer)
     }
 
-    fn opened(&mut self, _: ConnId, _: &PeerAddr) {
+    fn opened(&mut self, _: ConnId, _: &PeerAddr, _: Option<BorrowedFd<'_>>) {
         self.shared.metrics.opened();
     }
 

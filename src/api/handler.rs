@@ -1,5 +1,7 @@
 //! The application's entry point: a handler, and the actions it returns.
 
+use std::os::fd::BorrowedFd;
+
 use super::{Consumed, Request, Response, Switch, Upgrade, Upload};
 use crate::{
     base::{ConnId, EndReason, PeerAddr},
@@ -58,9 +60,10 @@ pub trait Handler {
     /// Reports that an accepted connection begins: create the state of a connection here. Called once, on the
     /// connection's own loop, before TLS and before its first request. [`closed`](Self::closed) is called for the same
     /// connections. Behind a
-    /// [proxy](crate::Listen::proxy_protocol), `peer` is the client that the proxy names. Does nothing by default.
-    fn opened(&mut self, conn: ConnId, peer: &PeerAddr) {
-        let _ = (conn, peer);
+    /// [proxy](crate::Listen::proxy_protocol), `peer` is the client that the proxy names. `socket` is the connection's,
+    /// for options of the system, as [`Request::socket`] returns it. Does nothing by default.
+    fn opened(&mut self, conn: ConnId, peer: &PeerAddr, socket: Option<BorrowedFd<'_>>) {
+        let _ = (conn, peer, socket);
     }
 
     /// Reports that a connection has ended. Called once for each connection that [`opened`](Self::opened) reported, on

@@ -1,6 +1,6 @@
 //! A request, as its handler sees it, and its end.
 
-use std::{borrow::Cow, fmt, os::fd::BorrowedFd, sync::Arc};
+use std::{borrow::Cow, fmt, os::fd::BorrowedFd, sync::Arc, time::Duration};
 
 use super::{LoopHandle, Ticket, Waker, loop_message::LoopMessage, ticket::TicketCore};
 use crate::{
@@ -38,6 +38,8 @@ pub(crate) struct RequestHooks {
     pub(crate) peer: Option<PeerAddr>,
     /// `true` if that client uses HTTPS.
     pub(crate) https: Option<bool>,
+    /// The timeout of the connection, from this request on.
+    pub(crate) timeout: Option<Duration>,
 }
 
 pub(crate) type OnEnd = Box<dyn FnOnce(&RequestEnd) + Send>;
@@ -247,6 +249,15 @@ impl<'a> Request<'a> {
     /// [`Handler::closed`](crate::Handler::closed).
     pub fn on_end(&mut self, f: impl FnOnce(&RequestEnd) + Send + 'static) {
         self.hooks().on_end.push(Box::new(f));
+    }
+
+    /// Sets a timeout for this connection, from now on and for its later requests: the connection ends after that time
+    /// without progress. It replaces the head, idle, body and send timeouts and the least rate of
+    /// [`Limits`](crate::Limits); each byte that is received or sent restarts it. It is rounded up to whole seconds, and
+    /// more than 65,534 of them are no timeout. A suspended request and an upgraded connection have none of these
+    /// timeouts, as always.
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        self.hooks().timeout = Some(timeout);
     }
 
     fn hooks(&mut self) -> &mut RequestHooks {

@@ -126,7 +126,9 @@ impl Engine<'_> {
                 let opened = slot.io.peer.notify_closed.then_some(slot.io.id);
                 self.inbound += 1;
                 if let Some(id) = opened {
-                    dispatch::opened(&mut *self.handler, id, &addr);
+                    let slot = self.slots.get(id.index());
+                    let socket = slot.and_then(|slot| slot.io.transport.socket_ref().fd().ok());
+                    dispatch::opened(&mut *self.handler, id, &addr, socket);
                 }
             }
             Err(fault) => {

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
+    num::NonZeroU16,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -43,11 +44,13 @@ pub(crate) struct Peer {
     pub(super) notify_closed: bool,
     /// The number of the listener that it came through, if it is inbound.
     pub(super) listener: u16,
+    /// The timeout that a handler has set for the connection, in seconds; the greatest number is none at all.
+    pub(super) timeout: Option<NonZeroU16>,
 }
 
 impl Peer {
     fn new(addr: PeerAddr, is_inbound: bool, admission: Option<Arc<Admission>>) -> Self {
-        Self { addr, is_inbound, admission, counted: false, notify_closed: false, listener: u16::MAX }
+        Self { addr, is_inbound, admission, counted: false, notify_closed: false, listener: u16::MAX, timeout: None }
     }
 
     /// Returns the peer of an outbound connection, which does not count toward the limits.

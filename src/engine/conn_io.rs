@@ -3,7 +3,7 @@
 //! A phase works with these; they do not depend on which phase that is (see `phase`). An idle connection holds no
 //! buffer: the loop lends one while there are bytes in it.
 
-use std::{io::IoSlice, time::Duration};
+use std::{io::IoSlice, num::NonZeroU16, time::Duration};
 
 use log::debug;
 
@@ -162,7 +162,7 @@ impl ConnIo {
             self.ready.remove(Ready::LATE);
         }
         if self.send_by != Tick::NEVER && n > 0 {
-            self.send_by = prolong(self.send_by, core, n, core.limits.send_timeout);
+            self.send_by = self.prolong(self.send_by, core, n, Timeout::Send);
         }
     }
 
@@ -179,8 +179,38 @@ impl ConnIo {
         if self.running_timeout == Some(Timeout::Body) && n > 0 {
             self.recv_by = match body_timeout {
                 Some(body_timeout) => core.tick.after(body_timeout),
-                None => prolong(self.recv_by, core, n, core.limits.body_timeout),
+                None => self.prolong(self.recv_by, core, n, Timeout::Body),
             };
+        }
+    }
+
+    /// Sets the connection's own timeout, see [`Request::set_timeout`](crate::Request::set_timeout).
+    #[cold]
+    pub(super) fn set_timeout(&mut self, timeout: Duration) {
+        let seconds = timeout.as_secs().saturating_add(u64::from(timeout.subsec_nanos() > 0)).max(1);
+        self.peer.timeout = NonZeroU16::new(u16::try_from(seconds).unwrap_or(u16::MAX));
+    }
+
+    /// Returns the duration of a timeout: the connection's own, or that of the limits.
+    #[inline]
+    pub(super) fn duration(&self, timeout: Timeout, core: &Core) -> Duration {
+        match (self.peer.timeout, timeout) {
+            (Some(NonZeroU16::MAX), Timeout::Head | Timeout::Idle | Timeout::Body | Timeout::Send) => Duration::MAX,
+            (Some(seconds), Timeout::Head | Timeout::Idle | Timeout::Body | Timeout::Send) => {
+                Duration::from_secs(seconds.get().into())
+            }
+            _ => core.limits.timeout(timeout),
+        }
+    }
+
+    /// Extends a timeout by the time that `bytes` may take at the minimum rate, but never beyond the full time from
+    /// now. The connection's own timeout has no rate: it begins anew.
+    fn prolong(&self, by: Tick, core: &Core, bytes: usize, timeout: Timeout) -> Tick {
+        let most = core.tick.after(self.duration(timeout, core));
+        let rate = if self.peer.timeout.is_some() { 0 } else { core.limits.min_rate };
+        match (bytes as u64).saturating_mul(1000).checked_div(rate) {
+            Some(millis) => by.plus(millis).min(most),
+            None => most,
         }
     }
 
@@ -243,14 +273,5 @@ pub(super) fn tls_info(transport: &Transport) -> Option<TlsInfo<'_>> {
     {
         let _ = transport;
         None
-    }
-}
-
-/// Extends a timeout by the time that `bytes` may take at the minimum rate, but never beyond the full time from now.
-fn prolong(by: Tick, core: &Core, bytes: usize, full: Duration) -> Tick {
-    let most = core.tick.after(full);
-    match (bytes as u64).saturating_mul(1000).checked_div(core.limits.min_rate) {
-        Some(millis) => by.plus(millis).min(most),
-        None => most,
     }
 }

@@ -5,6 +5,7 @@
 
 use std::{
     any::Any,
+    os::fd::BorrowedFd,
     panic::{AssertUnwindSafe, catch_unwind},
     time::Duration,
 };
@@ -71,8 +72,8 @@ pub(super) fn trusts(trusted: &Trusted, peer: &PeerAddr) -> bool {
 }
 
 #[inline]
-pub(super) fn opened(handler: &mut dyn Handler, conn: ConnId, peer: &PeerAddr) {
-    let _ = guard("Handler::opened", || handler.opened(conn, peer));
+pub(super) fn opened(handler: &mut dyn Handler, conn: ConnId, peer: &PeerAddr, socket: Option<BorrowedFd<'_>>) {
+    let _ = guard("Handler::opened", || handler.opened(conn, peer, socket));
 }
 
 #[inline]

@@ -72,6 +72,9 @@ impl ConnIo {
         };
         self.rx.consume(end);
         self.stop_timeout();
+        if let Some(timeout) = hooks.as_ref().and_then(|hooks| hooks.timeout) {
+            self.set_timeout(timeout);
+        }
         match &mut action {
             Ok(Action::Respond(response)) if hooks.is_none() && copy.is_none() && self.is_simple(response) => {
                 let step = self.respond_at_once(core, response);

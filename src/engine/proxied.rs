@@ -56,7 +56,7 @@ impl ConnIo {
             return Err(EndReason::Rejected { status: 0, rule: BY_HANDLER });
         }
         self.peer.notify_closed = true;
-        dispatch::opened(handler, self.id, &self.peer.addr);
+        dispatch::opened(handler, self.id, &self.peer.addr, self.transport.socket_ref().fd().ok());
         Ok(Step::Become(if self.transport.is_handshaking() { Phase::Securing } else { Phase::Head }))
     }
 }

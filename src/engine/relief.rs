@@ -105,8 +105,8 @@ impl Slot {
             return false;
         }
         match self.io.running_timeout {
-            _ if self.io.send_by != Tick::NEVER => since(self.io.send_by, core.limits.send_timeout),
-            Some(timeout) if self.io.recv_by != Tick::NEVER => since(self.io.recv_by, core.limits.timeout(timeout)),
+            _ if self.io.send_by != Tick::NEVER => since(self.io.send_by, self.io.duration(Timeout::Send, core)),
+            Some(timeout) if self.io.recv_by != Tick::NEVER => since(self.io.recv_by, self.io.duration(timeout, core)),
             // No timeout runs for a suspended request: pipelined bytes of its client could keep a buffer for hours.
             _ => matches!(&self.phase, Phase::Job(job) if job.is_suspended()),
         }

@@ -227,7 +227,7 @@ impl Slot {
             None => self.io.recv_by = Tick::NEVER,
             Some(timeout) if awaited != self.io.running_timeout => {
                 let own = if let Phase::Job(job) = &self.phase { job.body_timeout } else { None };
-                let duration = own.filter(|_| timeout == Timeout::Body).unwrap_or(core.limits.timeout(timeout));
+                let duration = own.filter(|_| timeout == Timeout::Body).unwrap_or(self.io.duration(timeout, core));
                 self.io.recv_by = core.tick.after(duration);
             }
             Some(_) => {}
@@ -238,7 +238,7 @@ impl Slot {
             self.io.send_by = Tick::NEVER;
             self.io.ready.remove(Ready::LATE);
         } else if self.io.send_by == Tick::NEVER {
-            self.io.send_by = core.tick.after(core.limits.send_timeout);
+            self.io.send_by = core.tick.after(self.io.duration(Timeout::Send, core));
         }
         let own = match &self.phase {
             Phase::Job(job) => job.due(),

@@ -28,6 +28,7 @@ matrix! {
     a_target_too_long_is_a_414,
     a_slow_head_is_a_408,
     an_idle_connection_is_closed,
+    a_connection_may_have_another_timeout,
     a_body_that_stops_coming_is_a_408,
     a_body_that_drips_is_a_408,
     an_upload_may_have_another_timeout,
@@ -223,6 +224,41 @@ fn an_idle_connection_is_closed(world: &World) {
     wire.request("GET /", &[]).response().is(200);
     wire.ends(Finish::Clean);
     assert_eq!(closed.next(), EndReason::TimedOut(Timeout::Idle));
+}
+
+fn a_connection_may_have_another_timeout(world: &World) {
+    let serve = |limits: Limits| {
+        let (report, ended) = report_channel();
+        let host = world.serve_within(limits, move |req: &mut Request<'_>| {
+            report_end(req, &report);
+            match req.path() {
+                "/patient" => req.set_timeout(Duration::MAX),
+                // Whole seconds.
+                "/hasty" => req.set_timeout(SHORT),
+                _ => {}
+            }
+            Action::Receive(Box::new(Sink { late: false, patience: None }))
+        });
+        (host, ended)
+    };
+    let limits = Limits { idle_timeout: SHORT, body_timeout: SHORT, min_rate: 1_000_000, ..Limits::default() };
+    let (host, _) = serve(limits);
+    let mut wire = host.connect();
+    wire.request("POST /patient", &["Content-Length: 3"]);
+    for _ in 0..3 {
+        assert!(wire.is_silent(SHORT * 2), "it waits for the body");
+        wire.send("x");
+    }
+    wire.response().is(200);
+    assert!(wire.is_silent(SHORT * 3), "and for the next request");
+    wire.request("GET /", &[]).response().is(200);
+    let (host, ended) = serve(Limits::default());
+    let mut wire = host.connect();
+    wire.request("POST /hasty", &["Content-Length: 9"]).send("four").response().is(408);
+    assert_eq!(ended.next().reason, EndReason::TimedOut(Timeout::Body));
+    let mut wire = host.connect();
+    wire.post("/hasty", &[], b"all").response().is(200);
+    wire.ends(Finish::Clean);
 }
 
 /// Discards the body, or consumes nothing until it is woken late.

@@ -1,6 +1,6 @@
 //! Connections as the handler counts them: `opened` and `closed` pair, on the connection's own clone.
 
-use std::sync::mpsc::Sender;
+use std::{os::fd::BorrowedFd, sync::mpsc::Sender};
 
 use uncork::{Action, ConnId, EndReason, Handler, Limits, PeerAddr, Request, Response};
 
@@ -47,7 +47,7 @@ impl Handler for Counting {
         peer.ip().is_none_or(|ip| ip.to_string() != "127.0.0.66" && ip.to_string() != "192.0.2.66")
     }
 
-    fn opened(&mut self, conn: ConnId, peer: &PeerAddr) {
+    fn opened(&mut self, conn: ConnId, peer: &PeerAddr, _: Option<BorrowedFd<'_>>) {
         self.open.push((conn, 0));
         let _ = self.report.send(Report::Opened(conn, peer.ip()));
     }

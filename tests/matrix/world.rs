@@ -3,6 +3,7 @@
 use std::{
     io::{self, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    os::fd::BorrowedFd,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
@@ -299,8 +300,8 @@ impl<H: Handler> Handler for Traced<H> {
     fn alpn(&mut self, protocol: &[u8], peer: &PeerAddr) -> Option<Box<dyn Upgrade>> {
         self.handler.alpn(protocol, peer)
     }
-    fn opened(&mut self, conn: ConnId, peer: &PeerAddr) {
-        self.handler.opened(conn, peer);
+    fn opened(&mut self, conn: ConnId, peer: &PeerAddr, socket: Option<BorrowedFd<'_>>) {
+        self.handler.opened(conn, peer, socket);
     }
     fn closed(&mut self, conn: ConnId, reason: &EndReason) {
         self.handler.closed(conn, reason);

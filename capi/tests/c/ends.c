@@ -23,10 +23,20 @@ on_connection (void *cls, struct MHD_Connection *connection, void **context, enu
 
 HANDLER (answer)
 {
+  const char *path;
+  size_t size;
+
   UNUSED;
   if (*req_cls == NULL) {
     *req_cls = &ended;
     sem_post (&waits);
+    CHECK (MHD_get_connection_URI_path_n (connection, &path, &size) == MHD_YES);
+    CHECK (size == strlen (url) && strcmp (path, url) == 0);
+    if (strcmp (url, "/patient") == 0) {
+      CHECK (MHD_set_connection_option (connection, MHD_CONNECTION_OPTION_TIMEOUT, 10u) == MHD_YES);
+      CHECK (MHD_get_connection_info (connection, MHD_CONNECTION_INFO_CONNECTION_TIMEOUT)->connection_timeout == 10);
+      CHECK (MHD_set_connection_option (connection, (enum MHD_CONNECTION_OPTION) 77, 10u) == MHD_NO);
+    }
     if (strcmp (url, "/suspend") == 0) {
       suspended = connection;
       MHD_suspend_connection (connection);
@@ -76,6 +86,15 @@ in_mode (unsigned flags)
   CHECK (code == MHD_REQUEST_TERMINATED_TIMEOUT_REACHED);
   close (fd);
   AWAIT (&closed);
+  /* The same, but the connection has a longer timeout of its own. */
+  fd = dial (port);
+  put (fd, "POST /patient HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n\r\n");
+  AWAIT (&waits);
+  usleep (1500 * 1000);
+  put (fd, "ok");
+  EXPECT (rest (fd, NULL), 200, "ok\n");
+  AWAIT (&ended), AWAIT (&closed);
+  CHECK (code == MHD_REQUEST_TERMINATED_COMPLETED_OK);
   /* An idle connection is closed after a second. */
   clock_gettime (CLOCK_MONOTONIC, &begin);
   text = rest (dial (port), NULL);

@@ -10,6 +10,8 @@ on_connection (void *cls, struct MHD_Connection *connection, void **context, enu
   CHECK (cls == &opened && connection != NULL);
   if (code == MHD_CONNECTION_NOTIFY_STARTED) {
     CHECK (*context == NULL);
+    /* Its socket is known. */
+    CHECK (fcntl (MHD_get_connection_info (connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd, F_GETFD) >= 0);
     *context = malloc (1);
     __atomic_add_fetch (&opened, 1, __ATOMIC_SEQ_CST);
   } else {
