@@ -1,7 +1,9 @@
 //! The interface, tested by C programs and by the header of the original.
 
+mod conformance;
 mod debian;
 mod header;
+mod install;
 mod programs;
 mod support;
 mod tls;
