@@ -1,5 +1,6 @@
 //! The interface, tested by C programs and by the header of the original.
 
+mod calls;
 mod conformance;
 mod debian;
 mod header;
