@@ -81,6 +81,7 @@ pub(crate) struct IoCommands {
     pub(crate) deadline: Option<Option<Instant>>,
     pub(crate) abort: bool,
     pub(crate) held: Option<usize>,
+    pub(crate) patient: bool,
 }
 
 impl Io<'_> {
@@ -117,6 +118,15 @@ impl Io<'_> {
     pub(crate) fn restarted(&mut self, stopping: bool) {
         self.events.0 &= EventBits::READ | EventBits::READ_CLOSED | EventBits::RESET;
         self.events.0.set(EventBits::STOPPING, stopping);
+    }
+
+    /// Removes the send timeout of this connection ([`Limits::send_timeout`](crate::Limits::send_timeout)), from now
+    /// on until [`EventMask::TERMINATE`]: the peer may leave its output unread as long as it likes. Use it for a peer
+    /// that you trust, such as another part of the program behind a socket pair.
+    ///
+    /// Without it, the connection ends when the peer accepts none of its output for that time.
+    pub fn remove_send_timeout(&mut self) {
+        self.commands.patient = true;
     }
 
     /// Aborts the connection after this call: the output is dropped, and the peer sees a reset.
@@ -313,6 +323,32 @@ impl Tx<'_> {
         n
     }
 
+    /// Lets `fill` write into free memory of the output, which saves a copy. It gets [`room`](Self::room) bytes, at most
+    /// `most`, with arbitrary content, and returns how many of them it has written, from the first one on. Returns that
+    /// number; what `fill` returns beyond its memory does not count.
+    ///
+    /// ```
+    /// use uncork::{EventMask, Io};
+    /// fn count_down(io: &mut Io<'_>) -> EventMask {
+    ///     io.tx.write_with(3, |room| {
+    ///         room.iter_mut().zip(b"321").for_each(|(to, digit)| *to = *digit);
+    ///         room.len()
+    ///     });
+    ///     EventMask::TERMINATE
+    /// }
+    /// # fn check(_: impl uncork::Upgrade) {}
+    /// # check(count_down);
+    /// ```
+    pub fn write_with(&mut self, most: usize, fill: impl FnOnce(&mut [u8]) -> usize) -> usize {
+        let most = most.min(self.room());
+        let mut written = 0;
+        self.out.put_with(most, |room| {
+            written = fill(room).min(most);
+            written
+        });
+        written
+    }
+
     /// Writes all of `bytes`, or nothing: returns `false` if there is no room for them. Many bytes are not copied, and
     /// any number of connections can share one allocation. There is always room while the output is empty, up to the
     /// set length of a body (in a chunked body, 1 MiB).
@@ -367,5 +403,22 @@ mod tests {
         events.add(Events::RESET);
         assert!(events.any() && events.is_readable() && events.is_error() && !events.is_writable());
         assert_eq!(events.bits(), 65);
+    }
+
+    #[test]
+    fn what_is_written_in_place_is_bounded_by_the_room() {
+        let (mut out, mut finished) = (Out::default(), false);
+        let mut tx = Tx { out: &mut out, limit: 8, shared_limit: 8, own: 0, finished: &mut finished };
+        let fill = |room: &mut [u8]| {
+            room.fill(b'x');
+            room.len()
+        };
+        assert_eq!((tx.write(b"abc"), tx.write_with(2, fill), tx.write_with(100, fill)), (3, 2, 3));
+        assert_eq!((tx.write_with(100, fill), tx.write_with(0, fill), tx.room()), (0, 0, 0));
+        assert_eq!(out.only_piece(), Some(&b"abcxxxxx"[..]));
+        let mut tx = Tx { out: &mut out, limit: 12, shared_limit: 12, own: 0, finished: &mut finished };
+        assert_eq!(tx.write_with(4, |_| usize::MAX), 4, "no more than there is");
+        tx.finish();
+        assert_eq!(tx.write_with(4, fill), 0);
     }
 }

@@ -69,6 +69,8 @@ pub(super) struct Upgraded {
     pub(super) wrote: bool,
     /// The application holds bytes of its own.
     pub(super) holds: bool,
+    /// The peer may leave its output unread as long as it likes.
+    pub(super) patient: bool,
     /// The application's own deadline.
     pub(super) deadline: Tick,
     /// The time until which a partial segment may be held back.

@@ -234,7 +234,8 @@ impl Slot {
         }
         self.io.running_timeout = awaited;
         let more = matches!(&self.phase, Phase::Job(job) if job.has_output());
-        if !self.io.is_blocked(more) {
+        let patient = matches!(&self.phase, Phase::Upgraded(upgraded) if upgraded.patient);
+        if patient || !self.io.is_blocked(more) {
             self.io.send_by = Tick::NEVER;
             self.io.ready.remove(Ready::LATE);
         } else if self.io.send_by == Tick::NEVER {

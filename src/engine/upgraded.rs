@@ -45,6 +45,7 @@ impl Upgraded {
             queued: 0,
             wrote: false,
             holds: false,
+            patient: false,
             deadline: Tick::NEVER,
             held: Tick::NEVER,
             stopping: core.stopping.is_some(),
@@ -204,6 +205,7 @@ impl Upgraded {
         if let Some(at) = commands.deadline {
             self.deadline = at.map_or(Tick::NEVER, |at| Tick::ceil(core.start, at));
         }
+        self.patient |= commands.patient;
         if commands.abort {
             return Err(EndReason::Aborted);
         }

@@ -25,6 +25,7 @@ matrix! {
     terminate_at_once_sends_an_end,
     terminate_before_a_slow_reader_loses_nothing,
     terminate_gives_up_a_peer_that_never_reads,
+    without_a_send_timeout_a_peer_may_read_late,
     abort_resets,
     a_broken_record_is_a_reset,
 }
@@ -338,6 +339,29 @@ fn terminate_gives_up_a_peer_that_never_reads(world: &World) {
     let (host, ended) = writes(world, limits, 12 << 20);
     let mut wire = host.connect_narrow();
     wire.upgrade();
+    assert_eq!(ended.next().reason, EndReason::TimedOut(Timeout::Send));
+    assert_eq!(wire.until_end().1, Finish::Reset);
+}
+
+/// 23: and until it terminates only.
+fn without_a_send_timeout_a_peer_may_read_late(world: &World) {
+    const ALL: usize = 12 << 20;
+    let send_timeout = Duration::from_millis(100);
+    let limits = Limits { send_timeout, output: ALL, ..Limits::default() };
+    let (host, ended) = upgrading_within(world, limits, || {
+        |io: &mut Io<'_>| {
+            io.remove_send_timeout();
+            match io.events().is_readable() {
+                true => return EventMask::TERMINATE,
+                false => assert_eq!(io.tx.write_with(ALL, |room| room.len()), ALL),
+            }
+            EventMask::READ
+        }
+    });
+    let mut wire = host.connect_narrow();
+    wire.upgrade();
+    assert!(ended.is_silent(send_timeout * 6), "the timeout has no effect");
+    wire.send("x");
     assert_eq!(ended.next().reason, EndReason::TimedOut(Timeout::Send));
     assert_eq!(wire.until_end().1, Finish::Reset);
 }
