@@ -315,10 +315,42 @@ enum MHD_ResponseFlags {
 
 enum MHD_ResponseOptions { MHD_RO_END = 0 };
 
+/* What MHD_upgrade_action does. */
 enum MHD_UpgradeAction {
   MHD_UPGRADE_ACTION_CLOSE = 0,
   MHD_UPGRADE_ACTION_CORK_ON = 1,
   MHD_UPGRADE_ACTION_CORK_OFF = 2
+};
+
+/* Events that an upgraded connection waits for: what an MHD_UpgradeEventHandler returns, one or several. */
+enum MHD_UpgradeEventMask {
+  /* The output is sent, then the connection closes. The handler is not called again. */
+  MHD_UPGRADE_EVENT_TERMINATE = 0,
+  /* There is input that the handler has not seen, or the peer has finished. READ alone when that was seen terminates. */
+  MHD_UPGRADE_EVENT_READ = 1,
+  /* The room for output has grown, to at least half of all. */
+  MHD_UPGRADE_EVENT_WRITE = 2,
+  /* MHD_upgrade_wake was called, which is remembered if it comes early. */
+  MHD_UPGRADE_EVENT_EXTERNAL = 4,
+  /* Not an event: everything written so far is sent now. Without it, up to a segment may be held back for 200 ms while
+     the handler waits for WRITE. Alone it is TERMINATE. */
+  MHD_UPGRADE_EVENT_CORK = 8
+};
+
+/* Why an MHD_UpgradeEventHandler is called: bits of what MHD_upgrade_events returns. The first call may have none. */
+enum MHD_UpgradeReason {
+  MHD_UPGRADE_REASON_READABLE = 1,
+  MHD_UPGRADE_REASON_WRITABLE = 2,
+  MHD_UPGRADE_REASON_WOKEN = 4,
+  /* The peer has half-closed or closed: the input is the last of it. Set in all calls from then on. */
+  MHD_UPGRADE_REASON_PEER_FINISHED = 8,
+  MHD_UPGRADE_REASON_DEADLINE = 16,
+  /* The daemon stops: the connection has a second to end. Set once, whatever the handler waits for. */
+  MHD_UPGRADE_REASON_STOPPING = 32,
+  /* The connection is reset or has failed: this is the last call. Whatever the handler waits for. */
+  MHD_UPGRADE_REASON_ERROR = 64,
+  /* With PEER_FINISHED: the stream is truncated, by a reset or, over TLS, by an end without close_notify. */
+  MHD_UPGRADE_REASON_TRUNCATED = 128
 };
 
 /* Callbacks. */
@@ -345,8 +377,26 @@ typedef enum MHD_Result (*MHD_PostDataIterator) (void *cls, enum MHD_ValueKind k
                                                  const char *filename, const char *content_type,
                                                  const char *transfer_encoding, const char *data, uint64_t off,
                                                  size_t size);
+/* Speaks another protocol, by events: called with input and room for output, at the start and then for each event that
+   it has returned last. *data_in_size is how many bytes there are; the handler sets it to how many it has consumed, and
+   gets the rest again. *data_out_size is how many there is room for; the handler sets it to how many it has written.
+   Neither changes by itself: a handler that consumes or writes nothing must set it to 0. It must not block. */
+typedef enum MHD_UpgradeEventMask (*MHD_UpgradeEventHandler) (void *cls, struct MHD_Connection *connection,
+                                                              void **con_cls, size_t *data_in_size,
+                                                              const char *data_in, size_t *data_out_size,
+                                                              char *data_out);
+#ifdef MHD_UPGRADE_2012
+/* The names of the proposal of 2012, for the form by events. */
+typedef MHD_UpgradeEventHandler MHD_UpgradeHandler;
+# define MHD_create_response_for_upgrade MHD_create_response_for_upgrade_events
+#else
+/* Speaks another protocol, by a socket: called once. `sock` does not block, and it is not the client's own: it is one
+   end of a pair, over HTTP and HTTPS alike. extra_in_size is 0 here: all input comes through the socket. The program
+   may call shutdown, and must close by MHD_upgrade_action (urh, MHD_UPGRADE_ACTION_CLOSE), from any thread. The handler
+   may block if each connection has a thread. */
 typedef void (*MHD_UpgradeHandler) (void *cls, struct MHD_Connection *connection, void *req_cls, const char *extra_in,
                                     size_t extra_in_size, MHD_socket sock, struct MHD_UpgradeResponseHandle *urh);
+#endif
 
 /* Status codes. */
 #define MHD_HTTP_CONTINUE 100
@@ -771,7 +821,26 @@ uint32_t MHD_get_version_bin (void);
 enum MHD_Result MHD_is_feature_supported (enum MHD_FEATURE feature);
 void MHD_free (void *ptr);
 
+/* Upgrades. The response needs the header field Upgrade, the status 101 (2xx if the method is CONNECT) and a daemon with
+   MHD_ALLOW_UPGRADE. The completion is called once, when the upgraded connection has ended. */
+struct MHD_Response *MHD_create_response_for_upgrade (MHD_UpgradeHandler upgrade_handler, void *upgrade_handler_cls);
+enum MHD_Result MHD_upgrade_action (struct MHD_UpgradeResponseHandle *urh, enum MHD_UpgradeAction action, ...);
+
 /* end of functions */
+
+/* What the original does not have: upgrades by events. */
+struct MHD_Response *MHD_create_response_for_upgrade_events (MHD_UpgradeEventHandler handler, void *cls);
+/* For the handler during its call; 0 and MHD_NO elsewhere. The reasons for the call: bits of enum MHD_UpgradeReason. */
+unsigned int MHD_upgrade_events (struct MHD_Connection *connection);
+/* Half-closes behind the output of this call: the peer sees the end, and can still send. */
+enum MHD_Result MHD_upgrade_finish (struct MHD_Connection *connection);
+/* Aborts after this call: the output is dropped, and the peer sees a reset. */
+enum MHD_Result MHD_upgrade_abort (struct MHD_Connection *connection);
+/* Has the handler called once in that many milliseconds, whatever it waits for. A negative number cancels that. */
+enum MHD_Result MHD_upgrade_set_deadline (struct MHD_Connection *connection, int64_t milliseconds);
+/* Has the handler called if it waits for MHD_UPGRADE_EVENT_EXTERNAL. From any thread, from the time on when the response
+   is queued, until the completion of the request has been called, or the end of the connection if there is none. */
+enum MHD_Result MHD_upgrade_wake (struct MHD_Connection *connection);
 
 #ifdef __cplusplus
 }

@@ -6,6 +6,7 @@ use std::{
     os::fd::RawFd,
     ptr::{NonNull, null_mut},
     sync::{Arc, Mutex, MutexGuard, OnceLock, atomic::AtomicU32},
+    time::Duration,
 };
 
 use uncork::{EndReason, Head, Headers, LoopHandle, PeerAddr, Request, Ticket, Waker};
@@ -69,6 +70,7 @@ pub(crate) struct State {
     pub(crate) responded: bool,
     pub(crate) has_body: bool,
     pub(crate) suspension: Suspension,
+    pub(crate) upgraded: Upgraded,
     pub(crate) ticket: Option<Ticket>,
     pub(crate) waker: Option<Waker>,
     pub(crate) loop_handle: Option<LoopHandle>,
@@ -87,6 +89,31 @@ pub(crate) struct Suspension {
     /// The end of the request and of the connection, if they are not reported yet.
     pub(crate) request_ended: Option<EndReason>,
     pub(crate) closed: bool,
+}
+
+/// What is known of the connection after an upgrade.
+#[derive(Default)]
+pub(crate) struct Upgraded {
+    /// It counts in [`Shared::upgraded`]: a protocol of the program has it, until its last byte is sent.
+    pub(crate) counted: bool,
+    /// The program has woken it before there was a waker.
+    pub(crate) woken_early: bool,
+    /// The program has had a socket.
+    pub(crate) by_socket: bool,
+    /// The program has a socket, and has not closed it.
+    pub(crate) has_socket: bool,
+    /// The event handler is running.
+    pub(crate) call: Option<UpgradeCall>,
+}
+
+/// One call of an event handler: why it is called, and what it asks for.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct UpgradeCall {
+    pub(crate) reasons: u32,
+    pub(crate) finish: bool,
+    pub(crate) abort: bool,
+    /// `Some(None)` cancels it.
+    pub(crate) deadline: Option<Option<Duration>>,
 }
 
 /// What a resumption continues.
@@ -189,6 +216,12 @@ impl State {
         let version = if self.is_1_0 { c"HTTP/1.0" } else { c"HTTP/1.1" };
         let method = self.text.get(self.method..).map_or(c"".as_ptr(), |method| method.as_ptr().cast());
         (self.text.as_ptr().cast(), method, version.as_ptr())
+    }
+
+    /// Returns `true` if the request has this method.
+    pub(crate) fn has_method(&self, method: &str) -> bool {
+        let own = self.text.get(self.method..).unwrap_or_default();
+        own.strip_prefix(method.as_bytes()).is_some_and(|rest| rest.first() == Some(&0))
     }
 
     /// Makes the head outlive the call of the handler.

@@ -7,7 +7,7 @@ use std::{
     os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
     slice,
     sync::{
-        Arc, Condvar, Mutex, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -22,7 +22,7 @@ use crate::{
     listen, logging,
     options::{Callback, OptionItem, Options},
     own_loop::OwnLoop,
-    shared::{Shared, lock},
+    shared::{Gauge, Shared, lock},
     types::{AcceptPolicy, AccessHandler, FromC, NO, YES, flag},
 };
 
@@ -46,6 +46,9 @@ pub struct MHD_Daemon {
 
 /// Time for idle threads to end after the daemon has. They call nothing of the program any more.
 const SLACK: Duration = Duration::from_secs(2);
+
+/// Time for upgraded connections to end: their handlers are told of the stop, and what they send is sent.
+const UPGRADE_GRACE: Duration = Duration::from_secs(1);
 
 fn invalid(text: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, text.into())
@@ -119,9 +122,6 @@ impl MHD_Daemon {
         options: Options,
     ) -> io::Result<Arc<Self>> {
         let tls = if flags & flag::TLS != 0 { Some(options.tls.configure(&options.log)?) } else { None };
-        if flags & flag::ALLOW_UPGRADE != 0 {
-            options.log.line(&"upgrades are not available yet: a response for one cannot be created");
-        }
         let mode = mode(flags, &options)?;
         let socket = listen::open(&options, flags, port)?;
         let port = socket.as_ref().map_or(0, listen::port);
@@ -147,10 +147,11 @@ impl MHD_Daemon {
             unescape: options.unescape,
             connections: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
-            ended_suspended: Mutex::default(),
+            held_back: Mutex::default(),
             daemon: AtomicPtr::new(std::ptr::null_mut()),
-            handlers: Mutex::default(),
-            handler_dropped: Condvar::new(),
+            handlers: Gauge::default(),
+            upgraded: Gauge::default(),
+            helpers: Gauge::default(),
         });
         let daemon = Arc::new(Self {
             shared: shared.clone(),
@@ -221,19 +222,24 @@ impl MHD_Daemon {
     fn stop(&self) {
         self.shared.stopping.store(true, Ordering::Release);
         let running = lock(&self.running).take();
+        if let Some(running) = running.as_ref().filter(|_| !self.shared.upgraded.is_zero()) {
+            running.stop_handle().shutdown(UPGRADE_GRACE);
+            self.shared.upgraded.wait(Some(UPGRADE_GRACE));
+        }
         match running.map(Running::stop_now) {
             None => {}
-            Some(Ok(())) => self.shared.wait_for_handlers(Some(SLACK)),
+            Some(Ok(())) => self.shared.handlers.wait(Some(SLACK)),
             Some(Err(error)) => {
                 self.shared.log.line(&format_args!("while the daemon stops: {error}"));
                 // Callbacks that block keep their threads. What they use may be freed once this returns.
-                self.shared.wait_for_handlers(None);
+                self.shared.handlers.wait(None);
             }
         }
         if let Some(own) = self.own_loop() {
-            own.stop();
+            own.stop(&self.shared.upgraded, UPGRADE_GRACE);
         }
-        let left: Vec<_> = lock(&self.shared.ended_suspended).drain(..).collect();
+        self.shared.helpers.wait(None);
+        let left: Vec<_> = lock(&self.shared.held_back).drain(..).collect();
         for connection in left {
             connection.report_end();
         }

@@ -13,7 +13,7 @@ use uncork::{Action, ConnId, EndReason, Handler, PeerAddr, Request, Response, h1
 
 use crate::{
     call::{Step, ask},
-    connection::{MHD_Connection, Parked, Suspension},
+    connection::{MHD_Connection, Parked, Suspension, Upgraded},
     logging,
     progress::{action, park},
     shared::Shared,
@@ -47,7 +47,7 @@ impl Hasher for IdHasher {
 
 impl Bridge {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        shared.count_handler();
+        shared.handlers.add();
         Self { shared, connections: HashMap::default() }
     }
 }
@@ -61,7 +61,7 @@ impl Clone for Bridge {
 
 impl Drop for Bridge {
     fn drop(&mut self) {
-        self.shared.uncount_handler();
+        self.shared.handlers.remove();
     }
 }
 
@@ -109,6 +109,7 @@ fn begin(connection: &Arc<MHD_Connection>, req: &mut Request<'_>) -> Action {
     }
     let step = ask(connection, Parked::Head);
     let can_suspend = connection.shared.flags & flag::SUSPEND_RESUME != 0;
+    let can_upgrade = connection.shared.flags & flag::ALLOW_UPGRADE != 0;
     let is_over = {
         let mut state = connection.state();
         let streams = state.queued.as_ref().is_some_and(|(_, response)| response.content.calls_the_program());
@@ -131,7 +132,7 @@ fn begin(connection: &Arc<MHD_Connection>, req: &mut Request<'_>) -> Action {
             state.ticket = Some(req.ticket());
         }
     }
-    if connection.shared.completed.is_some() || can_suspend {
+    if connection.shared.completed.is_some() || can_suspend || can_upgrade {
         let connection = connection.clone();
         req.on_end(move |end| connection.request_ended(end.reason));
     }
@@ -201,6 +202,7 @@ fn start(connection: &MHD_Connection, req: &mut Request<'_>) -> bool {
     state.status = 0;
     state.responded = false;
     state.suspension = Suspension::default();
+    state.upgraded = Upgraded::default();
     state.ticket = None;
     state.waker = None;
     state.number = req.id().number;

@@ -9,6 +9,7 @@
 //!                                    call       the access handler is asked
 //!                                    progress   what follows: the body, the response, a resumption
 //!                                    stream     content readers
+//!                                    upgrade_events, upgrade_sockets    another protocol, by events or by a socket
 //!                                    notify     connections and requests that end
 //!   state:                           shared (a daemon) ◀─ connection ─▶ response
 //! ```
@@ -27,12 +28,14 @@
 #[macro_use]
 mod boundary;
 mod address;
+mod bridge;
 mod call;
 mod connection;
 mod create;
 mod daemon;
 mod external;
 mod handler;
+mod held_back;
 mod info;
 mod info_cell;
 mod listen;
@@ -53,8 +56,11 @@ mod shared;
 mod stream;
 mod strings;
 mod suspend;
+mod switch;
 mod tls;
 mod types;
 mod unavailable;
+mod upgrade_events;
+mod upgrade_sockets;
 mod values;
 mod variadic;

@@ -10,6 +10,8 @@ use std::{
 
 use uncork::{ExternalServer, Wait};
 
+use crate::shared::Gauge;
+
 /// The engine of a daemon without threads.
 pub(crate) struct OwnLoop {
     pub(crate) fd: RawFd,
@@ -74,10 +76,16 @@ impl OwnLoop {
         self.engine().map(|mut engine| engine.server.quiesce())
     }
 
-    /// Ends all connections.
-    pub(crate) fn stop(&self) {
+    /// Ends all connections. Those in `upgraded` have the time of the grace period to end.
+    #[expect(clippy::disallowed_methods, reason = "the program waits here")]
+    pub(crate) fn stop(&self, upgraded: &Gauge, grace: Duration) {
         let Some(mut engine) = self.engine() else { return };
         let _sigpipe = SigpipeHeld::begin();
+        if !upgraded.is_zero() {
+            engine.server.stop_handle().shutdown(grace);
+        }
+        let begin = Instant::now();
+        while !upgraded.is_zero() && begin.elapsed() < grace && engine.server.wait(Some(STOP_PAUSE)).is_ok() {}
         engine.server.stop_handle().stop_now();
         for _ in 0..STOP_TURNS {
             if engine.server.is_done() || engine.server.wait(Some(STOP_PAUSE)).is_err() {

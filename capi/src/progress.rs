@@ -8,7 +8,8 @@ use uncork::{Action, Consumed, Headers, Upload};
 use crate::{
     call::{NO_RESPONSE, Outcome, REJECTED, Step, ask, call},
     connection::{MHD_Connection, Parked},
-    send,
+    response::Content,
+    send, switch,
 };
 
 /// Returns the action of a step that is not parked.
@@ -23,7 +24,10 @@ pub(crate) fn action(connection: &Arc<MHD_Connection>, step: Step) -> Action {
                 state.queued.take()
             };
             match queued {
-                Some((status, response)) => send::response(response, status, connection).into(),
+                Some((status, response)) => match response.content {
+                    Content::Upgrade(protocol) => switch::action(&response, protocol, status, connection),
+                    _ => send::response(response, status, connection).into(),
+                },
                 None => fail(connection, NO_RESPONSE),
             }
         }

@@ -9,8 +9,9 @@ use libc::size_t;
 
 use crate::{
     connection::MHD_Connection,
-    response::MHD_Response,
-    types::{NO, Result, YES},
+    response::{Content, MHD_Response},
+    shared::lock,
+    types::{NO, Result, YES, flag, response_flag},
 };
 
 /// A bit that asks for another protocol in the status line. It is ignored.
@@ -21,9 +22,16 @@ fn queue(connection: &MHD_Connection, status: c_uint, response: &MHD_Response) -
         connection.log(&format!("cannot queue a response with status {status}: {reason}"));
         NO
     };
-    let Some(status) = u16::try_from(status & !ICY_FLAG).ok().filter(|status| (200..=999).contains(status)) else {
-        return rejected("expected 200 to 999");
+    let upgrades = matches!(response.content, Content::Upgrade(_));
+    let Some(status) = u16::try_from(status & !ICY_FLAG)
+        .ok()
+        .filter(|status| (200..=999).contains(status) || (*status == 101 && upgrades))
+    else {
+        return rejected("expected 200 to 999, or 101 for an upgrade");
     };
+    if let Some(reason) = if upgrades { upgrade_is_invalid(connection, status, response) } else { None } {
+        return rejected(reason);
+    }
     let mut state = connection.state();
     let reason = if state.number == 0 || state.responded || state.queued.is_some() {
         "no request waits for one"
@@ -36,6 +44,24 @@ fn queue(connection: &MHD_Connection, status: c_uint, response: &MHD_Response) -
     };
     drop(state);
     rejected(reason)
+}
+
+/// Returns why a response cannot change to another protocol, if it cannot.
+fn upgrade_is_invalid(connection: &MHD_Connection, status: u16, response: &MHD_Response) -> Option<&'static str> {
+    if connection.shared.flags & flag::ALLOW_UPGRADE == 0 {
+        return Some("the daemon has no MHD_ALLOW_UPGRADE");
+    }
+    if response.flags.load(Ordering::Relaxed) & response_flag::HTTP_1_0_ONLY != 0 || connection.state().is_1_0 {
+        return Some("HTTP/1.0 has no upgrade");
+    }
+    if connection.state().has_method("CONNECT") {
+        return (!(200..300).contains(&status)).then_some("expected 200 to 299 after CONNECT");
+    }
+    if status != 101 {
+        return Some("expected 101 for an upgrade");
+    }
+    let names = lock(&response.fields).list.iter().any(|field| field.text.eq_ignore_ascii_case("upgrade"));
+    (!names).then_some("its Upgrade field is missing")
 }
 
 export! {

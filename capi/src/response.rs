@@ -12,8 +12,9 @@ use std::{
 
 use crate::{
     memory::{Memory, Owner},
-    response_fields::Fields,
-    types::{ContentReader, FromC, NO, Result, YES},
+    response_fields::{Field, Fields},
+    shared::lock,
+    types::{ContentReader, FromC, NO, Result, UpgradeEventHandler, UpgradeHandler, YES, kind},
 };
 
 /// `struct MHD_Response`, which C knows by its address only.
@@ -33,12 +34,21 @@ pub(crate) enum Content {
     Reader(Reader),
     /// `None`: as long as the system's end of the file.
     File(File, u64, Option<u64>),
+    /// The connection changes to another protocol.
+    Upgrade(Protocol),
+}
+
+/// The function of the program that speaks another protocol.
+#[derive(Clone, Copy)]
+pub(crate) enum Protocol {
+    Events(UpgradeEventHandler, FromC<c_void>),
+    Socket(UpgradeHandler, FromC<c_void>),
 }
 
 impl Content {
     /// Returns `true` if sending it calls the program.
     pub(crate) fn calls_the_program(&self) -> bool {
-        matches!(self, Self::Reader(_))
+        matches!(self, Self::Reader(_) | Self::Upgrade(_))
     }
 }
 
@@ -79,6 +89,16 @@ impl MHD_Response {
     /// Makes a response that C owns.
     pub(crate) fn to_c(content: Content, flags: u32) -> *const Self {
         Arc::into_raw(Arc::new(Self { content, fields: Mutex::default(), flags: AtomicU32::new(flags) }))
+    }
+
+    /// Makes a response that changes to another protocol. The engine sends `Connection`; the program can see it.
+    pub(crate) fn upgrade_to_c(protocol: Protocol) -> *const Self {
+        let response = Self::to_c(Content::Upgrade(protocol), 0);
+        // SAFETY: It was made just now.
+        if let Some(response) = unsafe { Self::of_c(response) } {
+            lock(&response.fields).list.extend(Field::new(kind::HEADER, "Connection", b"Upgrade"));
+        }
+        response
     }
 
     /// Returns another owner of the response.

@@ -17,7 +17,8 @@ pub(crate) fn response(of: Arc<MHD_Response>, status: u16, connection: &Arc<MHD_
     let (headers, closes) = lock(&of.fields).made();
     let only_1_0 = of.flags.load(Ordering::Relaxed) & response_flag::HTTP_1_0_ONLY != 0;
     let response = match &of.content {
-        Content::Empty => Response::new(status),
+        // The upgrade is in `switch`.
+        Content::Empty | Content::Upgrade(_) => Response::new(status),
         Content::Bytes(bytes, _) => Response::new(status).body(bytes.clone()),
         Content::Memory(memory) => {
             let len = memory.len();

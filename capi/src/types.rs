@@ -57,6 +57,20 @@ pub(crate) type KeyValueIteratorN =
     unsafe extern "C" fn(*mut c_void, c_int, *const c_char, size_t, *const c_char, size_t) -> Result;
 pub(crate) type ContentReader = unsafe extern "C" fn(*mut c_void, u64, *mut c_char, size_t) -> ssize_t;
 pub(crate) type Release = unsafe extern "C" fn(*mut c_void);
+/// The callback of 2012. It returns the events to wait for.
+pub(crate) type UpgradeEventHandler = unsafe extern "C" fn(
+    *mut c_void,
+    ConnectionAddress,
+    *mut *mut c_void,
+    *mut size_t,
+    *const c_char,
+    *mut size_t,
+    *mut c_char,
+) -> c_uint;
+pub(crate) type UpgradeHandler =
+    unsafe extern "C" fn(*mut c_void, ConnectionAddress, *mut c_void, *const c_char, size_t, c_int, UpgradeHandle);
+/// `struct MHD_UpgradeResponseHandle *`: a number, which C only gives back. So a wrong one does no harm.
+pub(crate) type UpgradeHandle = *mut c_void;
 
 /// `enum MHD_FLAG`.
 pub(crate) mod flag {

@@ -1,7 +1,7 @@
 //! Functions that are not available yet: each fails by its documented value, and says so in the log.
 
 use std::{
-    ffi::{c_char, c_int, c_void},
+    ffi::{c_char, c_void},
     ptr::null_mut,
 };
 
@@ -61,17 +61,4 @@ export! {
         unavailable(connection, "MHD_queue_basic_auth_fail_response");
         NO
     }
-}
-
-export! {
-    /// Would create a response that upgrades its connection.
-    fn MHD_create_response_for_upgrade(_handler: *const c_void, _cls: *mut c_void) -> *const c_void,
-        or std::ptr::null(); {
-        std::ptr::null()
-    }
-}
-
-export! {
-    /// Would act on an upgraded connection, of which there is none.
-    fn MHD_upgrade_action(_handle: *mut c_void, _action: c_int) -> Result, or NO; { NO }
 }

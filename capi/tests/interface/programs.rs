@@ -12,7 +12,7 @@ macro_rules! programs {
     };
 }
 
-programs! { ends, modes, options, responses, streams, text, values }
+programs! { ends, modes, options, responses, streams, text, upgrade_events, values }
 
 /// No program reads or frees what it must not, and nothing that was asked for is lost.
 #[test]

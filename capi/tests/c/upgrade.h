@@ -1,0 +1,255 @@
+/* What the tests of upgrades share: every mode, a table of protocols, and clients. */
+#include "check.h"
+#include <poll.h>
+#include <stdbool.h>
+#include <sys/epoll.h>
+
+/* A daemon in one of the modes. Without threads of its own, a thread of the test runs it. */
+struct mode {
+  const char *name;
+  unsigned flags, pool;
+  enum { NONE, SELECT, EPOLL } loop;
+};
+
+static const struct mode modes[] = {
+  { "thread", MHD_USE_INTERNAL_POLLING_THREAD, 0, NONE },
+  { "pool", MHD_USE_INTERNAL_POLLING_THREAD, 3, NONE },
+  { "thread per connection", MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD, 0, NONE },
+  { "select", MHD_NO_FLAG, 0, SELECT },
+  { "epoll", MHD_USE_EPOLL, 0, EPOLL },
+};
+#define EACH_MODE(mode) (const struct mode *mode = modes; mode < modes + sizeof (modes) / sizeof (*modes); mode++)
+
+static struct {
+  struct MHD_Daemon *daemon;
+  enum { RUNS, ENDS } state;
+  pthread_t thread;
+  const struct mode *mode;
+  uint16_t port;
+} server;
+
+/* What has happened, for the tests to wait for. */
+static sem_t completed, closed;
+static int completions, completion_code, closings, log_lines;
+static char last_line[1000];
+
+static void
+on_log (void *cls, const char *format, va_list arguments)
+{
+  (void) cls;
+  vsnprintf (last_line, sizeof (last_line), format, arguments);
+  __atomic_add_fetch (&log_lines, 1, __ATOMIC_SEQ_CST);
+}
+
+static void
+on_completed (void *cls, struct MHD_Connection *connection, void **req_cls, enum MHD_RequestTerminationCode code)
+{
+  (void) cls, (void) connection;
+  free (*req_cls);
+  completion_code = (int) code;
+  __atomic_add_fetch (&completions, 1, __ATOMIC_SEQ_CST);
+  CHECK (sem_post (&completed) == 0);
+}
+
+static void
+on_connection (void *cls, struct MHD_Connection *connection, void **context, enum MHD_ConnectionNotificationCode code)
+{
+  (void) cls, (void) connection, (void) context;
+  if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
+    __atomic_add_fetch (&closings, 1, __ATOMIC_SEQ_CST);
+    CHECK (sem_post (&closed) == 0);
+  }
+}
+
+static void *
+run_loop (void *cls)
+{
+  (void) cls;
+  while (__atomic_load_n (&server.state, __ATOMIC_SEQ_CST) == RUNS) {
+    int64_t left = MHD_get_timeout64s (server.daemon);
+    int wait = left < 0 || left > 20 ? 20 : (int) left;
+
+    if (server.mode->loop == SELECT) {
+      fd_set set;
+      int max = -1;
+      struct timeval timeout = { .tv_usec = wait * 1000 };
+
+      FD_ZERO (&set);
+      CHECK (MHD_get_fdset (server.daemon, &set, NULL, NULL, &max) == MHD_YES);
+      CHECK (select (max + 1, &set, NULL, NULL, &timeout) >= 0);
+      CHECK (MHD_run_from_select (server.daemon, &set, NULL, NULL) == MHD_YES);
+    } else {
+      struct pollfd own = { .events = POLLIN };
+
+      own.fd = MHD_get_daemon_info (server.daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+      CHECK (poll (&own, 1, wait) >= 0);
+      CHECK (MHD_run (server.daemon) == MHD_YES);
+    }
+  }
+  return NULL;
+}
+
+static void
+serve (const struct mode *mode, MHD_AccessHandlerCallback access, unsigned timeout)
+{
+  server.mode = mode;
+  server.state = RUNS;
+  CHECK (sem_init (&completed, 0, 0) == 0 && sem_init (&closed, 0, 0) == 0);
+  completions = closings = log_lines = 0;
+  server.daemon = MHD_start_daemon (
+    mode->flags | MHD_USE_ERROR_LOG | MHD_ALLOW_UPGRADE | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, access, NULL,
+    MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
+    MHD_OPTION_NOTIFY_CONNECTION, on_connection, NULL,
+    timeout ? MHD_OPTION_CONNECTION_TIMEOUT : MHD_OPTION_THREAD_POOL_SIZE, timeout ? timeout : mode->pool,
+    timeout && mode->pool ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, mode->pool, MHD_OPTION_END);
+  server.port = port_of (server.daemon);
+  if (mode->loop != NONE)
+    CHECK (pthread_create (&server.thread, NULL, run_loop, NULL) == 0);
+}
+
+/* Stops the daemon. Then every request is completed, and every connection closed. */
+static void
+stop (void)
+{
+  if (server.mode->loop != NONE) {
+    __atomic_store_n (&server.state, ENDS, __ATOMIC_SEQ_CST);
+    CHECK (pthread_join (server.thread, NULL) == 0);
+  }
+  MHD_stop_daemon (server.daemon);
+}
+
+#define UPGRADE(target) \
+  "GET " target " HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: test\r\n\r\n"
+
+/* Sends all. Fails if the peer does not take it. */
+static void
+put_all (int fd, const void *bytes, size_t len)
+{
+  const char *from = bytes;
+
+  while (len > 0) {
+    ssize_t n = send (fd, from, len, MSG_NOSIGNAL);
+
+    CHECK (n > 0);
+    from += n;
+    len -= (size_t) n;
+  }
+}
+
+/* Reads exactly that many bytes. */
+static void
+get_all (int fd, void *bytes, size_t len)
+{
+  char *to = bytes;
+
+  while (len > 0) {
+    ssize_t n = recv (fd, to, len, 0);
+
+    if (n <= 0)
+      fprintf (stderr, "%s: %zu bytes are missing\n", server.mode->name, len);
+    CHECK (n > 0);
+    to += n;
+    len -= (size_t) n;
+  }
+}
+
+/* Reads the head of a response, byte by byte, and checks its status. */
+static void
+get_head_at (int line, int fd, int status, char *head, size_t room)
+{
+  size_t len = 0;
+  char own[4096];
+
+  if (head == NULL) {
+    head = own;
+    room = sizeof (own);
+  }
+  do {
+    ssize_t n = len < room - 1 ? recv (fd, head + len, 1, 0) : 0;
+
+    if (n != 1) {
+      fprintf (stderr, "line %d, %s: the head ends early\n", line, server.mode->name);
+      exit (1);
+    }
+    head[++len] = '\0';
+  } while (len < 4 || strcmp (head + len - 4, "\r\n\r\n") != 0);
+  if (atoi (head + 9) != status) {
+    fprintf (stderr, "line %d, %s: expected %d, got %s\n", line, server.mode->name, status, head);
+    exit (1);
+  }
+}
+#define GET_HEAD(fd, status) get_head_at (__LINE__, fd, status, NULL, 0)
+
+/* Connects, and upgrades to the protocol of a target. */
+#define UPGRADED(target) upgraded_at (__LINE__, UPGRADE (target))
+static inline int
+upgraded_at (int line, const char *request)
+{
+  int fd = dial (server.port);
+
+  put (fd, request);
+  get_head_at (line, fd, 101, NULL, 0);
+  return fd;
+}
+
+static inline void
+expect_bytes_at (int line, int fd, const char *text)
+{
+  char got[200] = "";
+
+  get_all (fd, got, strlen (text));
+  if (strcmp (got, text) != 0) {
+    fprintf (stderr, "line %d, %s: expected \"%s\", got \"%s\"\n", line, server.mode->name, text, got);
+    exit (1);
+  }
+}
+#define EXPECT_BYTES(fd, text) expect_bytes_at (__LINE__, fd, text)
+
+/* Reads the end of the stream: 0 if it is one without an error. */
+static inline int
+end_of (int fd)
+{
+  char byte;
+  ssize_t n = recv (fd, &byte, 1, 0);
+
+  CHECK (n <= 0);
+  return n == 0 ? 0 : errno;
+}
+
+/* Closes so that the peer sees a reset. */
+static inline void
+reset (int fd)
+{
+  struct linger none = { .l_onoff = 1, .l_linger = 0 };
+
+  CHECK (setsockopt (fd, SOL_SOCKET, SO_LINGER, &none, sizeof (none)) == 0);
+  close (fd);
+}
+
+static inline bool
+is_silent (int fd, int milliseconds)
+{
+  struct pollfd one = { .fd = fd, .events = POLLIN };
+
+  return poll (&one, 1, milliseconds) == 0;
+}
+
+/* Bytes that differ from their neighbours. */
+static inline char *
+pattern (size_t len)
+{
+  char *bytes = malloc (len);
+
+  for (size_t i = 0; i < len; i++)
+    bytes[i] = (char) (i * 31 + i / 251);
+  return bytes;
+}
+
+static inline double
+seconds (void)
+{
+  struct timespec now;
+
+  clock_gettime (CLOCK_MONOTONIC, &now);
+  return (double) now.tv_sec + (double) now.tv_nsec / 1e9;
+}
