@@ -1,4 +1,5 @@
-/* What the tests of upgrades share: every mode, a table of protocols, and clients. */
+/* What the tests of upgrades share: every mode, and clients. With the arguments PORT CERTIFICATE KEY the daemons speak
+   TLS, and the clients connect to the proxy at that port. */
 #include "check.h"
 #include <poll.h>
 #include <stdbool.h>
@@ -27,6 +28,29 @@ static struct {
   const struct mode *mode;
   uint16_t port;
 } server;
+
+/* The port of the proxy; 0 without TLS. */
+static uint16_t proxy;
+static char certificate[10000], key[10000];
+
+static inline void
+read_file (const char *path, char *text, size_t room)
+{
+  FILE *file = fopen (path, "r");
+
+  CHECK (file != NULL && fread (text, 1, room - 1, file) > 0);
+  fclose (file);
+}
+
+static inline void
+arguments (int argc, char **argv)
+{
+  if (argc == 4) {
+    proxy = (uint16_t) atoi (argv[1]);
+    read_file (argv[2], certificate, sizeof (certificate));
+    read_file (argv[3], key, sizeof (key));
+  }
+}
 
 /* What has happened, for the tests to wait for. */
 static sem_t completed, closed;
@@ -97,11 +121,12 @@ serve (const struct mode *mode, MHD_AccessHandlerCallback access, unsigned timeo
   CHECK (sem_init (&completed, 0, 0) == 0 && sem_init (&closed, 0, 0) == 0);
   completions = closings = log_lines = 0;
   server.daemon = MHD_start_daemon (
-    mode->flags | MHD_USE_ERROR_LOG | MHD_ALLOW_UPGRADE | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, access, NULL,
+    mode->flags | (proxy ? MHD_USE_TLS : 0) | MHD_USE_ERROR_LOG | MHD_ALLOW_UPGRADE | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, access, NULL,
     MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL,
     MHD_OPTION_NOTIFY_CONNECTION, on_connection, NULL,
-    timeout ? MHD_OPTION_CONNECTION_TIMEOUT : MHD_OPTION_THREAD_POOL_SIZE, timeout ? timeout : mode->pool,
-    timeout && mode->pool ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, mode->pool, MHD_OPTION_END);
+    MHD_OPTION_CONNECTION_TIMEOUT, timeout, MHD_OPTION_HTTPS_MEM_CERT, proxy ? certificate : NULL,
+    MHD_OPTION_HTTPS_MEM_KEY, proxy ? key : NULL,
+    mode->pool ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, mode->pool, MHD_OPTION_END);
   server.port = port_of (server.daemon);
   if (mode->loop != NONE)
     CHECK (pthread_create (&server.thread, NULL, run_loop, NULL) == 0);
@@ -180,12 +205,26 @@ get_head_at (int line, int fd, int status, char *head, size_t room)
 }
 #define GET_HEAD(fd, status) get_head_at (__LINE__, fd, status, NULL, 0)
 
+/* Connects to the daemon. `truncated`: the end of what the client sends is no normal one; over TLS only. */
+static inline int
+connect_to (bool truncated)
+{
+  uint16_t port = htons (server.port);
+  int fd = dial (proxy ? proxy : server.port);
+
+  if (proxy) {
+    put_all (fd, &port, sizeof (port));
+    put_all (fd, truncated ? "\1" : "\0", 1);
+  }
+  return fd;
+}
+
 /* Connects, and upgrades to the protocol of a target. */
 #define UPGRADED(target) upgraded_at (__LINE__, UPGRADE (target))
 static inline int
 upgraded_at (int line, const char *request)
 {
-  int fd = dial (server.port);
+  int fd = connect_to (false);
 
   put (fd, request);
   get_head_at (line, fd, 101, NULL, 0);

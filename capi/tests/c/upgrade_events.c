@@ -50,7 +50,7 @@ EVENTS (echo)
   size_t n = *in_size < *out_size ? *in_size : *out_size, left = *in_size - n;
 
   (void) cls, (void) con_cls;
-  CHECK (*in_size <= 65536 && *out_size <= 65536);
+  CHECK (*in_size < 2 * 65536 && *out_size <= 65536);
   memcpy (out, in, n);
   *in_size = *out_size = n;
   if (left > 0)
@@ -348,7 +348,7 @@ early_data (void)
     static const char head[] = UPGRADE ("/echo"), again[] = UPGRADE ("/never");
     size_t len = sizes[i] + sizeof (again);
     char *bytes = malloc (sizeof (head) + len), *data = bytes + sizeof (head) - 1, *own = pattern (sizes[i]);
-    struct echo_client client = { dial (server.port), data, len };
+    struct echo_client client = { connect_to (false), data, len };
     pthread_t thread;
 
     memcpy (bytes, head, sizeof (head));
@@ -369,7 +369,7 @@ early_data (void)
   }
   /* In the first call. */
   anew ();
-  int fd = dial (server.port);
+  int fd = connect_to (false);
   put (fd, UPGRADE ("/watch-external") "early");
   GET_HEAD (fd, 101);
   AWAIT (&state.called);
@@ -383,7 +383,7 @@ static void
 server_speaks_first (void)
 {
   char head[1000];
-  int fd = dial (server.port);
+  int fd = connect_to (false);
 
   put (fd, UPGRADE ("/first"));
   get_head_at (__LINE__, fd, 101, head, sizeof (head));
@@ -416,7 +416,8 @@ unconsumed_input (void)
   CHECK (state.reasons == MHD_UPGRADE_REASON_READABLE);
   CHECK (send (fd, much, 70000, MSG_NOSIGNAL) > 0);
   ENDS (MHD_REQUEST_TERMINATED_WITH_ERROR);
-  CHECK (end_of (fd) == ECONNRESET && state.in == 65536 && state.calls < 100);
+  /* Over TLS a whole record is taken in. */
+  CHECK (end_of (fd) == ECONNRESET && state.in >= 65536 && state.in < 2 * 65536 && state.calls < 100);
   close (fd);
   free (much);
 }
@@ -507,13 +508,23 @@ end_of_input (void)
   CHECK (state.calls <= 3 && is_silent (fd, 0));
   reset (fd);
   ENDS (MHD_REQUEST_TERMINATED_WITH_ERROR);
+  if (proxy) {
+    anew ();
+    fd = connect_to (true);
+    put (fd, UPGRADE ("/eat-read") "part of it");
+    CHECK (shutdown (fd, SHUT_WR) == 0);
+    ENDS (MHD_REQUEST_TERMINATED_COMPLETED_OK);
+    CHECK (state.reasons & MHD_UPGRADE_REASON_TRUNCATED && state.reasons & MHD_UPGRADE_REASON_PEER_FINISHED);
+    CHECK (!(state.all_reasons & MHD_UPGRADE_REASON_ERROR));
+    close (fd);
+  }
   /* READ alone would never be called again: that is the end. */
   fd = UPGRADED ("/eat-read");
   CHECK (shutdown (fd, SHUT_WR) == 0 && end_of (fd) == 0);
   close (fd);
   ENDS (MHD_REQUEST_TERMINATED_COMPLETED_OK);
   /* A half-closed client gets the echo. */
-  fd = dial (server.port);
+  fd = connect_to (false);
   put (fd, UPGRADE ("/echo") "last");
   CHECK (shutdown (fd, SHUT_WR) == 0);
   GET_HEAD (fd, 101);
@@ -570,7 +581,7 @@ aborts_and_faults (void)
   close (fd);
   ENDS (MHD_REQUEST_TERMINATED_WITH_ERROR);
   for (int i = 0; i < 3; i++) {
-    fd = dial (server.port);
+    fd = connect_to (false);
     put (fd, requests[i]);
     ENDS (MHD_REQUEST_TERMINATED_WITH_ERROR);
     CHECK (strstr (last_line, lines[i]) != NULL);
@@ -684,7 +695,7 @@ requests (void)
 {
   static const char body[] = "POST /echo HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: test\r\n"
                              "Content-Length: 4\r\n\r\nbodyecho";
-  int fd = dial (server.port);
+  int fd = connect_to (false);
 
   put (fd, body);
   GET_HEAD (fd, 101);
@@ -693,7 +704,7 @@ requests (void)
   close (fd);
   ENDS (MHD_REQUEST_TERMINATED_COMPLETED_OK);
 
-  fd = dial (server.port);
+  fd = connect_to (false);
   put (fd, "GET /echo HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\r\nhello");
   GET_HEAD (fd, 101);
   EXPECT_BYTES (fd, "hello");
@@ -701,17 +712,19 @@ requests (void)
   close (fd);
   ENDS (MHD_REQUEST_TERMINATED_COMPLETED_OK);
 
-  EXPECT (ask (server.port, GET ("/echo")), 426, NULL);
+  fd = connect_to (false);
+  put (fd, GET ("/echo"));
+  EXPECT (rest (fd, NULL), 426, NULL);
   ENDS (MHD_REQUEST_TERMINATED_COMPLETED_OK);
   CHECK (strstr (last_line, "not asked for an upgrade") != NULL);
 
-  fd = dial (server.port);
+  fd = connect_to (false);
   put (fd, "GET /echo HTTP/1.0\r\nConnection: Upgrade\r\nUpgrade: test\r\n\r\n");
   ENDS (MHD_REQUEST_TERMINATED_WITH_ERROR);
   CHECK (strstr (last_line, "closing the connection") != NULL);
   close (fd);
 
-  fd = dial (server.port);
+  fd = connect_to (false);
   put (fd, "CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\ntunnel");
   GET_HEAD (fd, 200);
   EXPECT_BYTES (fd, "tunnel");
@@ -765,8 +778,9 @@ idle (const struct mode *mode)
 }
 
 int
-main (void)
+main (int argc, char **argv)
 {
+  arguments (argc, argv);
   CHECK (MHD_is_feature_supported (MHD_FEATURE_UPGRADE) == MHD_YES);
   CHECK (MHD_create_response_for_upgrade_events (NULL, NULL) == NULL && MHD_upgrade_wake (NULL) == MHD_NO);
   CHECK (MHD_upgrade_events (NULL) == 0 && MHD_upgrade_finish (NULL) == MHD_NO && MHD_upgrade_abort (NULL) == MHD_NO);

@@ -8,3 +8,4 @@ mod install;
 mod programs;
 mod support;
 mod tls;
+mod tls_proxy;

@@ -1,6 +1,10 @@
 //! Compiles the C programs of `tests/c` against the library, and runs them.
 
-use crate::support::{Library, run};
+use crate::{
+    support::{Library, run},
+    tls::Pki,
+    tls_proxy,
+};
 
 macro_rules! programs {
     ($($name:ident),* $(,)?) => {
@@ -12,7 +16,28 @@ macro_rules! programs {
     };
 }
 
-programs! { ends, modes, options, responses, streams, text, upgrade_events, values }
+programs! { ends, modes, options, responses, streams, text, values }
+
+/// Programs whose clients speak TLS too, by a proxy.
+macro_rules! over_tls_too {
+    ($($name:ident $tls:ident),* $(,)?) => {
+        $(#[test]
+        fn $name() {
+            let program = Library::get().compile(&format!("tests/c/{}.c", stringify!($name)));
+            run(Library::get().command(&program));
+        }
+        #[test]
+        fn $tls() {
+            let program = Library::get().compile_as(&format!("tests/c/{}.c", stringify!($name)), stringify!($tls));
+            let pki = Pki::get();
+            let mut command = Library::get().command(&program);
+            command.arg(tls_proxy::port().to_string()).arg(pki.file("localhost.pem")).arg(pki.file("localhost.key"));
+            run(command);
+        })*
+    };
+}
+
+over_tls_too! { upgrade_events upgrade_events_over_tls }
 
 /// No program reads or frees what it must not, and nothing that was asked for is lost.
 #[test]

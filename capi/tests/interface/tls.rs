@@ -24,14 +24,14 @@ const MODES: [&str; 5] = ["thread", "pool", "connection", "select", "epoll"];
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A certificate authority, a server's certificate for `localhost`, another for `other.test`, and a client's.
-struct Pki {
+pub(crate) struct Pki {
     dir: PathBuf,
     authority: CertificateDer<'static>,
     client: (CertificateDer<'static>, Vec<u8>),
 }
 
 impl Pki {
-    fn get() -> &'static Self {
+    pub(crate) fn get() -> &'static Self {
         static PKI: OnceLock<Pki> = OnceLock::new();
         PKI.get_or_init(Self::make)
     }
@@ -60,7 +60,7 @@ impl Pki {
         Self { authority: authority.der().clone(), client, dir }
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }
 }
@@ -109,31 +109,9 @@ impl Server {
         log
     }
 
-    fn connect(&self, client: &Client) -> StreamOwned<ClientConnection, TcpStream> {
-        let mut roots = RootCertStore::empty();
-        roots.add(Pki::get().authority.clone()).expect("a root");
-        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_protocol_versions(&[client.version])
-            .expect("versions")
-            .with_root_certificates(roots);
-        let config = match client.certificate {
-            false => config.with_no_client_auth(),
-            true => {
-                let (certificate, key) = Pki::get().client.clone();
-                let key = PrivateKeyDer::try_from(key).expect("a key");
-                config.with_client_auth_cert(vec![certificate], key).expect("a certificate")
-            }
-        };
-        let name = ServerName::try_from(client.name).expect("a name");
-        let tls = ClientConnection::new(Arc::new(config), name).expect("a client");
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).expect("connected");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        StreamOwned::new(tls, stream)
-    }
-
     /// Returns the response to a request on a connection of its own.
     fn ask(&self, client: &Client, method: &str, target: &str, body: &[u8]) -> std::io::Result<String> {
-        let mut stream = self.connect(client);
+        let mut stream = connect(self.port, client);
         let length = body.len();
         write!(stream, "{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n")?;
         write!(stream, "Content-Length: {length}\r\n\r\n")?;
@@ -144,13 +122,35 @@ impl Server {
     }
 }
 
-struct Client {
+pub(crate) fn connect(port: u16, client: &Client) -> StreamOwned<ClientConnection, TcpStream> {
+    let mut roots = RootCertStore::empty();
+    roots.add(Pki::get().authority.clone()).expect("a root");
+    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_protocol_versions(&[client.version])
+        .expect("versions")
+        .with_root_certificates(roots);
+    let config = match client.certificate {
+        false => config.with_no_client_auth(),
+        true => {
+            let (certificate, key) = Pki::get().client.clone();
+            let key = PrivateKeyDer::try_from(key).expect("a key");
+            config.with_client_auth_cert(vec![certificate], key).expect("a certificate")
+        }
+    };
+    let name = ServerName::try_from(client.name).expect("a name");
+    let tls = ClientConnection::new(Arc::new(config), name).expect("a client");
+    let stream = TcpStream::connect(("127.0.0.1", port)).expect("connected");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    StreamOwned::new(tls, stream)
+}
+
+pub(crate) struct Client {
     name: &'static str,
     version: &'static SupportedProtocolVersion,
     certificate: bool,
 }
 
-const CLIENT: Client = Client { name: "localhost", version: &TLS13, certificate: false };
+pub(crate) const CLIENT: Client = Client { name: "localhost", version: &TLS13, certificate: false };
 
 fn option(name: &str, file: &str) -> String {
     format!("{name}={}", Pki::get().file(file).display())
