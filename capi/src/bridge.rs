@@ -197,6 +197,10 @@ impl Upgrade for AppSide {
             return EventMask::TERMINATE;
         }
         let client_is_gone = side.is_done && side.to.as_ref().is_some_and(PipeIn::is_closed);
+        if client_is_gone && io.tx.is_empty() {
+            // At once: what the program writes from now on fails.
+            io.abort();
+        }
         if client_is_gone || (side.is_done && side.to.is_none()) {
             return EventMask::TERMINATE;
         }

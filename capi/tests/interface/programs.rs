@@ -37,7 +37,7 @@ macro_rules! over_tls_too {
     };
 }
 
-over_tls_too! { upgrade_events upgrade_events_over_tls }
+over_tls_too! { upgrade_events upgrade_events_over_tls, upgrade_sockets upgrade_sockets_over_tls }
 
 /// No program reads or frees what it must not, and nothing that was asked for is lost.
 #[test]
