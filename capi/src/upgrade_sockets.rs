@@ -4,13 +4,13 @@
 //! A handle of C is a number, not an address. So one that is used after the end finds nothing.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     ffi::{c_int, c_void},
     io,
     os::{fd::AsRawFd, unix::net::UnixStream},
     ptr::{null, without_provenance_mut},
     sync::{
-        Arc, LazyLock, Mutex,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -34,7 +34,7 @@ struct Handle {
     joint: Arc<Joint>,
 }
 
-static HANDLES: LazyLock<Mutex<HashMap<usize, Handle>>> = LazyLock::new(Mutex::default);
+static HANDLES: Mutex<BTreeMap<usize, Handle>> = Mutex::new(BTreeMap::new());
 
 /// Registers a handle, and returns the number that C gets.
 fn register(handle: Handle) -> usize {

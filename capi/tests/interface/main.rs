@@ -3,6 +3,7 @@
 mod calls;
 mod conformance;
 mod debian;
+mod examples;
 mod header;
 mod install;
 mod programs;
