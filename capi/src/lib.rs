@@ -9,8 +9,9 @@
 //!                                    call       the access handler is asked
 //!                                    progress   what follows: the body, the response, a resumption
 //!                                    stream     content readers
-//!                                    upgrade_events, upgrade_sockets    another protocol, by events or by a socket
+//!                                    switch     a 101, and then another protocol: upgrade_events, upgrade_sockets
 //!                                    notify     connections and requests that end
+//!                                    held_back  the same, once the program uses the connection no more
 //!   state:                           shared (a daemon) ◀─ connection ─▶ response
 //! ```
 //!
