@@ -215,6 +215,18 @@ EVENTS (polite)
   return EXTERNAL;
 }
 
+/* 27: blocks until it may go on. */
+static sem_t may_go_on;
+EVENTS (blocker)
+{
+  (void) cls, (void) con_cls, (void) in;
+  note (connection, in_size, out_size);
+  AWAIT (&may_go_on);
+  *in_size = 0;
+  *out_size = say (out, "unblocked");
+  return TERMINATE;
+}
+
 static const struct {
   const char *target;
   MHD_UpgradeEventHandler handler;
@@ -241,6 +253,7 @@ static const struct {
   { "/sleep", sleeper, 0 },
   { "/polite", polite, 0 },
   { "/stubborn", polite, 1 },
+  { "/block", blocker, 0 },
 };
 
 static enum MHD_Result
@@ -259,11 +272,27 @@ queue_upgrade (struct MHD_Connection *connection, unsigned status, MHD_UpgradeEv
   return result;
 }
 
+static void *
+upgrade_later (void *cls)
+{
+  usleep (1000);
+  CHECK (queue_upgrade (cls, 101, echo, 0) == MHD_YES);
+  MHD_resume_connection (cls);
+  return NULL;
+}
+
 HANDLER (access_handler)
 {
   UNUSED;
   if (*req_cls == NULL) {
     *req_cls = strdup (url);
+    if (strcmp (url, "/later") == 0) {
+      pthread_t thread;
+
+      MHD_suspend_connection (connection);
+      CHECK (pthread_create (&thread, NULL, upgrade_later, connection) == 0 && pthread_detach (thread) == 0);
+      return MHD_YES;
+    }
     CHECK (respond (connection, 101, "no upgrade") == MHD_NO);
     CHECK (MHD_upgrade_events (connection) == 0 && MHD_upgrade_finish (connection) == MHD_NO);
     CHECK (MHD_upgrade_abort (connection) == MHD_NO && MHD_upgrade_set_deadline (connection, 1) == MHD_NO);
@@ -463,7 +492,7 @@ corks (void)
     anew ();
     fd = corked ? UPGRADED ("/corked") : UPGRADED ("/held");
     EXPECT_BYTES (fd, "small");
-    CHECK (seconds () - begin < 5);
+    CHECK (seconds () - begin < 5 && (corked || seconds () - begin > 0.1));
     reset (fd);
     ENDS (MHD_REQUEST_TERMINATED_WITH_ERROR);
   }
@@ -607,6 +636,7 @@ deadlines (void)
   CHECK (state.reasons == MHD_UPGRADE_REASON_DEADLINE && seconds () - begin >= 0.03);
   usleep (120000);
   CHECK (state.calls == 2); /* The other one was cancelled. */
+  CHECK (MHD_get_daemon_info (server.daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS)->num_connections == 1);
   reset (fd);
   ENDS (MHD_REQUEST_TERMINATED_WITH_ERROR);
 }
@@ -724,11 +754,44 @@ requests (void)
   CHECK (strstr (last_line, "closing the connection") != NULL);
   close (fd);
 
+  fd = UPGRADED ("/later");
+  put (fd, "late");
+  EXPECT_BYTES (fd, "late");
+  CHECK (shutdown (fd, SHUT_WR) == 0 && end_of (fd) == 0);
+  close (fd);
+  ENDS (MHD_REQUEST_TERMINATED_COMPLETED_OK);
+
   fd = connect_to (false);
   put (fd, "CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\ntunnel");
   GET_HEAD (fd, 200);
   EXPECT_BYTES (fd, "tunnel");
   CHECK (shutdown (fd, SHUT_WR) == 0 && end_of (fd) == 0);
+  close (fd);
+  ENDS (MHD_REQUEST_TERMINATED_COMPLETED_OK);
+}
+
+/* 27: with a thread for each connection, a handler that blocks delays its own connection only. */
+static void
+blocking (void)
+{
+  int fd, other;
+
+  if (!(server.mode->flags & MHD_USE_THREAD_PER_CONNECTION))
+    return;
+  anew ();
+  fd = connect_to (false);
+  put (fd, UPGRADE ("/block"));
+  AWAIT (&state.called);
+  other = UPGRADED ("/echo");
+  put (other, "not delayed");
+  EXPECT_BYTES (other, "not delayed");
+  CHECK (shutdown (other, SHUT_WR) == 0 && end_of (other) == 0);
+  close (other);
+  ENDS (MHD_REQUEST_TERMINATED_COMPLETED_OK);
+  CHECK (sem_post (&may_go_on) == 0);
+  GET_HEAD (fd, 101);
+  EXPECT_BYTES (fd, "unblocked");
+  CHECK (end_of (fd) == 0);
   close (fd);
   ENDS (MHD_REQUEST_TERMINATED_COMPLETED_OK);
 }
@@ -781,6 +844,7 @@ int
 main (int argc, char **argv)
 {
   arguments (argc, argv);
+  CHECK (sem_init (&may_go_on, 0, 0) == 0);
   CHECK (MHD_is_feature_supported (MHD_FEATURE_UPGRADE) == MHD_YES);
   CHECK (MHD_create_response_for_upgrade_events (NULL, NULL) == NULL && MHD_upgrade_wake (NULL) == MHD_NO);
   CHECK (MHD_upgrade_events (NULL) == 0 && MHD_upgrade_finish (NULL) == MHD_NO && MHD_upgrade_abort (NULL) == MHD_NO);
@@ -802,6 +866,7 @@ main (int argc, char **argv)
     wakes ();
     fairness ();
     requests ();
+    blocking ();
     before = completions;
     stop ();
     CHECK (completions == before && closings == completions);

@@ -115,4 +115,5 @@ fn it_is_a_header_of_cpp_too() {
     let mut cc = Command::new("c++");
     cc.args(["-x", "c++", "-std=c++11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-include", OURS]);
     run(cc.arg("-I").arg(include).arg("/dev/null"));
+    run(cc.arg("-DMHD_UPGRADE_2012"));
 }
