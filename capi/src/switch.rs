@@ -48,14 +48,8 @@ pub(crate) fn action(
     if !asks {
         connection.log("the client has not asked for an upgrade: it gets a 426");
     }
-    // The name is replaced by the first field of the program.
-    let mut switch = Switch::to("other", upgrade);
-    let mut is_first = true;
-    for (name, value) in headers.iter() {
-        let replaces = name.eq_ignore_ascii_case("upgrade") && std::mem::take(&mut is_first);
-        switch = if replaces { switch.header(name, value) } else { switch.append(name, value) };
-    }
-    switch.into()
+    // The fields of the program have the name of the protocol.
+    Switch::to("", upgrade).with_headers(headers).into()
 }
 
 /// Notes that another protocol has the connection from now on.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{Response, Upgrade};
+use crate::h1::Headers;
 
 /// A response after which the connection continues in another protocol (RFC 9110 §7.8).
 #[must_use = "return it as an action"]
@@ -54,6 +55,11 @@ impl Switch {
     /// Adds a header field after the others, as [`Response::append`] does.
     pub fn append(self, name: &str, value: impl AsRef<[u8]>) -> Self {
         Self { response: self.response.append(name, value), ..self }
+    }
+
+    /// Sets all header fields of the response, `Upgrade` included, as [`Response::with_headers`] does.
+    pub fn with_headers(self, headers: Headers) -> Self {
+        Self { response: self.response.with_headers(headers), ..self }
     }
 }
 
