@@ -83,6 +83,15 @@ export! {
     }
 }
 
+export! {
+    /// Has the handlers of all upgraded connections called that wait for a wake. The program calls it between two runs.
+    fn MHD_upgrade_wake_all(daemon: *const MHD_Daemon) -> Result, or NO; {
+        // SAFETY: By the contract of the interface it is NULL or a daemon.
+        let own = unsafe { own_loop(daemon, "MHD_upgrade_wake_all") };
+        if own.is_some_and(OwnLoop::wake_all) { YES } else { NO }
+    }
+}
+
 /// Adds the descriptor to a set of that many descriptors.
 ///
 /// # Safety

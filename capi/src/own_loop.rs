@@ -72,6 +72,14 @@ impl OwnLoop {
         u64::try_from(next.poll_millis(Instant::now())).ok()
     }
 
+    /// Wakes the upgraded connections that wait for it. Returns `false` if the engine is at work.
+    pub(crate) fn wake_all(&self) -> bool {
+        let Some(mut engine) = self.engine() else { return false };
+        engine.server.wake_all();
+        engine.next = Wait::Now;
+        true
+    }
+
     pub(crate) fn quiesce(&self) -> Option<Vec<OwnedFd>> {
         self.engine().map(|mut engine| engine.server.quiesce())
     }

@@ -675,6 +675,15 @@ wakes (void)
   CHECK (MHD_upgrade_wake (state.connection) == MHD_YES);
   AWAIT (&state.called);
   CHECK (state.calls == calls + 1);
+  if (server.mode->loop == NONE)
+    CHECK (MHD_upgrade_wake_all (server.daemon) == MHD_NO);
+  else {
+    /* Not while the other thread runs the daemon. */
+    while (MHD_upgrade_wake_all (server.daemon) == MHD_NO)
+      usleep (100);
+    AWAIT (&state.called);
+    CHECK (state.calls == calls + 2 && state.reasons == MHD_UPGRADE_REASON_WOKEN);
+  }
   reset (fd);
   ENDS (MHD_REQUEST_TERMINATED_WITH_ERROR);
 
@@ -849,6 +858,7 @@ main (int argc, char **argv)
   CHECK (sem_init (&may_go_on, 0, 0) == 0);
   CHECK (MHD_is_feature_supported (MHD_FEATURE_UPGRADE) == MHD_YES);
   CHECK (MHD_create_response_for_upgrade_events (NULL, NULL) == NULL && MHD_upgrade_wake (NULL) == MHD_NO);
+  CHECK (MHD_upgrade_wake_all (NULL) == MHD_NO);
   CHECK (MHD_upgrade_events (NULL) == 0 && MHD_upgrade_finish (NULL) == MHD_NO && MHD_upgrade_abort (NULL) == MHD_NO);
   for EACH_MODE (mode) {
     int before;
