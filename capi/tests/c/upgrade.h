@@ -27,6 +27,7 @@ static struct {
   pthread_t thread;
   const struct mode *mode;
   uint16_t port;
+  int bell[2], turns;
 } server;
 
 /* The port of the proxy; 0 without TLS. */
@@ -85,30 +86,42 @@ on_connection (void *cls, struct MHD_Connection *connection, void **context, enu
   }
 }
 
+/* Ends the wait of the thread that runs the daemon. Nothing else does that but the daemon's descriptor and timeout. */
+static inline void
+ring (void)
+{
+  CHECK (write (server.bell[1], "x", 1) == 1);
+}
+
 static void *
 run_loop (void *cls)
 {
+  char byte;
+
   (void) cls;
   while (__atomic_load_n (&server.state, __ATOMIC_SEQ_CST) == RUNS) {
     int64_t left = MHD_get_timeout64s (server.daemon);
-    int wait = left < 0 || left > 20 ? 20 : (int) left;
 
     if (server.mode->loop == SELECT) {
       fd_set set;
-      int max = -1;
-      struct timeval timeout = { .tv_usec = wait * 1000 };
+      int max = server.bell[0];
+      struct timeval timeout = { .tv_sec = left / 1000, .tv_usec = left % 1000 * 1000 };
 
       FD_ZERO (&set);
+      FD_SET (server.bell[0], &set);
       CHECK (MHD_get_fdset (server.daemon, &set, NULL, NULL, &max) == MHD_YES);
-      CHECK (select (max + 1, &set, NULL, NULL, &timeout) >= 0);
+      CHECK (select (max + 1, &set, NULL, NULL, left < 0 ? NULL : &timeout) >= 0);
       CHECK (MHD_run_from_select (server.daemon, &set, NULL, NULL) == MHD_YES);
     } else {
-      struct pollfd own = { .events = POLLIN };
+      struct pollfd fds[] = { { .fd = server.bell[0], .events = POLLIN }, { .events = POLLIN } };
 
-      own.fd = MHD_get_daemon_info (server.daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
-      CHECK (poll (&own, 1, wait) >= 0);
+      fds[1].fd = MHD_get_daemon_info (server.daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd;
+      CHECK (poll (fds, 2, (int) left) >= 0);
       CHECK (MHD_run (server.daemon) == MHD_YES);
     }
+    while (read (server.bell[0], &byte, 1) == 1)
+      ;
+    __atomic_add_fetch (&server.turns, 1, __ATOMIC_SEQ_CST);
   }
   return NULL;
 }
@@ -128,8 +141,10 @@ serve (const struct mode *mode, MHD_AccessHandlerCallback access, unsigned timeo
     MHD_OPTION_HTTPS_MEM_KEY, proxy ? key : NULL,
     mode->pool ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, mode->pool, MHD_OPTION_END);
   server.port = port_of (server.daemon);
-  if (mode->loop != NONE)
+  if (mode->loop != NONE) {
+    CHECK (pipe (server.bell) == 0 && fcntl (server.bell[0], F_SETFL, O_NONBLOCK) == 0);
     CHECK (pthread_create (&server.thread, NULL, run_loop, NULL) == 0);
+  }
 }
 
 /* Stops the daemon. Then every request is completed, and every connection closed. */
@@ -138,7 +153,10 @@ stop (void)
 {
   if (server.mode->loop != NONE) {
     __atomic_store_n (&server.state, ENDS, __ATOMIC_SEQ_CST);
+    ring ();
     CHECK (pthread_join (server.thread, NULL) == 0);
+    close (server.bell[0]);
+    close (server.bell[1]);
   }
   MHD_stop_daemon (server.daemon);
 }

@@ -461,6 +461,7 @@ output_is_bounded (void)
   char *bytes = pattern (100000);
   size_t sent = 0;
   ssize_t n;
+  int turns;
 
   CHECK (fcntl (fd, F_SETFL, O_NONBLOCK) == 0);
   for (struct pollfd room = { .fd = fd, .events = POLLOUT }; poll (&room, 1, 300) == 1 && sent < (64u << 20);) {
@@ -477,6 +478,9 @@ output_is_bounded (void)
   EXPECT_BYTES (fd, "once");
   put (fd, "not asked for");
   usleep (50000);
+  turns = server.turns;
+  usleep (50000);
+  CHECK (server.turns - turns < 20); /* The loop does not spin. */
   CHECK (__atomic_load_n (&state.calls, __ATOMIC_SEQ_CST) <= 4);
   reset (fd);
   ENDS (MHD_REQUEST_TERMINATED_WITH_ERROR);
@@ -681,6 +685,7 @@ wakes (void)
     /* Not while the other thread runs the daemon. */
     while (MHD_upgrade_wake_all (server.daemon) == MHD_NO)
       usleep (100);
+    ring ();
     AWAIT (&state.called);
     CHECK (state.calls == calls + 2 && state.reasons == MHD_UPGRADE_REASON_WOKEN);
   }
