@@ -37,7 +37,11 @@ macro_rules! over_tls_too {
     };
 }
 
-over_tls_too! { upgrade_events upgrade_events_over_tls, upgrade_sockets upgrade_sockets_over_tls }
+over_tls_too! {
+    upgrade_data upgrade_data_over_tls,
+    upgrade_life upgrade_life_over_tls,
+    upgrade_sockets upgrade_sockets_over_tls,
+}
 
 #[test]
 fn valgrind_finds_nothing() {
@@ -46,7 +50,7 @@ fn valgrind_finds_nothing() {
 
 #[test]
 fn valgrind_finds_nothing_in_upgrades_by_events() {
-    under_valgrind(&["upgrade_events"]);
+    under_valgrind(&["upgrade_data", "upgrade_life"]);
 }
 
 #[test]
@@ -64,6 +68,6 @@ fn under_valgrind(names: &[&str]) {
         let mut command = Library::get().command("valgrind");
         // A thread that the library has detached may end after the program's main function has.
         command.args(["--quiet", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite"]);
-        run(command.arg(program));
+        run(command.arg(program).arg("brief"));
     }
 }
