@@ -11,6 +11,7 @@ use crate::{
 };
 pub use crate::{
     conn::{client_harness::fuzz as response, fuzz::fuzz as connection},
+    form::fuzz::form,
     h1::{chunked::fuzz as chunked, framing::fuzz as framing, head::fuzz as head},
     transport::proxy::fuzz as proxy,
 };
@@ -152,6 +153,11 @@ mod tests {
     #[test]
     fn connections_hold_over_the_corpus() {
         over_corpus("connection", super::connection);
+    }
+
+    #[test]
+    fn forms_hold_over_the_corpus() {
+        over_corpus("form", super::form);
     }
 
     #[test]

@@ -74,7 +74,7 @@
 //! |---|---|---|
 //! | `examples/json_api.rs` | queries, whole bodies, JSON, state | [`Action::receive_whole`], [`Request::query_pairs`] |
 //! | `examples/events.rs` | server-sent events from another thread | [`Response::stream`] |
-//! | `examples/upload.rs` | files from a browser, streamed, by a thread that may block | [`PipeOut::reader`] |
+//! | `examples/upload.rs` | files from a browser, streamed, by a thread that may block | [`form`], [`PipeOut::reader`] |
 //!
 //! # How a byte travels
 //!
@@ -114,6 +114,8 @@
 //! | `conn` | connection state machines, sans-IO; every transition is in `halves` | `base h1` |
 //! | `api` | traits that applications implement, and values they return | `base h1 transport` |
 //! | `transport` | bytes on and off sockets; rustls in `tls`, unsafe code in `sys` | `base` |
+//! | [`form`] | HTML forms: urlencoded and multipart, sans-IO | `h1 api` |
+//! | [`cookie`] | cookies of a request, `Set-Cookie` of a response | `h1 api` |
 //! | `engine` | one event loop | `base h1 conn api transport` |
 //! | `drive` | the three modes; the only module that reads the clocks | `base api engine` |
 //! | `server` | [`Server`], [`Listen`], [`Running`] | `base api transport engine drive` |
@@ -223,8 +225,10 @@ pub(crate) mod base;
 #[cfg(feature = "client")]
 pub mod client;
 pub(crate) mod conn;
+pub mod cookie;
 pub(crate) mod drive;
 pub(crate) mod engine;
+pub mod form;
 pub mod h1;
 #[cfg(feature = "relay")]
 pub mod relay;

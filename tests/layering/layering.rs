@@ -19,6 +19,8 @@ const MODULES: &[(&str, &[&str])] = &[
     ("conn", &["base", "h1"]),
     // Of `transport`: the certificates that an outgoing connection trusts.
     ("api", &["base", "h1", "transport"]),
+    ("form", &["h1", "api"]),
+    ("cookie", &["h1", "api"]),
     ("transport", &["base"]),
     ("engine", &["base", "h1", "conn", "api", "transport"]),
     ("drive", &["base", "api", "engine"]),
@@ -29,7 +31,7 @@ const MODULES: &[(&str, &[&str])] = &[
     // Only the public API, by `uncork::`, like any application.
     ("relay", &[]),
     // For fuzz targets and benchmarks: the layers without I/O.
-    ("__fuzzing", &["base", "h1", "conn", "transport", "ws", "relay"]),
+    ("__fuzzing", &["base", "h1", "conn", "form", "transport", "ws", "relay"]),
 ];
 
 /// The modules that `relay` may name behind `uncork::`; a capital letter is a name of the public API.
@@ -38,7 +40,8 @@ const PUBLIC: &[&str] = &["client", "h1", "relay", "pipe", "ws"];
 /// Each dependency, and where it may be named.
 const CRATES: &[(&str, &[&str])] = &[
     ("bitflags", &["api/", "base/", "engine/"]),
-    ("form_urlencoded", &["api/request.rs"]),
+    // In `form`: what its fuzz target compares with.
+    ("form_urlencoded", &["api/request.rs", "form/fuzz.rs"]),
     ("httparse", &["h1/"]),
     ("percent_encoding", &["api/request.rs"]),
     // In `api`: the access log's time.
@@ -72,6 +75,7 @@ const CRATES: &[(&str, &[&str])] = &[
 const WITHOUT_CIRCLES: &[&str] = &[
     "client",
     "engine",
+    "form",
     "relay/gateway",
     "relay/rendezvous",
     "relay/session",

@@ -14,6 +14,7 @@ mod departures;
 mod dial;
 mod dial_fails;
 mod dialing;
+mod forms;
 mod http;
 mod limits;
 mod opened;
