@@ -114,7 +114,7 @@ pub(super) fn upload_stores_files(setup: Setup) {
     let dir = Dir::new();
     let upload = Example::start("upload", setup, &["--directory", dir.0.to_str().expect("text"), "--max-body", "8M"]);
     let page = upload.ask("GET /", &[]);
-    assert!(page.assert(200).text().contains("method: \"PUT\""));
+    assert!(page.assert(200).text().contains("<form method=\"post\" enctype=\"multipart/form-data\">"));
     let mut client = upload.client();
     let mut put = |target: &str, body: &[u8]| {
         client.request(&format!("PUT {target}"), &[&format!("Content-Length: {}", body.len())]);
@@ -165,6 +165,89 @@ pub(super) fn upload_stores_files(setup: Setup) {
     last.response().assert(201);
     assert_eq!(fs::read(dir.0.join("last")).expect("a file"), b"in pieces");
     upload.stop();
+}
+
+/// Returns a multipart form with these parts, as browsers send it.
+fn form(parts: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (parameters, value) in parts {
+        let head = format!("--WebKit9\r\nContent-Disposition: form-data; name={parameters}\r\n");
+        body.extend_from_slice(&[head.as_bytes(), b"Content-Type: text/plain\r\n\r\n", value, b"\r\n"].concat());
+    }
+    body.extend_from_slice(b"--WebKit9--\r\n");
+    body
+}
+
+const FORM: &str = "Content-Type: multipart/form-data; boundary=WebKit9";
+
+pub(super) fn upload_stores_the_files_of_a_form(setup: Setup) {
+    let dir = Dir::new();
+    let upload = Example::start("upload", setup, &["--directory", dir.0.to_str().expect("text"), "--max-body", "8M"]);
+    let mut client = upload.client();
+    let mut post = |fields: &[&str], body: &[u8]| {
+        let length = format!("Content-Length: {}", body.len());
+        client.request("POST /", &[fields, &[&length]].concat()).send(body).response()
+    };
+    let large = noise(3 << 20);
+    let body = form(&[
+        ("\"comment\"", b"not a file"),
+        ("\"file\"; filename=\"large.bin\"", &large),
+        ("\"file\"; filename=\"empty\"", b""),
+        ("\"file\"; filename=\"C:\\dir\\old.txt\"", b"a\r\n--WebKit\r\n"),
+        ("\"other\"; filename=\"../up\"", b"x"),
+    ]);
+    let response = post(&[FORM], &body);
+    let lines =
+        "large.bin: stored 3145728 bytes\nempty: stored 0 bytes\nold.txt: stored 13 bytes\nup: stored 1 bytes\n";
+    assert_eq!(response.assert(201).text(), lines);
+    assert_eq!(names(&dir), ["empty", "large.bin", "old.txt", "up"]);
+    assert!(fs::read(dir.0.join("large.bin")).expect("a file") == large);
+    assert_eq!(fs::read(dir.0.join("old.txt")).expect("a file"), b"a\r\n--WebKit\r\n");
+
+    // One file that cannot be stored does not keep the others from it.
+    let body = form(&[("f; filename=empty", &large), ("f; filename=\"..\"", b"x"), ("f; filename=new", b"x")]);
+    let response = post(&[FORM], &body);
+    let lines = "empty: there is a file of that name\ninvalid name\nnew: stored 1 bytes\n";
+    assert_eq!(response.assert(409).text(), lines);
+
+    let before = names(&dir);
+    assert!(post(&[FORM], &form(&[("f; filename=\"\"", b"")])).assert(400).text().contains("no file"));
+    post(&["Content-Type: application/x-www-form-urlencoded"], b"file=x").assert(400);
+    post(&["Content-Type: text/plain"], b"file=x").assert(415);
+    post(&["Content-Type: multipart/form-data"], &form(&[])).assert(400);
+    let unfinished = form(&[("f; filename=unfinished", b"x")]);
+    assert!(post(&[FORM], &unfinished[..unfinished.len() - 8]).assert(400).text().contains("ended before its end"));
+    let mut chunked = upload.client();
+    chunked.request("POST /", &[FORM, "Transfer-Encoding: chunked"]);
+    chunked.chunk(&form(&[("f; filename=large", &large)])[..1 << 20]);
+    chunked.leave();
+    let mut known = upload.client();
+    known.request("POST /", &[FORM, "Content-Length: 9000000", "Expect: 100-continue"]).head().assert(413);
+    assert!((0..100_000).any(|_| names(&dir) == before), "{:?}", names(&dir));
+    upload.stop();
+}
+
+/// curl, as in the manual of the example.
+#[test]
+fn curl_sends_a_form() {
+    if Command::new("curl").arg("--version").output().is_err() {
+        return println!("skipped: curl is not installed");
+    }
+    let (dir, files) = (Dir::new(), Dir::new());
+    let upload = Example::start("upload", PLAIN, &["--directory", dir.0.to_str().expect("text")]);
+    let content = noise(1 << 20);
+    let file = files.file("a \"b\" \u{fc}.bin", &content);
+    let url = format!("http://{}/", upload.addr);
+    let output = Command::new("curl")
+        .args(["--silent", "--show-error", "--max-time", "60", "-F"])
+        .arg(format!("file=@\"{}\"", file.to_str().expect("text").replace('"', "\\\"")))
+        .arg(&url)
+        .output()
+        .expect("run");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains(": stored 1048576 bytes"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let [name] = &names(&dir)[..] else { panic!("{said}") };
+    assert!(fs::read(dir.0.join(name)).expect("a file") == content);
 }
 
 #[test]

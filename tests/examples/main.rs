@@ -81,7 +81,7 @@ in_every_setup! {
     echo::echo_gives_back_what_it_gets, echo::echo_streams, echo::echo_pushes_back,
     echo::echo_finishes_what_is_under_way_when_stopped, echo::upgrade_echo_gives_back_every_byte,
     echo::upgrade_echo_pushes_back, echo::websocket_echo_gives_back_every_message, fileserver::fileserver_serves,
-    first::upload_stores_files, relay::relay_passes_a_file_on,
+    first::upload_stores_files, first::upload_stores_the_files_of_a_form, relay::relay_passes_a_file_on,
 }
 
 /// A directory, removed at the end of the test.
