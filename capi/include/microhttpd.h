@@ -784,6 +784,13 @@ enum MHD_Result MHD_lookup_connection_value_n (struct MHD_Connection *connection
                                                const char *key, size_t key_size, const char **value_ptr,
                                                size_t *value_size_ptr);
 
+/* The fields of a form in a body: urlencoded, or multipart. The iterator gets each value in one or more pieces, each
+   with a NUL behind it. The buffer bounds a piece; it has at least 256 bytes. */
+struct MHD_PostProcessor *MHD_create_post_processor (struct MHD_Connection *connection, size_t buffer_size,
+                                                     MHD_PostDataIterator iter, void *iter_cls);
+enum MHD_Result MHD_post_process (struct MHD_PostProcessor *pp, const char *post_data, size_t post_data_len);
+enum MHD_Result MHD_destroy_post_processor (struct MHD_PostProcessor *pp);
+
 /* Responses. MHD_destroy_response gives up the right to one that may still be sent. */
 struct MHD_Response *MHD_create_response_from_buffer (size_t size, void *buffer, enum MHD_ResponseMemoryMode mode);
 struct MHD_Response *MHD_create_response_from_buffer_static (size_t size, const void *buffer);

@@ -5,6 +5,7 @@
 //!   C program ─▶ exported functions: daemon, external    start and stop, the program's own loop
 //!                                    create, response_headers, request    what is sent
 //!                                    lookup, info, suspend    what a request has, and pausing it
+//!                                    post    the fields of a form
 //!   C program ◀─ its callbacks:      handler    a request arrives from uncork
 //!                                    call       the access handler is asked
 //!                                    progress   what follows: the body, the response, a resumption
@@ -47,6 +48,7 @@ mod memory;
 mod notify;
 mod options;
 mod own_loop;
+mod post;
 mod progress;
 mod request;
 mod response;

@@ -70,7 +70,8 @@ impl MHD_Connection {
         f(values)
     }
 
-    fn lookup(&self, kinds: c_int, key: Option<&[u8]>) -> Option<Entry> {
+    /// Returns the first value of these kinds with this name, in any case.
+    pub(crate) fn lookup(&self, kinds: c_int, key: Option<&[u8]>) -> Option<Entry> {
         self.with_values(kinds, |values| values.entries.iter().find(|entry| entry.matches(kinds, key)).copied())
     }
 

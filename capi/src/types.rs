@@ -55,6 +55,17 @@ pub(crate) type Logger = unsafe extern "C" fn(*mut c_void, *const c_char, *mut c
 pub(crate) type KeyValueIterator = unsafe extern "C" fn(*mut c_void, c_int, *const c_char, *const c_char) -> Result;
 pub(crate) type KeyValueIteratorN =
     unsafe extern "C" fn(*mut c_void, c_int, *const c_char, size_t, *const c_char, size_t) -> Result;
+pub(crate) type PostDataIterator = unsafe extern "C" fn(
+    *mut c_void,
+    c_int,
+    *const c_char,
+    *const c_char,
+    *const c_char,
+    *const c_char,
+    *const c_char,
+    u64,
+    size_t,
+) -> Result;
 pub(crate) type ContentReader = unsafe extern "C" fn(*mut c_void, u64, *mut c_char, size_t) -> ssize_t;
 pub(crate) type Release = unsafe extern "C" fn(*mut c_void);
 /// The callback of 2012. It returns the events to wait for.

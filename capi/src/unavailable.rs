@@ -5,8 +5,6 @@ use std::{
     ptr::null_mut,
 };
 
-use libc::size_t;
-
 use crate::{
     connection::MHD_Connection,
     types::{NO, Result},
@@ -18,26 +16,6 @@ fn unavailable(connection: *const MHD_Connection, name: &str) {
     if let Some(connection) = unsafe { MHD_Connection::of_c(connection) } {
         connection.log(&format!("{name} is not available yet"));
     }
-}
-
-export! {
-    /// Would create a post processor.
-    fn MHD_create_post_processor(
-        connection: *const MHD_Connection, _size: size_t, _iter: *const c_void, _cls: *mut c_void,
-    ) -> *mut c_void, or null_mut(); {
-        unavailable(connection, "MHD_create_post_processor");
-        null_mut()
-    }
-}
-
-export! {
-    /// Would give content to a post processor, of which there is none.
-    fn MHD_post_process(_processor: *mut c_void, _data: *const c_char, _len: size_t) -> Result, or NO; { NO }
-}
-
-export! {
-    /// Would free a post processor, of which there is none.
-    fn MHD_destroy_post_processor(_processor: *mut c_void) -> Result, or NO; { NO }
 }
 
 export! {

@@ -72,6 +72,11 @@ impl FormParser {
         Self::new(req.header("content-type").unwrap_or_default(), limits)
     }
 
+    /// Returns `true` if the form is `multipart/form-data`: only then it can have files.
+    pub fn is_multipart(&self) -> bool {
+        matches!(self.kind, Kind::Multipart(_))
+    }
+
     /// Returns the next event, and takes its bytes from the front of `piece`. Returns `None` when all of the piece has
     /// been taken: call it again with the next one, or [`finish`](Self::finish).
     ///

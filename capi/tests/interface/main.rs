@@ -4,6 +4,7 @@ mod calls;
 mod conformance;
 mod debian;
 mod examples;
+mod form_upload;
 mod header;
 mod install;
 mod programs;
