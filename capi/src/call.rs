@@ -19,6 +19,8 @@ pub(crate) enum Step {
     Receive,
     /// The request is suspended.
     Park(Parked),
+    /// The access handler has queued no response at the end of the request: it is called again later.
+    Again,
     /// The connection closes without a response, for this reason.
     Fail(&'static str),
 }
@@ -62,7 +64,6 @@ pub(crate) fn call(connection: &MHD_Connection, data: &[u8]) -> (Outcome, usize)
 }
 
 pub(crate) const REJECTED: &str = "the access handler returned MHD_NO";
-pub(crate) const NO_RESPONSE: &str = "the access handler has queued no response";
 
 /// Calls the access handler, for the head or for the end of the request, until it has decided. After the head of a
 /// request without a body comes its end.
@@ -73,7 +74,7 @@ pub(crate) fn ask(connection: &MHD_Connection, mut at: Parked) -> Step {
             Outcome::Responded => return Step::Respond,
             Outcome::Suspended => return Step::Park(at),
             Outcome::Resumed => {}
-            Outcome::Nothing if at != Parked::Head => return Step::Fail(NO_RESPONSE),
+            Outcome::Nothing if at != Parked::Head => return Step::Again,
             Outcome::Nothing if connection.state().has_body => return Step::Receive,
             Outcome::Nothing => at = Parked::End,
         }

@@ -71,6 +71,8 @@ pub(crate) struct State {
     pub(crate) has_body: bool,
     pub(crate) suspension: Suspension,
     pub(crate) upgraded: Upgraded,
+    /// The last pause before the access handler is called again, if it has queued no response.
+    pub(crate) again: Option<Duration>,
     pub(crate) ticket: Option<Ticket>,
     pub(crate) waker: Option<Waker>,
     pub(crate) loop_handle: Option<LoopHandle>,

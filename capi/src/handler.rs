@@ -15,7 +15,7 @@ use crate::{
     call::{Step, ask},
     connection::{MHD_Connection, Parked, Suspension, Upgraded},
     logging,
-    progress::{action, park},
+    progress::{action, ask_again, park},
     shared::Shared,
     tls::TlsFacts,
     types::flag,
@@ -110,6 +110,8 @@ fn begin(connection: &Arc<MHD_Connection>, req: &mut Request<'_>) -> Action {
     let step = ask(connection, Parked::Head);
     let can_suspend = connection.shared.flags & flag::SUSPEND_RESUME != 0;
     let can_upgrade = connection.shared.flags & flag::ALLOW_UPGRADE != 0;
+    // After a body, too, the program may not respond at once.
+    let can_wait = can_suspend || matches!(step, Step::Receive | Step::Again);
     let is_over = {
         let mut state = connection.state();
         let streams = state.queued.as_ref().is_some_and(|(_, response)| response.content.calls_the_program());
@@ -128,17 +130,21 @@ fn begin(connection: &Arc<MHD_Connection>, req: &mut Request<'_>) -> Action {
         let mut state = connection.state();
         state.waker = Some(req.waker());
         state.loop_handle = Some(req.loop_handle());
-        if can_suspend {
+        if can_wait {
             state.ticket = Some(req.ticket());
         }
     }
-    if connection.shared.completed.is_some() || can_suspend || can_upgrade {
+    if connection.shared.completed.is_some() || can_wait || can_upgrade {
         let connection = connection.clone();
         req.on_end(move |end| connection.request_ended(end.reason));
     }
     match step {
         Step::Park(parked) => {
             park(connection, parked);
+            Action::Suspend
+        }
+        Step::Again => {
+            ask_again(connection);
             Action::Suspend
         }
         step => action(connection, step),
@@ -203,6 +209,7 @@ fn start(connection: &MHD_Connection, req: &mut Request<'_>) -> bool {
     state.responded = false;
     state.suspension = Suspension::default();
     state.upgraded = Upgraded::default();
+    state.again = None;
     state.ticket = None;
     state.waker = None;
     state.number = req.id().number;

@@ -6,18 +6,22 @@ use std::{sync::Arc, time::Duration};
 use uncork::{Action, Consumed, Headers, Upload};
 
 use crate::{
-    call::{NO_RESPONSE, Outcome, REJECTED, Step, ask, call},
+    call::{Outcome, REJECTED, Step, ask, call},
     connection::{MHD_Connection, Parked},
     response::Content,
     send, switch,
 };
 
-/// Returns the action of a step that is not parked.
+/// The first and the longest pause before an access handler that has not responded is called again.
+const AGAIN_FIRST: Duration = Duration::from_millis(1);
+const AGAIN_LONGEST: Duration = Duration::from_millis(100);
+
+/// Returns the action of a step for which the request does not wait.
 pub(crate) fn action(connection: &Arc<MHD_Connection>, step: Step) -> Action {
     match step {
         Step::Receive => Action::Receive(Box::new(Body(connection.clone()))),
         Step::Fail(reason) => fail(connection, reason),
-        Step::Respond | Step::Park(_) => {
+        Step::Respond | Step::Park(_) | Step::Again => {
             let queued = {
                 let mut state = connection.state();
                 state.responded = true;
@@ -28,7 +32,7 @@ pub(crate) fn action(connection: &Arc<MHD_Connection>, step: Step) -> Action {
                     Content::Upgrade(protocol) => switch::action(&response, protocol, status, connection),
                     _ => send::response(response, status, connection).into(),
                 },
-                None => fail(connection, NO_RESPONSE),
+                None => fail(connection, "there is no response"),
             }
         }
     }
@@ -86,6 +90,10 @@ impl Upload for Body {
                 park(&self.0, parked);
                 Action::Suspend
             }
+            Step::Again => {
+                ask_again(&self.0);
+                Action::Suspend
+            }
             step => action(&self.0, step),
         }
     }
@@ -119,7 +127,19 @@ pub(crate) fn proceed(connection: &Arc<MHD_Connection>, parked: Parked) {
     }
 }
 
-/// Calls the program again for a request that was suspended. Runs on the loop of the connection.
+/// Has the access handler called again for a request that it has not responded to. Meanwhile the program may queue a
+/// response, which then is sent at once.
+pub(crate) fn ask_again(connection: &Arc<MHD_Connection>) {
+    let mut state = connection.state();
+    let pause = state.again.map_or(AGAIN_FIRST, |last| (last * 2).min(AGAIN_LONGEST));
+    state.again = Some(pause);
+    let (connection, number) = (connection.clone(), state.number);
+    if let Some(handle) = &state.loop_handle {
+        handle.after(pause, move |_| continue_request(&connection, Parked::End, number));
+    }
+}
+
+/// Calls the program again for a request that was suspended, or had no response. Runs on the loop of the connection.
 fn continue_request(connection: &Arc<MHD_Connection>, parked: Parked, number: u32) {
     {
         let state = connection.state();
@@ -133,6 +153,7 @@ fn continue_request(connection: &Arc<MHD_Connection>, parked: Parked, number: u3
     };
     match step {
         Step::Park(parked) => park(connection, parked),
+        Step::Again => ask_again(connection),
         Step::Receive => {
             let state = connection.state();
             if let Some(ticket) = &state.ticket {

@@ -8,7 +8,8 @@ use std::{
 use libc::size_t;
 
 use crate::{
-    connection::MHD_Connection,
+    connection::{MHD_Connection, Parked},
+    progress::proceed,
     response::{Content, MHD_Response},
     shared::lock,
     types::{NO, Result, YES, flag, response_flag},
@@ -33,13 +34,18 @@ fn queue(connection: &MHD_Connection, status: c_uint, response: &MHD_Response) -
         return rejected(reason);
     }
     let mut state = connection.state();
+    let is_awaited = state.again.is_some() && !state.in_call && !state.suspension.suspended;
     let reason = if state.number == 0 || state.responded || state.queued.is_some() {
         "no request waits for one"
-    } else if !state.in_call && !state.suspension.suspended {
+    } else if !state.in_call && !state.suspension.suspended && !is_awaited {
         "the connection is not suspended, and the access handler is not running"
     } else {
         state.queued = Some((status, response.shared_owner()));
         state.status = status;
+        drop(state);
+        if is_awaited {
+            proceed(&connection.shared_owner(), Parked::End);
+        }
         return YES;
     };
     drop(state);
@@ -65,7 +71,8 @@ fn upgrade_is_invalid(connection: &MHD_Connection, status: u16, response: &MHD_R
 }
 
 export! {
-    /// Queues a response: in the access handler, or while the connection is suspended.
+    /// Queues a response: in the access handler, while the connection is suspended, or after the access handler has been
+    /// called for the end of the request.
     fn MHD_queue_response(connection: *const MHD_Connection, status: c_uint, response: *const MHD_Response)
         -> Result, or NO; {
         // SAFETY: By the contract of the interface they are NULL, or a connection and a response.
