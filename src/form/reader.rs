@@ -68,7 +68,7 @@ impl<R: Read> FormReader<R> {
     /// Returns the next field; `None` at the end of the form. What is left of the current field's value is skipped.
     ///
     /// # Errors
-    /// Those of `body`, and those of the form: see [`FormError::of_io`].
+    /// Those of `body`, and those of the form: see [`FormError::of_io`](super::FormError::of_io).
     pub fn next_field(&mut self) -> io::Result<Option<Field>> {
         self.rest.clear();
         let mut skipped = [0; 4096];
