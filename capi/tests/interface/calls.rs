@@ -38,6 +38,17 @@ type AccessHandler = unsafe extern "C" fn(
 type Notify = unsafe extern "C" fn(*mut c_void, *mut Connection, *mut *mut c_void, c_int);
 type Reader = unsafe extern "C" fn(*mut c_void, u64, *mut c_char, usize) -> isize;
 type Free = unsafe extern "C" fn(*mut c_void);
+type Field = unsafe extern "C" fn(
+    *mut c_void,
+    c_int,
+    *const c_char,
+    *const c_char,
+    *const c_char,
+    *const c_char,
+    *const c_char,
+    u64,
+    usize,
+) -> c_int;
 type Each = unsafe extern "C" fn(*mut c_void, c_int, *const c_char, *const c_char) -> c_int;
 
 unsafe extern "C" {
@@ -84,6 +95,14 @@ unsafe extern "C" {
         key: *const c_char,
         value: *const c_char,
     ) -> c_int;
+    fn MHD_create_post_processor(
+        connection: *mut Connection,
+        size: usize,
+        field: Option<Field>,
+        cls: *mut c_void,
+    ) -> *mut c_void;
+    fn MHD_post_process(processor: *mut c_void, data: *const c_char, size: usize) -> c_int;
+    fn MHD_destroy_post_processor(processor: *mut c_void) -> c_int;
     fn MHD_create_response_from_buffer(size: usize, buffer: *mut c_void, mode: c_int) -> *mut Response;
     fn MHD_create_response_from_buffer_with_free_callback_cls(
         size: usize,
@@ -121,6 +140,7 @@ const REQUESTS: &[&[u8]] = &[
     b"GET /path%20x?a=b&c=%41&d HTTP/1.1\r\nHost: a\r\nCookie: k=v; l=\"w\"\r\n\r\n",
     b"POST /form HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\n01234567890123456789",
     b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Trailer: y\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 3\r\n\r\nabc",
     b"HEAD / HTTP/1.0\r\n\r\n",
     b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc",
     b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
@@ -295,7 +315,7 @@ impl App<'_> {
         let kind = c_int::from(self.byte());
         // SAFETY: Each pointer is NULL or valid, as the head of this file says.
         unsafe {
-            match what % 16 {
+            match what % 17 {
                 0 => {
                     if self.responses.borrow().len() < 8
                         && let Some(response) = self.response()
@@ -322,8 +342,31 @@ impl App<'_> {
                 12 => drop(MHD_get_connection_values(connection, kind % 32, Some(each), null_mut())),
                 13 => drop(MHD_set_connection_value(connection, 1 << (kind % 6), name, value)),
                 14 => drop(MHD_set_connection_option(connection, kind % 2, 1 as c_uint)),
-                _ => drop(MHD_lookup_connection_value(connection, kind % 32, name)),
+                15 => drop(MHD_lookup_connection_value(connection, kind % 32, name)),
+                _ => self.form(connection),
             }
+        }
+    }
+
+    /// Processes a form in pieces. It may remain unfinished.
+    fn form(&self, connection: *mut Connection) {
+        const PIECES: [&[u8]; 6] = [
+            b"--b\r\nContent-Disposition: form-data; name=a\r\n",
+            b"\r\nvalue\r\n",
+            b"\r\n",
+            b"--b--",
+            b"Content-Type: multipart/mixed; boundary=i\r\n",
+            b"a=%41&b\n",
+        ];
+        let cls = self.cls();
+        // SAFETY: The pointers are NULL or valid; a piece has its length.
+        unsafe {
+            let processor = MHD_create_post_processor(connection, 4 * usize::from(self.byte()), Some(field), cls);
+            for _ in 0..self.byte() % 8 {
+                let piece = self.pick(&PIECES).unwrap_or_default();
+                MHD_post_process(processor, piece.as_ptr().cast(), piece.len());
+            }
+            MHD_destroy_post_processor(processor);
         }
     }
 
@@ -413,6 +456,26 @@ unsafe extern "C" fn handle(
             _ => 0,
         };
         1
+    }
+}
+
+unsafe extern "C" fn field(
+    cls: *mut c_void,
+    kind: c_int,
+    key: *const c_char,
+    _filename: *const c_char,
+    _content_type: *const c_char,
+    _encoding: *const c_char,
+    data: *const c_char,
+    offset: u64,
+    size: usize,
+) -> c_int {
+    // SAFETY: These are the arguments that the interface promises.
+    unsafe {
+        assert!(kind == 4 && libc::strlen(key) < 100 && *data.add(size) == 0 && (offset == 0 || size > 0));
+        let app = app(cls);
+        app.within();
+        c_int::from(app.byte() % 8 != 0)
     }
 }
 
