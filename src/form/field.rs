@@ -1,6 +1,6 @@
 //! A field of a form, as its event reports it.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 /// A field of a form: its name and, in a multipart form, what else the client says of its value.
 ///
@@ -78,12 +78,13 @@ impl fmt::Debug for Field {
     }
 }
 
-/// Bytes of a client, as text.
+/// Bytes of a client, as text. The files of a nested multipart share that of their field: a short body must not need
+/// much memory.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Text {
-    text: Box<str>,
+    text: Arc<str>,
     /// The bytes, if they are not UTF-8.
-    invalid: Option<Box<[u8]>>,
+    invalid: Option<Arc<[u8]>>,
 }
 
 impl Text {

@@ -115,9 +115,9 @@ post (const char *content_type, const char *body)
 #define PART "--AaB03x\r\nContent-Disposition: form-data; name="
 #define LAST "--AaB03x--\r\n"
 
-/* An iterator that wants no more, and one whose form the client has not finished. */
+/* An iterator that wants no more. */
 static enum MHD_Result
-refuse (void *cls, enum MHD_ValueKind kind, const char *key, const char *filename, const char *content_type,
+reject (void *cls, enum MHD_ValueKind kind, const char *key, const char *filename, const char *content_type,
         const char *transfer_encoding, const char *data, uint64_t off, size_t size)
 {
   (void) kind, (void) key, (void) filename, (void) content_type, (void) transfer_encoding, (void) data, (void) off;
@@ -136,31 +136,31 @@ HANDLER (misuse)
     return MHD_YES;
   }
   *upload_data_size = 0;
-  CHECK (MHD_create_post_processor (NULL, 1024, refuse, NULL) == NULL);
+  CHECK (MHD_create_post_processor (NULL, 1024, reject, NULL) == NULL);
   CHECK (MHD_create_post_processor (connection, 1024, NULL, NULL) == NULL);
-  CHECK (MHD_create_post_processor (connection, 255, refuse, NULL) == NULL);
-  CHECK (MHD_create_post_processor (connection, 0, refuse, NULL) == NULL);
+  CHECK (MHD_create_post_processor (connection, 255, reject, NULL) == NULL);
+  CHECK (MHD_create_post_processor (connection, 0, reject, NULL) == NULL);
   CHECK (MHD_post_process (NULL, "a", 1) == MHD_NO);
   CHECK (MHD_post_process (NULL, NULL, 0) == MHD_YES);
   CHECK (MHD_destroy_post_processor (NULL) == MHD_YES);
 
-  processor = MHD_create_post_processor (connection, 256, refuse, &size);
+  processor = MHD_create_post_processor (connection, 256, reject, &size);
   CHECK (processor != NULL && MHD_post_process (processor, NULL, 1) == MHD_NO);
   CHECK (MHD_destroy_post_processor (processor) == MHD_YES);
 
-  processor = MHD_create_post_processor (connection, 256, refuse, &size);
+  processor = MHD_create_post_processor (connection, 256, reject, &size);
   CHECK (MHD_post_process (processor, "abc", 3) == MHD_YES);
   CHECK (MHD_post_process (processor, "=1&d=2", 6) == MHD_NO && size == 1);
   CHECK (MHD_post_process (processor, "&e=3", 4) == MHD_NO && size == 1);
   CHECK (MHD_destroy_post_processor (processor) == MHD_NO && size == 1);
 
   /* A value that is empty until the end is reported by the end. */
-  processor = MHD_create_post_processor (connection, 256, refuse, &size);
+  processor = MHD_create_post_processor (connection, 256, reject, &size);
   CHECK (MHD_post_process (processor, "abc=", 4) == MHD_YES && size == 1);
   CHECK (MHD_destroy_post_processor (processor) == MHD_NO);
 
   /* The program may leave with a form that has only begun. */
-  processor = MHD_create_post_processor (connection, SIZE_MAX, refuse, &size);
+  processor = MHD_create_post_processor (connection, SIZE_MAX, reject, &size);
   CHECK (processor != NULL && MHD_post_process (processor, "a", 1) == MHD_YES);
   CHECK (MHD_destroy_post_processor (processor) == MHD_NO && size == 1);
   return respond (connection, 200, "ok");
