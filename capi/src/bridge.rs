@@ -95,7 +95,7 @@ impl Side {
     fn work(&mut self, io: &mut Io<'_>) {
         let offered = io.rx.bytes().len();
         match self.to.take() {
-            // Nobody reads it any more.
+            // The other side has ended, and reads no more.
             Some(to) if to.is_closed() => {
                 io.rx.consume(offered);
                 self.to = Some(to);

@@ -74,7 +74,7 @@ fn request_of(connection: &MHD_Connection) -> (bool, bool) {
 }
 
 /// An upgrade of a client that names no protocol. It is allowed because the client is the peer that has sent the
-/// request, not one behind it: no intermediary forwards `Connection`. So nobody takes the bytes of the new protocol for
+/// request, not one behind it: no intermediary forwards `Connection`. So no peer takes the bytes of the new protocol for
 /// another response.
 struct Unnamed {
     headers: Headers,

@@ -1,14 +1,17 @@
 //! The examples, as programs.
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader, Read, Write},
-    net::TcpStream,
-    process::{Child, Stdio},
-    time::Duration,
+    net::{TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use crate::{
-    support::Library,
+    support::{Library, run},
     tls::{CLIENT, Pki, connect as connect_tls},
 };
 
@@ -134,4 +137,41 @@ fn upgrade_echo_speaks_over_http_and_https() {
     stream.conn.send_close_notify();
     assert_eq!(stream.read(&mut [0]).expect("the end"), 0);
     example.terminate();
+}
+
+/// The program in the first README: it is compiled as it stands, except for its port.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the program does not report that it listens")]
+fn the_program_of_the_readme_serves() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = fs::read_to_string(readme).expect("a README");
+    let (_, program) = readme.split_once("\n```c\n").expect("a program in C");
+    let (program, _) = program.split_once("\n```\n").expect("its end");
+    let socket = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let port = socket.local_addr().expect("an address").port();
+    drop(socket);
+    assert!(program.contains(", 8080, "));
+    let source = Library::get().dir().join("readme.c");
+    fs::write(&source, program.replace(", 8080, ", &format!(", {port}, "))).expect("written");
+    let binary = Library::get().dir().join("readme");
+    let mut cc = Command::new("cc");
+    cc.args(["-Wall", "-Werror", "-I"]).arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("include")).arg(&source);
+    run(cc.arg("-o").arg(&binary).arg("-L").arg(Library::get().dir()).arg("-lmicrohttpd"));
+    let mut child = Library::get().command(&binary).spawn().expect("started");
+    let begin = Instant::now();
+    let mut stream = loop {
+        match TcpStream::connect(("127.0.0.1", port)) {
+            Ok(stream) => break stream,
+            Err(error) => assert!(begin.elapsed() < Duration::from_secs(30), "{error}"),
+        }
+        sleep(Duration::from_millis(20));
+    };
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("sent");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).expect("received");
+    assert!(response.ends_with("\r\n\r\nHello, world!\n"), "{response}");
+    let pid = i32::try_from(child.id()).expect("a process id");
+    // SAFETY: It signals a process that this test has started and not waited for.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGTERM) }, 0);
+    let _ = child.wait();
 }
