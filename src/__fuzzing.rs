@@ -1,5 +1,7 @@
 //! Private parts of the crate for its own fuzz targets and benchmarks. Not part of the public interface.
 
+#[cfg(feature = "auth")]
+pub use crate::auth::fuzz::auth;
 #[cfg(feature = "spdy")]
 pub use crate::relay::tunnel::spdy::fuzz::spdy;
 #[cfg(feature = "ws")]
@@ -177,6 +179,13 @@ mod tests {
         let now = crate::Moment { mono: std::time::Instant::now(), wall: std::time::SystemTime::UNIX_EPOCH };
         over_corpus("websocket", |data| super::websocket(data, now));
         over_corpus("inflate", super::inflate);
+    }
+
+    #[test]
+    #[cfg(feature = "auth")]
+    #[expect(clippy::disallowed_methods, reason = "the time does not matter")]
+    fn authentication_holds_over_the_corpus() {
+        over_corpus("auth", |data| super::auth(data, std::time::Instant::now()));
     }
 
     #[test]

@@ -119,6 +119,7 @@
 //! | `engine` | one event loop | `base h1 conn api transport` |
 //! | `drive` | the three modes; the only module that reads the clocks | `base api engine` |
 //! | `server` | [`Server`], [`Listen`], [`Running`] | `base api transport engine drive` |
+//! | `auth` | Basic and Digest authentication, sans-IO | `base h1 api` |
 //! | `ws` | WebSocket, server and client, as an [`Upgrade`] | `base h1 api` |
 //! | `client` | outgoing HTTP/1.1 on the same loops | `base h1 conn api transport server` |
 #![cfg_attr(feature = "relay", doc = "| [`relay`] | services, written with the public API only | the public API |")]
@@ -221,6 +222,8 @@ extern crate self as uncork;
 #[doc(hidden)]
 pub mod __fuzzing;
 pub(crate) mod api;
+#[cfg(feature = "auth")]
+pub mod auth;
 pub(crate) mod base;
 #[cfg(feature = "client")]
 pub mod client;
