@@ -1,7 +1,7 @@
 /* The interface of GNU libmicrohttpd 1.0, as uncork's C library implements it.
  *
  * Programs that were built with the original header run on this library as they are. This header is for programs that
- * are built with it. It declares what the library has; README.md beside it says what is not available yet.
+ * are built with it. It declares what the library has; README.md of the library says what differs.
  *
  * A function that returns `enum MHD_Result` returns MHD_NO for wrong arguments, NULL among them. Strings end with NUL.
  * Callbacks run on the threads of the daemon.
@@ -121,7 +121,9 @@ enum MHD_OPTION {
   MHD_OPTION_ARRAY = 15,
   /* A function, void *: decodes a string in place, and returns its length. */
   MHD_OPTION_UNESCAPE_CALLBACK = 16,
+  /* size_t, const char *: bytes for the key of nonces. It has random bytes of the system in any case. */
   MHD_OPTION_DIGEST_AUTH_RANDOM = 17,
+  /* unsigned int: nonces that can be in use at the same time. 1024 without it. */
   MHD_OPTION_NONCE_NC_SIZE = 18,
   MHD_OPTION_THREAD_STACK_SIZE = 19,
   /* const char *: asks clients for a certificate by one of these authorities (PEM). */
@@ -145,7 +147,9 @@ enum MHD_OPTION {
   MHD_OPTION_SERVER_INSANITY = 32,
   MHD_OPTION_SIGPIPE_HANDLED_BY_APP = 33,
   MHD_OPTION_TLS_NO_ALPN = 34,
+  /* size_t, const char *: the same as MHD_OPTION_DIGEST_AUTH_RANDOM, which copies the bytes, too. */
   MHD_OPTION_DIGEST_AUTH_RANDOM_COPY = 35,
+  /* unsigned int: bits of enum MHD_DAuthBindNonce. */
   MHD_OPTION_DIGEST_AUTH_NONCE_BIND_TYPE = 36,
   MHD_OPTION_HTTPS_PRIORITIES_APPEND = 37,
   /* int: accepted; the parser is always strict. */
@@ -153,7 +157,9 @@ enum MHD_OPTION {
   MHD_OPTION_APP_FD_SETSIZE = 39,
   /* socklen_t, const struct sockaddr *: the address to listen on, with its length. */
   MHD_OPTION_SOCK_ADDR_LEN = 40,
+  /* unsigned int: seconds that a nonce is valid. 90 without it, or for 0. */
   MHD_OPTION_DIGEST_AUTH_DEFAULT_NONCE_TIMEOUT = 41,
+  /* uint32_t: how often a nonce can be used. 1000 without it, or for 0. */
   MHD_OPTION_DIGEST_AUTH_DEFAULT_MAX_NC = 42,
   MHD_OPTION_ALLOW_BIN_ZERO_IN_URI_PATH = 43
 };
@@ -351,6 +357,166 @@ enum MHD_UpgradeReason {
   MHD_UPGRADE_REASON_ERROR = 64,
   /* With PEER_FINISHED: the stream is truncated, by a reset or, over TLS, by an end without close_notify. */
   MHD_UPGRADE_REASON_TRUNCATED = 128
+};
+
+/* Basic authentication: what a request has. Memory that a function returns, with all that it points to, is freed by one
+   call of MHD_free. */
+struct MHD_BasicAuthInfo {
+  char *username;
+  size_t username_len;
+  /* NULL if the client has sent none. */
+  char *password;
+  size_t password_len;
+};
+
+/* Digest authentication. */
+#define MHD_MD5_DIGEST_SIZE 16
+#define MHD_SHA256_DIGEST_SIZE 32
+#define MHD_SHA512_256_DIGEST_SIZE 32
+/* What the older functions for checking return for a nonce that is not accepted: the client may try again. */
+#define MHD_INVALID_NONCE -1
+/* `nc` of a client that has sent none, or an invalid one. */
+#define MHD_DIGEST_AUTH_INVALID_NC_VALUE (0)
+
+/* What nonces are valid for, besides the time. */
+enum MHD_DAuthBindNonce {
+  MHD_DAUTH_BIND_NONCE_NONE = 0,
+  MHD_DAUTH_BIND_NONCE_REALM = 1 << 0,
+  /* One method, and one target without its query. */
+  MHD_DAUTH_BIND_NONCE_URI = 1 << 1,
+  /* One method, and one target with its query. */
+  MHD_DAUTH_BIND_NONCE_URI_PARAMS = 1 << 2,
+  MHD_DAUTH_BIND_NONCE_CLIENT_IP = 1 << 3
+};
+
+/* The algorithm of the older functions; "automatic" is MD5. */
+enum MHD_DigestAuthAlgorithm { MHD_DIGEST_ALG_AUTO = 0, MHD_DIGEST_ALG_MD5, MHD_DIGEST_ALG_SHA256 };
+
+enum MHD_DigestBaseAlgo {
+  MHD_DIGEST_BASE_ALGO_INVALID = 0,
+  MHD_DIGEST_BASE_ALGO_MD5 = 1 << 0,
+  MHD_DIGEST_BASE_ALGO_SHA256 = 1 << 1,
+  MHD_DIGEST_BASE_ALGO_SHA512_256 = 1 << 2
+};
+
+#define MHD_DIGEST_AUTH_ALGO3_NON_SESSION (1 << 6)
+/* With "-sess". It is recognized in requests, and not supported. */
+#define MHD_DIGEST_AUTH_ALGO3_SESSION (1 << 7)
+
+enum MHD_DigestAuthAlgo3 {
+  MHD_DIGEST_AUTH_ALGO3_INVALID = 0,
+  MHD_DIGEST_AUTH_ALGO3_MD5 = MHD_DIGEST_BASE_ALGO_MD5 | MHD_DIGEST_AUTH_ALGO3_NON_SESSION,
+  MHD_DIGEST_AUTH_ALGO3_MD5_SESSION = MHD_DIGEST_BASE_ALGO_MD5 | MHD_DIGEST_AUTH_ALGO3_SESSION,
+  MHD_DIGEST_AUTH_ALGO3_SHA256 = MHD_DIGEST_BASE_ALGO_SHA256 | MHD_DIGEST_AUTH_ALGO3_NON_SESSION,
+  MHD_DIGEST_AUTH_ALGO3_SHA256_SESSION = MHD_DIGEST_BASE_ALGO_SHA256 | MHD_DIGEST_AUTH_ALGO3_SESSION,
+  MHD_DIGEST_AUTH_ALGO3_SHA512_256 = MHD_DIGEST_BASE_ALGO_SHA512_256 | MHD_DIGEST_AUTH_ALGO3_NON_SESSION,
+  MHD_DIGEST_AUTH_ALGO3_SHA512_256_SESSION = MHD_DIGEST_BASE_ALGO_SHA512_256 | MHD_DIGEST_AUTH_ALGO3_SESSION
+};
+
+/* Several algorithms. */
+enum MHD_DigestAuthMultiAlgo3 {
+  MHD_DIGEST_AUTH_MULT_ALGO3_INVALID = MHD_DIGEST_AUTH_ALGO3_INVALID,
+  MHD_DIGEST_AUTH_MULT_ALGO3_MD5 = MHD_DIGEST_AUTH_ALGO3_MD5,
+  MHD_DIGEST_AUTH_MULT_ALGO3_MD5_SESSION = MHD_DIGEST_AUTH_ALGO3_MD5_SESSION,
+  MHD_DIGEST_AUTH_MULT_ALGO3_SHA256 = MHD_DIGEST_AUTH_ALGO3_SHA256,
+  MHD_DIGEST_AUTH_MULT_ALGO3_SHA256_SESSION = MHD_DIGEST_AUTH_ALGO3_SHA256_SESSION,
+  MHD_DIGEST_AUTH_MULT_ALGO3_SHA512_256 = MHD_DIGEST_AUTH_ALGO3_SHA512_256,
+  MHD_DIGEST_AUTH_MULT_ALGO3_SHA512_256_SESSION = MHD_DIGEST_AUTH_ALGO3_SHA512_256_SESSION,
+  MHD_DIGEST_AUTH_MULT_ALGO3_SHA_ANY_NON_SESSION =
+    MHD_DIGEST_AUTH_ALGO3_SHA256 | MHD_DIGEST_AUTH_ALGO3_SHA512_256,
+  MHD_DIGEST_AUTH_MULT_ALGO3_ANY_NON_SESSION = 0x3F | MHD_DIGEST_AUTH_ALGO3_NON_SESSION,
+  MHD_DIGEST_AUTH_MULT_ALGO3_SHA_ANY_SESSION =
+    MHD_DIGEST_AUTH_ALGO3_SHA256_SESSION | MHD_DIGEST_AUTH_ALGO3_SHA512_256_SESSION,
+  MHD_DIGEST_AUTH_MULT_ALGO3_ANY_SESSION = 0x3F | MHD_DIGEST_AUTH_ALGO3_SESSION,
+  MHD_DIGEST_AUTH_MULT_ALGO3_MD5_ANY = MHD_DIGEST_AUTH_MULT_ALGO3_MD5 | MHD_DIGEST_AUTH_MULT_ALGO3_MD5_SESSION,
+  MHD_DIGEST_AUTH_MULT_ALGO3_SHA256_ANY =
+    MHD_DIGEST_AUTH_MULT_ALGO3_SHA256 | MHD_DIGEST_AUTH_MULT_ALGO3_SHA256_SESSION,
+  MHD_DIGEST_AUTH_MULT_ALGO3_SHA512_256_ANY =
+    MHD_DIGEST_AUTH_MULT_ALGO3_SHA512_256 | MHD_DIGEST_AUTH_MULT_ALGO3_SHA512_256_SESSION,
+  MHD_DIGEST_AUTH_MULT_ALGO3_SHA_ANY_ANY =
+    MHD_DIGEST_AUTH_MULT_ALGO3_SHA_ANY_NON_SESSION | MHD_DIGEST_AUTH_MULT_ALGO3_SHA_ANY_SESSION,
+  MHD_DIGEST_AUTH_MULT_ALGO3_ANY = 0x3F | MHD_DIGEST_AUTH_ALGO3_NON_SESSION | MHD_DIGEST_AUTH_ALGO3_SESSION
+};
+
+/* How a client names its user. A name in clear is STANDARD or more, any name is USERHASH or more. */
+enum MHD_DigestAuthUsernameType {
+  MHD_DIGEST_AUTH_UNAME_TYPE_MISSING = 0,
+  MHD_DIGEST_AUTH_UNAME_TYPE_STANDARD = 1 << 2,
+  /* In the notation of RFC 8187; it is decoded. */
+  MHD_DIGEST_AUTH_UNAME_TYPE_EXTENDED = 1 << 3,
+  MHD_DIGEST_AUTH_UNAME_TYPE_USERHASH = 1 << 1,
+  MHD_DIGEST_AUTH_UNAME_TYPE_INVALID = 1 << 0
+};
+
+/* The quality of protection. */
+enum MHD_DigestAuthQOP {
+  MHD_DIGEST_AUTH_QOP_INVALID = 0,
+  /* None, as in RFC 2069: each nonce is good for one request. */
+  MHD_DIGEST_AUTH_QOP_NONE = 1 << 0,
+  MHD_DIGEST_AUTH_QOP_AUTH = 1 << 1,
+  /* It is recognized in requests, and not supported. */
+  MHD_DIGEST_AUTH_QOP_AUTH_INT = 1 << 2
+};
+
+/* Several of them. */
+enum MHD_DigestAuthMultiQOP {
+  MHD_DIGEST_AUTH_MULT_QOP_INVALID = MHD_DIGEST_AUTH_QOP_INVALID,
+  MHD_DIGEST_AUTH_MULT_QOP_NONE = MHD_DIGEST_AUTH_QOP_NONE,
+  MHD_DIGEST_AUTH_MULT_QOP_AUTH = MHD_DIGEST_AUTH_QOP_AUTH,
+  MHD_DIGEST_AUTH_MULT_QOP_AUTH_INT = MHD_DIGEST_AUTH_QOP_AUTH_INT,
+  MHD_DIGEST_AUTH_MULT_QOP_ANY_NON_INT = MHD_DIGEST_AUTH_QOP_NONE | MHD_DIGEST_AUTH_QOP_AUTH,
+  MHD_DIGEST_AUTH_MULT_QOP_AUTH_ANY = MHD_DIGEST_AUTH_QOP_AUTH | MHD_DIGEST_AUTH_QOP_AUTH_INT
+};
+
+/* What a request says, before anything is verified. What it does not say is NULL, with a length of 0. */
+struct MHD_DigestAuthInfo {
+  enum MHD_DigestAuthAlgo3 algo3;
+  enum MHD_DigestAuthUsernameType uname_type;
+  char *username;
+  size_t username_len;
+  /* The hash of the user, as hexadecimal digits, and as half as many bytes. */
+  char *userhash_hex;
+  size_t userhash_hex_len;
+  uint8_t *userhash_bin;
+  char *opaque;
+  size_t opaque_len;
+  char *realm;
+  size_t realm_len;
+  enum MHD_DigestAuthQOP qop;
+  size_t cnonce_len;
+  uint32_t nc;
+};
+
+struct MHD_DigestAuthUsernameInfo {
+  enum MHD_DigestAuthAlgo3 algo3;
+  enum MHD_DigestAuthUsernameType uname_type;
+  char *username;
+  size_t username_len;
+  char *userhash_hex;
+  size_t userhash_hex_len;
+  uint8_t *userhash_bin;
+};
+
+/* All but one are 0 or less. */
+enum MHD_DigestAuthResult {
+  MHD_DAUTH_OK = 1,
+  MHD_DAUTH_ERROR = 0,
+  /* There are no credentials, or malformed ones. */
+  MHD_DAUTH_WRONG_HEADER = -1,
+  MHD_DAUTH_WRONG_USERNAME = -2,
+  MHD_DAUTH_WRONG_REALM = -3,
+  MHD_DAUTH_WRONG_URI = -4,
+  MHD_DAUTH_WRONG_QOP = -5,
+  MHD_DAUTH_WRONG_ALGO = -6,
+  MHD_DAUTH_TOO_LARGE = -15,
+  /* The nonce has expired, or this use of it was seen: the client may try again with a new one. */
+  MHD_DAUTH_NONCE_STALE = -17,
+  /* The nonce is for another realm, target or address: see MHD_OPTION_DIGEST_AUTH_NONCE_BIND_TYPE. */
+  MHD_DAUTH_NONCE_OTHER_COND = -18,
+  /* The nonce was not made by this daemon. */
+  MHD_DAUTH_NONCE_WRONG = -33,
+  /* Most likely the password is wrong. */
+  MHD_DAUTH_RESPONSE_WRONG = -34
 };
 
 /* Callbacks. */
@@ -818,6 +984,62 @@ enum MHD_Result MHD_add_response_footer (struct MHD_Response *response, const ch
 enum MHD_Result MHD_del_response_header (struct MHD_Response *response, const char *header, const char *content);
 int MHD_get_response_headers (struct MHD_Response *response, MHD_KeyValueIterator iterator, void *iterator_cls);
 const char *MHD_get_response_header (struct MHD_Response *response, const char *key);
+
+/* Basic authentication. The functions that queue a response add a challenge to it, and send it with status 401. */
+struct MHD_BasicAuthInfo *MHD_basic_auth_get_username_password3 (struct MHD_Connection *connection);
+char *MHD_basic_auth_get_username_password (struct MHD_Connection *connection, char **password);
+enum MHD_Result MHD_queue_basic_auth_required_response3 (struct MHD_Connection *connection, const char *realm,
+                                                         int prefer_utf8, struct MHD_Response *response);
+enum MHD_Result MHD_queue_basic_auth_fail_response (struct MHD_Connection *connection, const char *realm,
+                                                    struct MHD_Response *response);
+
+/* Digest authentication. A timeout or a count of 0 means the default of the daemon. */
+struct MHD_DigestAuthInfo *MHD_digest_auth_get_request_info3 (struct MHD_Connection *connection);
+struct MHD_DigestAuthUsernameInfo *MHD_digest_auth_get_username3 (struct MHD_Connection *connection);
+char *MHD_digest_auth_get_username (struct MHD_Connection *connection);
+enum MHD_DigestAuthResult MHD_digest_auth_check3 (struct MHD_Connection *connection, const char *realm,
+                                                  const char *username, const char *password,
+                                                  unsigned int nonce_timeout, uint32_t max_nc,
+                                                  enum MHD_DigestAuthMultiQOP mqop,
+                                                  enum MHD_DigestAuthMultiAlgo3 malgo3);
+/* Takes the digest of name, realm and password by one algorithm. */
+enum MHD_DigestAuthResult MHD_digest_auth_check_digest3 (struct MHD_Connection *connection, const char *realm,
+                                                         const char *username, const void *userdigest,
+                                                         size_t userdigest_size, unsigned int nonce_timeout,
+                                                         uint32_t max_nc, enum MHD_DigestAuthMultiQOP mqop,
+                                                         enum MHD_DigestAuthMultiAlgo3 malgo3);
+/* The older functions return MHD_YES, MHD_NO or MHD_INVALID_NONCE. */
+int MHD_digest_auth_check2 (struct MHD_Connection *connection, const char *realm, const char *username,
+                            const char *password, unsigned int nonce_timeout, enum MHD_DigestAuthAlgorithm algo);
+int MHD_digest_auth_check (struct MHD_Connection *connection, const char *realm, const char *username,
+                           const char *password, unsigned int nonce_timeout);
+int MHD_digest_auth_check_digest2 (struct MHD_Connection *connection, const char *realm, const char *username,
+                                   const uint8_t *digest, size_t digest_size, unsigned int nonce_timeout,
+                                   enum MHD_DigestAuthAlgorithm algo);
+int MHD_digest_auth_check_digest (struct MHD_Connection *connection, const char *realm, const char *username,
+                                  const uint8_t digest[MHD_MD5_DIGEST_SIZE], unsigned int nonce_timeout);
+/* Of several algorithms, the challenge names one: MD5 if it is among them. */
+enum MHD_Result MHD_queue_auth_required_response3 (struct MHD_Connection *connection, const char *realm,
+                                                   const char *opaque, const char *domain,
+                                                   struct MHD_Response *response, int signal_stale,
+                                                   enum MHD_DigestAuthMultiQOP mqop,
+                                                   enum MHD_DigestAuthMultiAlgo3 algo, int userhash_support,
+                                                   int prefer_utf8);
+enum MHD_Result MHD_queue_auth_fail_response2 (struct MHD_Connection *connection, const char *realm, const char *opaque,
+                                               struct MHD_Response *response, int signal_stale,
+                                               enum MHD_DigestAuthAlgorithm algo);
+enum MHD_Result MHD_queue_auth_fail_response (struct MHD_Connection *connection, const char *realm, const char *opaque,
+                                              struct MHD_Response *response, int signal_stale);
+/* Hashes, for a list of users: of name and realm, and of name, realm and password. They need room for all of the hash,
+   and for a NUL behind digits. */
+size_t MHD_digest_get_hash_size (enum MHD_DigestAuthAlgo3 algo3);
+enum MHD_Result MHD_digest_auth_calc_userhash (enum MHD_DigestAuthAlgo3 algo3, const char *username, const char *realm,
+                                               void *userhash_bin, size_t bin_buf_size);
+enum MHD_Result MHD_digest_auth_calc_userhash_hex (enum MHD_DigestAuthAlgo3 algo3, const char *username,
+                                                   const char *realm, char *userhash_hex, size_t hex_buf_size);
+enum MHD_Result MHD_digest_auth_calc_userdigest (enum MHD_DigestAuthAlgo3 algo3, const char *username,
+                                                 const char *realm, const char *password, void *userdigest_bin,
+                                                 size_t bin_buf_size);
 
 /* Text and the library. */
 size_t MHD_http_unescape (char *val);

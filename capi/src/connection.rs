@@ -209,6 +209,19 @@ impl State {
         }
     }
 
+    /// Calls `f` with the method and the target of the request, as sent; returns `None` if there is no request.
+    pub(crate) fn with_target<T>(&self, f: impl FnOnce(&str, &str) -> T) -> Option<T> {
+        match (&self.head, self.request) {
+            (Some(head), _) => Some(f(head.method(), head.target())),
+            (None, Some(request)) => {
+                // SAFETY: As in `each_field`.
+                let request = unsafe { request.as_ref() };
+                Some(f(request.method(), request.target()))
+            }
+            (None, None) => None,
+        }
+    }
+
     pub(crate) fn query(&self) -> Option<&[u8]> {
         self.query.and_then(|at| self.text.get(at..))
     }

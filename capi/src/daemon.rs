@@ -138,6 +138,7 @@ impl MHD_Daemon {
         let shared = Arc::new(Shared {
             flags,
             log: options.log,
+            auth: options.auth,
             timeout: options.timeout.map_or(0, |timeout| u32::try_from(timeout.as_secs()).unwrap_or(u32::MAX)),
             policy,
             handler,

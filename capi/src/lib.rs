@@ -6,6 +6,7 @@
 //!                                    create, response_headers, request    what is sent
 //!                                    lookup, info, suspend    what a request has, and pausing it
 //!                                    post    the fields of a form
+//!                                    basic, digest    who has sent it
 //!   C program ◀─ its callbacks:      handler    a request arrives from uncork
 //!                                    call       the access handler is asked
 //!                                    progress   what follows: the body, the response, a resumption
@@ -30,11 +31,18 @@
 #[macro_use]
 mod boundary;
 mod address;
+mod auth;
+mod authorization;
+mod basic;
 mod bridge;
 mod call;
 mod connection;
 mod create;
 mod daemon;
+mod digest;
+mod digest_check;
+mod digest_info;
+mod digest_queue;
 mod external;
 mod handler;
 mod held_back;
@@ -54,6 +62,7 @@ mod request;
 mod response;
 mod response_fields;
 mod response_headers;
+mod returned;
 mod send;
 mod shared;
 mod stream;
@@ -62,7 +71,6 @@ mod suspend;
 mod switch;
 mod tls;
 mod types;
-mod unavailable;
 mod upgrade_events;
 mod upgrade_sockets;
 mod values;

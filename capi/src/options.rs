@@ -14,6 +14,7 @@ use uncork::Limits;
 
 use crate::{
     address::{self, InvalidAddress},
+    auth::Auth,
     logger::LogTo,
     strings::bytes_of,
     types::{FromC, Logger, NotifyConnection, RequestCompleted, Unescape, UriLog},
@@ -47,6 +48,7 @@ pub(crate) struct Options {
     pub(crate) uri_log: Callback<UriLog>,
     pub(crate) unescape: Callback<Unescape>,
     pub(crate) log: LogTo,
+    pub(crate) auth: Auth,
     pub(crate) tls: TlsOptions,
 }
 
@@ -130,6 +132,7 @@ impl Options {
             uri_log: None,
             unescape: None,
             log: LogTo::new(flags),
+            auth: Auth::default(),
             tls: TlsOptions::default(),
         }
     }
@@ -164,6 +167,9 @@ impl Options {
             14 => self.pool = Some(low),
             15 => self.read_array(item.pointer.cast(), depth)?,
             16 => self.unescape = callback!(item, Unescape),
+            // SAFETY: By the contract of the interface it points to as many bytes as the first argument says.
+            17 | 35 => unsafe { self.auth.mix_in(item.pointer.cast(), number) },
+            18 => self.auth.slots = positive,
             20 => self.tls.trust = text(item),
             22 if !item.pointer.is_null() => self.tls.of_gnutls.push("MHD_OPTION_HTTPS_CERT_CALLBACK"),
             24 if !item.pointer.is_null() => self.tls.of_gnutls.push("MHD_OPTION_HTTPS_MEM_DHPARAMS"),
@@ -173,11 +179,14 @@ impl Options {
             25 => self.reuse = Some(low),
             27 => self.notify_connection = callback!(item, NotifyConnection),
             28 => self.backlog = c_int::try_from(low).unwrap_or(BACKLOG),
+            36 => self.auth.bind_to(low),
+            41 if low > 0 => self.auth.nonce_timeout = low,
+            42 if low > 0 => self.auth.max_nonce_count = low,
             // SAFETY: By the contract of the interface it points to as many bytes as the first argument says.
             40 => self.address = unsafe { address::address(item.pointer.cast(), Some(number))? },
             // What has no meaning here: the parser is always strict, memory is not a pool, sanity checks stay on,
-            // SIGPIPE never arrives. Random numbers mean nothing without digest authentication.
-            17 | 18 | 21 | 22 | 24 | 29..=36 | 38 | 39 | 41..=43 => {}
+            // SIGPIPE never arrives.
+            21 | 22 | 24 | 29..=34 | 38 | 39 | 41..=43 => {}
             19 | 23 => self.log.line(&format_args!("option {} has no effect here", item.option)),
             other => return Err(Invalid::Unknown(other)),
         }

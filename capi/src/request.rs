@@ -18,7 +18,8 @@ use crate::{
 /// A bit that asks for another protocol in the status line. It is ignored.
 const ICY_FLAG: c_uint = 1 << 31;
 
-fn queue(connection: &MHD_Connection, status: c_uint, response: &MHD_Response) -> Result {
+/// Queues a response: in the access handler, or while the connection is suspended.
+pub(crate) fn queue(connection: &MHD_Connection, status: c_uint, response: &MHD_Response) -> Result {
     let rejected = |reason: &str| {
         connection.log(&format!("cannot queue a response with status {status}: {reason}"));
         NO

@@ -24,21 +24,48 @@ unsafe fn add(response: *const MHD_Response, kind: c_int, name: *const c_char, v
     // SAFETY: The caller guarantees it.
     let arguments = unsafe { (MHD_Response::of_c(response), bytes_of(name), bytes_of(value)) };
     let (Some(response), Some(name), Some(value)) = arguments else { return NO };
+    match checked(response, kind, name, value) {
+        Some(field) => push(response, field, |_| false),
+        None => NO,
+    }
+}
+
+/// Adds a challenge, in place of an earlier one of the same scheme: a program may queue one response several times.
+pub(crate) fn set_challenge(response: &MHD_Response, challenge: &[u8]) -> Result {
+    const NAME: &str = "WWW-Authenticate";
+    let scheme = |value: &[u8]| value.split(|byte| *byte == b' ').next().map(<[u8]>::to_ascii_lowercase);
+    let is_earlier = |field: &Field| {
+        field.kind == kind::HEADER
+            && field.text.eq_ignore_ascii_case(NAME)
+            && scheme(field.value.as_bytes()) == scheme(challenge)
+    };
+    match checked(response, kind::HEADER, NAME.as_bytes(), challenge) {
+        Some(field) => push(response, field, is_earlier),
+        None => NO,
+    }
+}
+
+/// Returns a field if a response may have it.
+fn checked(response: &MHD_Response, kind: c_int, name: &[u8], value: &[u8]) -> Option<Field> {
     let is_valid = |name: &str| is_token(name.as_bytes()) && !value.is_empty() && is_field_value(value.trim_ascii());
-    let Some(name) = std::str::from_utf8(name).ok().filter(|name| is_valid(name)) else { return NO };
+    let name = std::str::from_utf8(name).ok().filter(|name| is_valid(name))?;
     let is = |other: &str| name.eq_ignore_ascii_case(other);
     let allows_length = response.flags.load(Ordering::Relaxed) & response_flag::INSANE_LENGTH != 0;
     if (is("content-length") && !allows_length)
         || (is("transfer-encoding") && !value.trim_ascii().eq_ignore_ascii_case(b"chunked"))
         || (kind == kind::FOOTER && is_written_here(name))
     {
-        return NO;
+        return None;
     }
-    let Some(field) = Field::new(kind, name, value) else { return NO };
+    Field::new(kind, name, value)
+}
+
+/// Adds a field in place of those that `replaces` names, and of an earlier date.
+fn push(response: &MHD_Response, field: Field, replaces: impl Fn(&Field) -> bool) -> Result {
     let mut fields = lock(&response.fields);
-    if is("date") {
-        fields.list.retain(|field| !field.text.eq_ignore_ascii_case("date"));
-    }
+    let is_date = |field: &Field| field.text.eq_ignore_ascii_case("date");
+    let is_new_date = is_date(&field);
+    fields.list.retain(|other| !(replaces(other) || (is_new_date && is_date(other))));
     fields.list.push(field);
     fields.made = None;
     YES

@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    auth::Auth,
     logger::LogTo,
     options::Callback,
     types::{AcceptPolicy, AccessHandler, FromC, NotifyConnection, RequestCompleted, Unescape, UriLog},
@@ -25,6 +26,7 @@ pub(crate) trait HeldBack: Send + Sync {
 pub(crate) struct Shared {
     pub(crate) flags: u32,
     pub(crate) log: LogTo,
+    pub(crate) auth: Auth,
     /// The timeout that the program has set, in seconds; 0 for none.
     pub(crate) timeout: u32,
     pub(crate) policy: Callback<AcceptPolicy>,

@@ -109,11 +109,12 @@ export! {
 export! {
     /// Returns `MHD_YES` if the library has this feature.
     fn MHD_is_feature_supported(feature: c_int) -> Result, or NO; {
-        // Messages, TLS, keys with a password, IPv6 and IPv6 only, poll, epoll, the post processor, large files, names
-        // of threads, upgrades, one descriptor for many responses, the port that was chosen, SIGPIPE suppressed,
-        // sendfile, threads, cookies, descriptors above FD_SETSIZE.
+        // Messages, TLS, keys with a password, IPv6 and IPv6 only, poll, epoll, basic and digest authentication, the
+        // post processor, large files, names of threads, upgrades, one descriptor for many responses, the port that was
+        // chosen, SIGPIPE suppressed, sendfile, threads, cookies, digests as in RFC 2069, by MD5, SHA-256 and
+        // SHA-512/256, user hashes, descriptors above FD_SETSIZE.
         match feature {
-            1 | 2 | 4..=7 | 13..=22 | 24 | 34 => YES,
+            1 | 2 | 4..=7 | 11..=22 | 24..=28 | 31 | 34 => YES,
             _ => NO,
         }
     }

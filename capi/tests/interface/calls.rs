@@ -125,6 +125,32 @@ unsafe extern "C" {
     fn MHD_del_response_header(response: *mut Response, name: *const c_char, value: *const c_char) -> c_int;
     fn MHD_get_response_header(response: *mut Response, name: *const c_char) -> *const c_char;
     fn MHD_get_response_headers(response: *mut Response, each: Option<Each>, cls: *mut c_void) -> c_int;
+    fn MHD_basic_auth_get_username_password3(connection: *mut Connection) -> *mut c_void;
+    fn MHD_queue_basic_auth_fail_response(
+        connection: *mut Connection,
+        realm: *const c_char,
+        response: *mut Response,
+    ) -> c_int;
+    fn MHD_digest_auth_get_request_info3(connection: *mut Connection) -> *mut c_void;
+    fn MHD_digest_auth_check3(
+        connection: *mut Connection,
+        realm: *const c_char,
+        username: *const c_char,
+        password: *const c_char,
+        nonce_timeout: c_uint,
+        max_nc: u32,
+        mqop: c_uint,
+        malgo3: c_uint,
+    ) -> c_int;
+    fn MHD_queue_auth_fail_response2(
+        connection: *mut Connection,
+        realm: *const c_char,
+        opaque: *const c_char,
+        response: *mut Response,
+        signal_stale: c_int,
+        algo: c_int,
+    ) -> c_int;
+    fn MHD_free(memory: *mut c_void);
 }
 
 const ALLOW_SUSPEND_RESUME: c_uint = 8192;
@@ -145,6 +171,9 @@ const REQUESTS: &[&[u8]] = &[
     b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc",
     b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
     b"nonsense\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Digest username=\"12\", realm=\"close\", uri=\"/\", nonce=\"00\", \
+      qop=auth, nc=00000001, cnonce=a, response=\"0123456789abcdef0123456789abcdef\", opaque=o\r\n\r\n",
 ];
 
 const NAMES: [&[u8]; 8] = [
@@ -315,7 +344,7 @@ impl App<'_> {
         let kind = c_int::from(self.byte());
         // SAFETY: Each pointer is NULL or valid, as the head of this file says.
         unsafe {
-            match what % 17 {
+            match what % 22 {
                 0 => {
                     if self.responses.borrow().len() < 8
                         && let Some(response) = self.response()
@@ -343,6 +372,15 @@ impl App<'_> {
                 13 => drop(MHD_set_connection_value(connection, 1 << (kind % 6), name, value)),
                 14 => drop(MHD_set_connection_option(connection, kind % 2, 1 as c_uint)),
                 15 => drop(MHD_lookup_connection_value(connection, kind % 32, name)),
+                16 => MHD_free(MHD_basic_auth_get_username_password3(connection)),
+                17 => drop(MHD_queue_basic_auth_fail_response(connection, value, response)),
+                18 => MHD_free(MHD_digest_auth_get_request_info3(connection)),
+                19 => drop(MHD_queue_auth_fail_response2(connection, value, name, response, kind % 2, kind % 4)),
+                20 => {
+                    let (realm, qop) = (text(b"close\0"), kind.unsigned_abs() % 8);
+                    let result = MHD_digest_auth_check3(connection, realm, text(b"12\0"), value, 0, 0, qop, 0x7f);
+                    assert_ne!(result, 1, "its nonce is made up");
+                }
                 _ => self.form(connection),
             }
         }

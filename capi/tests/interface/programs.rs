@@ -16,7 +16,7 @@ macro_rules! programs {
     };
 }
 
-programs! { ends, forms, later, modes, options, responses, streams, text, values }
+programs! { auth, digest, ends, forms, later, modes, options, responses, streams, text, values }
 
 /// Programs whose clients speak TLS too, by a proxy.
 macro_rules! over_tls_too {
@@ -45,7 +45,7 @@ over_tls_too! {
 
 #[test]
 fn valgrind_finds_nothing() {
-    under_valgrind(&["forms", "later", "modes", "options", "responses", "values", "streams", "text"]);
+    under_valgrind(&["auth", "digest", "forms", "later", "modes", "options", "responses", "values", "streams", "text"]);
 }
 
 #[test]
