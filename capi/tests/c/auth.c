@@ -5,12 +5,11 @@ HANDLER (basic)
 {
   char *password = (char *) "unchanged", *name;
   struct MHD_BasicAuthInfo *info = MHD_basic_auth_get_username_password3 (connection);
-  static struct MHD_Response *denied;
+  /* The same for all requests. */
+  struct MHD_Response *denied = cls;
   enum MHD_Result result;
 
   UNUSED;
-  if (denied == NULL)
-    denied = text ("denied");
   name = MHD_basic_auth_get_username_password (connection, &password);
   if (name != NULL) {
     CHECK (strlen (name) == info->username_len && strcmp (name, info->username) == 0);
@@ -39,7 +38,8 @@ HANDLER (basic)
 static void
 test_basic (void)
 {
-  struct MHD_Daemon *daemon = MHD_start_daemon (THREAD, 0, NULL, NULL, basic, NULL, MHD_OPTION_END);
+  struct MHD_Response *denied = text ("denied");
+  struct MHD_Daemon *daemon = MHD_start_daemon (THREAD, 0, NULL, NULL, basic, denied, MHD_OPTION_END);
   uint16_t port = port_of (daemon);
   char *response;
 
@@ -62,6 +62,7 @@ test_basic (void)
   /* "name", without a colon. */
   EXPECT (ask (port, "GET /bad HTTP/1.1\r\nAuthorization: basic bmFtZQ==\r\n" END), 200, "name");
   MHD_stop_daemon (daemon);
+  MHD_destroy_response (denied);
 }
 
 /* What the credentials say; the response has it. */
