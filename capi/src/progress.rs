@@ -80,11 +80,16 @@ impl Upload for Body {
     }
 
     fn end(self: Box<Self>, trailers: &Headers) -> Action {
-        let queued = {
+        let (queued, suspended) = {
             let mut state = self.0.state();
             state.trailers = Some(trailers.clone());
-            state.queued.is_some()
+            (state.queued.is_some(), state.suspension.suspended)
         };
+        if suspended {
+            // By the call that has consumed the last of the body.
+            park(&self.0, Parked::End);
+            return Action::Suspend;
+        }
         match if queued { Step::Respond } else { ask(&self.0, Parked::End) } {
             Step::Park(parked) => {
                 park(&self.0, parked);
@@ -143,7 +148,8 @@ pub(crate) fn ask_again(connection: &Arc<MHD_Connection>) {
 fn continue_request(connection: &Arc<MHD_Connection>, parked: Parked, number: u32) {
     {
         let state = connection.state();
-        if state.number != number || state.responded {
+        // 0: it was resumed while its end was reported.
+        if number == 0 || state.number != number || state.responded {
             return;
         }
     }

@@ -127,6 +127,55 @@ in_mode (unsigned flags)
   close (fd);
 }
 
+static int asked;
+
+/* Suspends with the last piece of a body; with the response queued before, or after the resumption. */
+HANDLER (suspend_at_the_end)
+{
+  UNUSED;
+  if (*req_cls == NULL) {
+    *req_cls = &ended;
+    return MHD_YES;
+  }
+  if (*upload_data_size > 0) {
+    *upload_data_size = 0;
+    if (strcmp (url, "/queued") == 0)
+      CHECK (respond (connection, 200, "resumed\n") == MHD_YES);
+    suspended = connection;
+    MHD_suspend_connection (connection);
+    sem_post (&waits);
+    return MHD_YES;
+  }
+  __atomic_add_fetch (&asked, 1, __ATOMIC_SEQ_CST);
+  return respond (connection, 200, "resumed\n");
+}
+
+static void
+suspended_at_the_end (void)
+{
+  static const char *const requests[] = {
+    "POST / HTTP/1.1\r\nContent-Length: 3\r\n" END "abc", "POST /queued HTTP/1.1\r\nContent-Length: 3\r\n" END "abc" };
+  struct MHD_Daemon *daemon = MHD_start_daemon (THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, suspend_at_the_end,
+                                                NULL, MHD_OPTION_END);
+  uint16_t port = port_of (daemon);
+
+  for (int i = 0; i < 2; i++) {
+    int fd = dial (port);
+    char byte;
+
+    asked = 0;
+    put (fd, requests[i]);
+    AWAIT (&waits);
+    usleep (50000);
+    CHECK (__atomic_load_n (&asked, __ATOMIC_SEQ_CST) == 0);
+    CHECK (recv (fd, &byte, 1, MSG_DONTWAIT) == -1 && errno == EAGAIN);
+    MHD_resume_connection (suspended);
+    EXPECT (rest (fd, NULL), 200, "resumed\n");
+    CHECK (asked == 1 - i);
+  }
+  MHD_stop_daemon (daemon);
+}
+
 int
 main (void)
 {
@@ -138,6 +187,7 @@ main (void)
   CHECK (sem_init (&ended, 0, 0) == 0 && sem_init (&waits, 0, 0) == 0 && sem_init (&closed, 0, 0) == 0);
   in_mode (MHD_USE_INTERNAL_POLLING_THREAD);
   in_mode (MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_THREAD_PER_CONNECTION);
+  suspended_at_the_end ();
 
   daemon = MHD_start_daemon (THREAD, 0, NULL, NULL, answer, NULL, MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned) 1,
                              MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t) 2048, MHD_OPTION_END);

@@ -51,6 +51,18 @@ type Field = unsafe extern "C" fn(
 ) -> c_int;
 type Each = unsafe extern "C" fn(*mut c_void, c_int, *const c_char, *const c_char) -> c_int;
 
+type Events = unsafe extern "C" fn(
+    *mut c_void,
+    *mut Connection,
+    *mut *mut c_void,
+    *mut usize,
+    *const c_char,
+    *mut usize,
+    *mut c_char,
+) -> c_uint;
+type Upgraded =
+    unsafe extern "C" fn(*mut c_void, *mut Connection, *mut c_void, *const c_char, usize, c_int, *mut c_void);
+
 unsafe extern "C" {
     fn MHD_start_daemon(
         flags: c_uint,
@@ -117,6 +129,15 @@ unsafe extern "C" {
         cls: *mut c_void,
         free: Option<Free>,
     ) -> *mut Response;
+    fn MHD_create_response_for_upgrade_events(handler: Option<Events>, cls: *mut c_void) -> *mut Response;
+    fn MHD_create_response_for_upgrade(handler: Option<Upgraded>, cls: *mut c_void) -> *mut Response;
+    fn MHD_upgrade_action(handle: *mut c_void, action: c_int, ...) -> c_int;
+    fn MHD_upgrade_events(connection: *mut Connection) -> c_uint;
+    fn MHD_upgrade_finish(connection: *mut Connection) -> c_int;
+    fn MHD_upgrade_abort(connection: *mut Connection) -> c_int;
+    fn MHD_upgrade_set_deadline(connection: *mut Connection, milliseconds: i64) -> c_int;
+    fn MHD_upgrade_wake(connection: *mut Connection) -> c_int;
+    fn MHD_upgrade_wake_all(daemon: *mut Daemon) -> c_int;
     fn MHD_create_response_empty(flags: c_uint) -> *mut Response;
     fn MHD_destroy_response(response: *mut Response);
     fn MHD_set_response_options(response: *mut Response, flags: c_uint, ...) -> c_int;
@@ -155,6 +176,7 @@ unsafe extern "C" {
 
 const ALLOW_SUSPEND_RESUME: c_uint = 8192;
 const NO_LISTEN_SOCKET: c_uint = 256;
+const ALLOW_UPGRADE: c_uint = 32768;
 const OPTION_TIMEOUT: c_int = 3;
 const OPTION_MEMORY_LIMIT: c_int = 1;
 const OPTION_NOTIFY_COMPLETED: c_int = 4;
@@ -174,6 +196,11 @@ const REQUESTS: &[&[u8]] = &[
     b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Digest username=\"12\", realm=\"close\", uri=\"/\", nonce=\"00\", \
       qop=auth, nc=00000001, cnonce=a, response=\"0123456789abcdef0123456789abcdef\", opaque=o\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: a\r\n\r\nearly",
+    b"GET /a HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: a\r\n\r\n",
+    b"GET /b HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: b\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n\r\n",
+    b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n",
 ];
 
 const NAMES: [&[u8]; 8] = [
@@ -202,6 +229,8 @@ struct App<'d> {
     given: Cell<usize>,
     freed: Cell<usize>,
     in_callback: Cell<bool>,
+    /// Sockets of upgraded connections that the application has not closed, with their handles.
+    sockets: RefCell<Vec<(c_int, *mut c_void)>>,
 }
 
 fn text(bytes: &'static [u8]) -> *const c_char {
@@ -226,7 +255,7 @@ impl App<'_> {
 
     fn start(&self) {
         let choice = self.byte();
-        let flags = NO_LISTEN_SOCKET | if choice & 1 == 0 { ALLOW_SUSPEND_RESUME } else { 0 };
+        let flags = NO_LISTEN_SOCKET | if choice & 1 == 0 { ALLOW_SUSPEND_RESUME | ALLOW_UPGRADE } else { 0 };
         let (timeout, memory) = (c_uint::from(choice & 2), usize::from(choice >> 2) * 100);
         let cls = self.cls();
         // SAFETY: The arguments have the types of the interface, and the application outlives the daemon.
@@ -256,6 +285,11 @@ impl App<'_> {
     }
 
     fn stop(&self) {
+        // The stop would wait for their ends.
+        for (_, handle) in self.sockets.take() {
+            // SAFETY: Any handle may be passed.
+            assert_eq!(unsafe { MHD_upgrade_action(handle, 0) }, 1);
+        }
         // SAFETY: The daemon was not stopped.
         unsafe { MHD_stop_daemon(self.daemon.replace(null_mut())) };
         assert!(self.connections.borrow().is_empty(), "each connection was reported as closed");
@@ -313,7 +347,7 @@ impl App<'_> {
         let cls = self.cls();
         // SAFETY: Each buffer has the size that is said, and stays as its mode requires.
         let response = unsafe {
-            match kind % 6 {
+            match kind % 8 {
                 0 => MHD_create_response_from_buffer(12, body.as_mut_ptr().cast(), 2),
                 1 => MHD_create_response_from_buffer(12, text(b"twelve bytes").cast_mut().cast(), 0),
                 2 => {
@@ -325,13 +359,23 @@ impl App<'_> {
                     let size = if size < 100 { u64::MAX } else { size as u64 };
                     MHD_create_response_from_callback(size, 64, Some(read), cls, Some(freed))
                 }
-                _ => MHD_create_response_empty(c_uint::from(kind & 1)),
+                5 => MHD_create_response_empty(c_uint::from(kind & 1)),
+                n => {
+                    let response = match n {
+                        6 => MHD_create_response_for_upgrade_events(Some(events), cls),
+                        _ => MHD_create_response_for_upgrade(Some(upgraded), cls),
+                    };
+                    if size % 4 > 0 {
+                        MHD_add_response_header(response, text(b"Upgrade\0"), text(b"a\0"));
+                    }
+                    response
+                }
             }
         };
         if response.is_null() {
             return None;
         }
-        self.given.update(|given| given + usize::from(matches!(kind % 6, 3 | 4)));
+        self.given.update(|given| given + usize::from(matches!(kind % 8, 3 | 4)));
         Some(response)
     }
 
@@ -344,7 +388,7 @@ impl App<'_> {
         let kind = c_int::from(self.byte());
         // SAFETY: Each pointer is NULL or valid, as the head of this file says.
         unsafe {
-            match what % 22 {
+            match what % 26 {
                 0 => {
                     if self.responses.borrow().len() < 8
                         && let Some(response) = self.response()
@@ -371,17 +415,25 @@ impl App<'_> {
                 12 => drop(MHD_get_connection_values(connection, kind % 32, Some(each), null_mut())),
                 13 => drop(MHD_set_connection_value(connection, 1 << (kind % 6), name, value)),
                 14 => drop(MHD_set_connection_option(connection, kind % 2, 1 as c_uint)),
-                15 => drop(MHD_lookup_connection_value(connection, kind % 32, name)),
-                16 => MHD_free(MHD_basic_auth_get_username_password3(connection)),
-                17 => drop(MHD_queue_basic_auth_fail_response(connection, value, response)),
-                18 => MHD_free(MHD_digest_auth_get_request_info3(connection)),
-                19 => drop(MHD_queue_auth_fail_response2(connection, value, name, response, kind % 2, kind % 4)),
-                20 => {
+                15 => MHD_free(MHD_basic_auth_get_username_password3(connection)),
+                16 => drop(MHD_queue_basic_auth_fail_response(connection, value, response)),
+                17 => MHD_free(MHD_digest_auth_get_request_info3(connection)),
+                18 => drop(MHD_queue_auth_fail_response2(connection, value, name, response, kind % 2, kind % 4)),
+                19 => {
                     let (realm, qop) = (text(b"close\0"), kind.unsigned_abs() % 8);
                     let result = MHD_digest_auth_check3(connection, realm, text(b"12\0"), value, 0, 0, qop, 0x7f);
                     assert_ne!(result, 1, "its nonce is made up");
                 }
-                _ => self.form(connection),
+                20 => drop(MHD_upgrade_wake(connection)),
+                21 => drop(MHD_upgrade_wake_all(self.daemon.get())),
+                22 => self.socket(kind),
+                23 => {
+                    // A number that is no handle, or not any more.
+                    MHD_upgrade_action(std::ptr::without_provenance_mut(usize::from(self.byte()) << 32), kind % 4);
+                    MHD_upgrade_action(null_mut(), 0);
+                }
+                24 => self.form(connection),
+                _ => drop(MHD_lookup_connection_value(connection, kind % 32, name)),
             }
         }
     }
@@ -405,6 +457,30 @@ impl App<'_> {
                 MHD_post_process(processor, piece.as_ptr().cast(), piece.len());
             }
             MHD_destroy_post_processor(processor);
+        }
+    }
+
+    /// What the application does with a socket.
+    fn socket(&self, what: c_int) {
+        let index = usize::from(self.byte());
+        let mut sockets = self.sockets.borrow_mut();
+        let Some(index) = index.checked_rem(sockets.len()) else { return };
+        let (fd, handle) = sockets[index];
+        let mut bytes = [b's'; 300];
+        // SAFETY: The descriptor is open until it is closed by its handle; the bytes live during the calls.
+        unsafe {
+            match what % 6 {
+                0 => drop(libc::send(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL)),
+                1 => drop(libc::recv(fd, bytes.as_mut_ptr().cast(), bytes.len(), 0)),
+                2 => drop(libc::shutdown(fd, what & 1)),
+                3 => assert_eq!(MHD_upgrade_action(handle, 1 + (what & 1)), 1),
+                4 => assert_eq!(MHD_upgrade_action(handle, 7), 0),
+                _ => {
+                    sockets.swap_remove(index);
+                    assert_eq!(MHD_upgrade_action(handle, 0), 1);
+                    assert_eq!(MHD_upgrade_action(handle, 0), 0, "a handle ends");
+                }
+            }
         }
     }
 
@@ -481,11 +557,22 @@ unsafe extern "C" fn handle(
                 MHD_resume_connection(connection);
             }
             3 | 4 => {
-                if let Some(response) = app.pick(&app.responses.borrow().clone()) {
+                if let Some(response) = app.pick(&app.responses.borrow().clone())
+                    && MHD_queue_response(connection, 101, response) == 0
+                {
                     MHD_queue_response(connection, 200 + c_uint::from(app.byte() % 8) * 40, response);
                 }
             }
             5 => return 1,
+            6 => {
+                let response = match app.byte() & 1 {
+                    0 => MHD_create_response_for_upgrade_events(Some(events), cls),
+                    _ => MHD_create_response_for_upgrade(Some(upgraded), cls),
+                };
+                MHD_add_response_header(response, text(b"Upgrade\0"), text(b"a\0"));
+                MHD_queue_response(connection, 101, response);
+                MHD_destroy_response(response);
+            }
             _ => {}
         }
         *size = match app.byte() % 4 {
@@ -565,6 +652,56 @@ unsafe extern "C" fn read(cls: *mut c_void, _position: u64, to: *mut c_char, mos
     }
 }
 
+unsafe extern "C" fn events(
+    cls: *mut c_void,
+    connection: *mut Connection,
+    request: *mut *mut c_void,
+    in_size: *mut usize,
+    input: *const c_char,
+    out_size: *mut usize,
+    output: *mut c_char,
+) -> c_uint {
+    // SAFETY: These are the arguments that the interface promises.
+    unsafe {
+        let app = app(cls);
+        assert_eq!(app.requests.borrow().get(&(*request).addr()), Some(&connection), "a request keeps its pointer");
+        let reasons = MHD_upgrade_events(connection);
+        assert!(reasons < 256 && !input.is_null());
+        app.within();
+        let choice = app.byte();
+        output.write_bytes(b'u', *out_size);
+        *out_size = (*out_size).min(usize::from(choice) * 400);
+        *in_size /= 1 + usize::from(choice % 3);
+        match app.byte() {
+            0..=15 => drop(MHD_upgrade_finish(connection)),
+            16..=23 => drop(MHD_upgrade_abort(connection)),
+            24..=39 => drop(MHD_upgrade_set_deadline(connection, i64::from(choice) - 99)),
+            40..=47 => *in_size = usize::MAX,
+            48..=55 => *out_size = usize::MAX,
+            _ => {}
+        }
+        // The daemon stops: it waits for the connection.
+        if reasons & 32 > 0 { 0 } else { c_uint::from(app.byte() % 18) }
+    }
+}
+
+unsafe extern "C" fn upgraded(
+    cls: *mut c_void,
+    connection: *mut Connection,
+    request: *mut c_void,
+    _extra: *const c_char,
+    extra_size: usize,
+    socket: c_int,
+    handle: *mut c_void,
+) {
+    // SAFETY: It is the application.
+    let app = unsafe { app(cls) };
+    assert_eq!(app.requests.borrow().get(&request.addr()), Some(&connection), "a request keeps its pointer");
+    assert_eq!(extra_size, 0);
+    app.sockets.borrow_mut().push((socket, handle));
+    app.within();
+}
+
 unsafe extern "C" fn freed(cls: *mut c_void) {
     // SAFETY: It is the application.
     unsafe { app(cls) }.freed.update(|freed| freed + 1);
@@ -589,6 +726,7 @@ pub fn drive(data: &[u8]) {
         given: Cell::new(0),
         freed: Cell::new(0),
         in_callback: Cell::new(false),
+        sockets: RefCell::default(),
     };
     app.start();
     while !app.data.get().is_empty() {
