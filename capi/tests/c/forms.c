@@ -10,6 +10,9 @@ struct form {
   int calls;
 };
 
+/* Not each size of pieces: under valgrind. */
+static int is_brief;
+
 static enum MHD_Result
 join (void *cls, enum MHD_ValueKind kind, const char *key, const char *filename, const char *content_type,
       const char *transfer_encoding, const char *data, uint64_t off, size_t size)
@@ -84,7 +87,7 @@ HANDLER (receive)
 
   process (connection, form, form->length + 1);
   strcpy (whole, form->text);
-  for (size_t size = 1; size < form->length; size++) {
+  for (size_t size = 1; size < form->length; size += is_brief && size > 8 ? size / 2 : 1) {
     process (connection, form, size);
     if (strcmp (whole, form->text) != 0) {
       fprintf (stderr, "in pieces of %zu: \"%s\", not \"%s\"\n", size, form->text, whole);
@@ -220,10 +223,11 @@ long_values (void)
 }
 
 int
-main (void)
+main (int argc, char **argv)
 {
   struct MHD_Daemon *daemon = MHD_start_daemon (THREAD, 0, NULL, NULL, receive, NULL, MHD_OPTION_END);
 
+  is_brief = argc > 1 && strcmp (argv[1], "brief") == 0;
   port = port_of (daemon);
   urlencoded ();
   multipart ();
