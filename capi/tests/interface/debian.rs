@@ -14,11 +14,13 @@ use std::{
 
 use crate::support::{Library, has};
 
+/// An address of its own: on the usual one, another test could take the port that was found to be free.
+const HOST: &str = "127.0.0.88";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Returns the response to a GET; `None` if the program does not respond.
 fn get(port: u16, path: &str) -> Option<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    let mut stream = TcpStream::connect((HOST, port)).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
     let mut response = String::new();
@@ -36,11 +38,11 @@ fn collectd_serves_metrics() {
     }
     let dir = Library::get().dir().join("collectd");
     fs::create_dir_all(&dir).expect("a directory");
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port").port();
+    let port = TcpListener::bind((HOST, 0)).and_then(|socket| socket.local_addr()).expect("a free port").port();
     let config = format!(
         "BaseDir {dir:?}\nPIDFile {:?}\nPluginDir {plugins:?}\nTypesDB \"/usr/share/collectd/types.db\"\nInterval 1\n\
          LoadPlugin load\nLoadPlugin write_prometheus\n\
-         <Plugin write_prometheus>\n  Host \"127.0.0.1\"\n  Port \"{port}\"\n</Plugin>\n",
+         <Plugin write_prometheus>\n  Host \"{HOST}\"\n  Port \"{port}\"\n</Plugin>\n",
         dir.join("pid"),
     );
     let file = dir.join("collectd.conf");
