@@ -30,6 +30,8 @@ static struct {
   const struct mode *mode;
   uint16_t port;
   int bell[2], turns;
+  /* The loop calls MHD_upgrade_wake_all. */
+  int wakes_all;
 } server;
 
 /* The port of the proxy; 0 without TLS. */
@@ -104,8 +106,12 @@ run_loop (void *cls)
 
   (void) cls;
   while (__atomic_load_n (&server.state, __ATOMIC_SEQ_CST) == RUNS) {
-    int64_t left = MHD_get_timeout64s (server.daemon);
+    int64_t left;
 
+    /* Here, since no two threads may use the daemon's loop at once. */
+    if (__atomic_exchange_n (&server.wakes_all, 0, __ATOMIC_SEQ_CST))
+      CHECK (MHD_upgrade_wake_all (server.daemon) == MHD_YES);
+    left = MHD_get_timeout64s (server.daemon);
     if (server.mode->loop == SELECT) {
       fd_set set;
       int max = server.bell[0];

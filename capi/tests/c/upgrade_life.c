@@ -215,9 +215,7 @@ wakes (void)
   if (server.mode->loop == NONE)
     CHECK (MHD_upgrade_wake_all (server.daemon) == MHD_NO);
   else {
-    /* Not while the other thread runs the daemon. */
-    while (MHD_upgrade_wake_all (server.daemon) == MHD_NO)
-      usleep (100);
+    __atomic_store_n (&server.wakes_all, 1, __ATOMIC_SEQ_CST);
     ring ();
     AWAIT (&state.called);
     CHECK (state.calls == calls + 2 && state.reasons == MHD_UPGRADE_REASON_WOKEN);
