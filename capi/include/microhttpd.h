@@ -1071,7 +1071,8 @@ enum MHD_Result MHD_upgrade_set_deadline (struct MHD_Connection *connection, int
    is queued, until the completion of the request has been called, or the end of the connection if there is none. */
 enum MHD_Result MHD_upgrade_wake (struct MHD_Connection *connection);
 /* Does that for all connections of a daemon without threads, which the program runs. A program that calls it before each
-   run gives EXTERNAL the meaning of the proposal: a call in every turn of the program's loop. MHD_NO during a run. */
+   run gives EXTERNAL the meaning of the proposal: a call in every turn of the program's loop. From the thread that runs
+   the daemon; MHD_NO during a run. */
 enum MHD_Result MHD_upgrade_wake_all (struct MHD_Daemon *daemon);
 
 #ifdef __cplusplus
