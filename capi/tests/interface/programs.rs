@@ -16,7 +16,7 @@ macro_rules! programs {
     };
 }
 
-programs! { auth, digest, ends, fork, forms, later, modes, options, responses, streams, text, values }
+programs! { auth, descriptors, digest, ends, fork, forms, later, modes, options, responses, streams, text, values }
 
 /// Programs whose clients speak TLS too, by a proxy.
 macro_rules! over_tls_too {
