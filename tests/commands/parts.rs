@@ -26,7 +26,7 @@ pub(crate) struct Part {
 }
 
 const SHELL: [&str; 4] = ["sh", "bash", "console", ""];
-const OTHERS: [&str; 10] = ["http", "js", "json", "python", "rust", "text", "toml", "yaml", "yml", "html"];
+const OTHERS: [&str; 11] = ["c", "http", "js", "json", "python", "rust", "text", "toml", "yaml", "yml", "html"];
 
 /// Words in front of a command.
 const KEYWORDS: [&str; 10] = ["until", "while", "if", "then", "else", "do", "!", "{", "time", "exec"];
