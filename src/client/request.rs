@@ -46,12 +46,17 @@ pub struct Request {
     pub(super) options: Options,
     pub(super) cancel: Option<CancelHandle>,
     pub(super) informational: Option<OnInformational>,
+    /// Called at the server's 100.
+    pub(super) on_continue: Option<OnContinue>,
     /// The first error in it: it must not be sent.
     pub(super) fault: Option<Error>,
 }
 
 /// A callback for informational responses (1xx).
 type OnInformational = Box<dyn FnMut(u16, Headers) + Send>;
+
+/// A callback for the server's `100 Continue`.
+type OnContinue = Box<dyn FnOnce() + Send>;
 
 /// The body to send.
 pub(super) enum Content {
@@ -119,6 +124,7 @@ impl Request {
             options: Options::default(),
             cancel: None,
             informational: None,
+            on_continue: None,
             fault,
         }
     }
@@ -228,6 +234,27 @@ impl Request {
         self
     }
 
+    /// Sends `Expect: 100-continue`, and calls `f` at the server's 100, on the request's loop. A proxy asks its own client
+    /// for the body then ([`Ticket::receive`](crate::Ticket::receive)), so that no byte arrives that nobody wants.
+    ///
+    /// Unlike [`expect_continue`](Self::expect_continue), the body is held until that 100, without a limit of time. Use
+    /// it for servers that are known to send one. If the response arrives first, the body is not sent, and `f` is
+    /// dropped. It is dropped as well if there is no body.
+    ///
+    /// ```
+    /// use uncork::{client::Request, pipe};
+    /// let (mut inlet, outlet) = pipe(64 * 1024);
+    /// let request = Request::new("PUT", "http://127.0.0.1:9000/").stream(outlet, Some(5)).on_continue(move || {
+    ///     inlet.write(b"hello");
+    ///     inlet.finish(None);
+    /// });
+    /// # let _ = request;
+    /// ```
+    pub fn on_continue(mut self, f: impl FnOnce() + Send + 'static) -> Self {
+        self.on_continue = Some(Box::new(f));
+        self.expect_continue()
+    }
+
     /// Offers an upgrade to `protocol` (RFC 9110 §7.8). If the response is a 101,
     /// [`Response::switch`](super::Response::switch) hands over the stream.
     pub fn upgrade(mut self, protocol: &str) -> Self {
@@ -248,8 +275,8 @@ impl Request {
     /// Calls `f` with the status and fields of each informational response (1xx), for example 103 Early Hints (RFC 9110
     /// §15.2).
     ///
-    /// `f` runs on the request's loop before the response is delivered, and must not block. It is not called for 100,
-    /// which the client handles itself, or for 101, which is a response. Without this callback, informational responses
+    /// `f` runs on the request's loop before the response is delivered, and must not block. It is not called for 100
+    /// (see [`on_continue`](Self::on_continue)), or for 101, which is a response. Without this callback, informational responses
     /// are dropped. After more than 16 of them the request fails.
     pub fn on_informational(mut self, f: impl FnMut(u16, Headers) + Send + 'static) -> Self {
         self.informational = Some(Box::new(f));

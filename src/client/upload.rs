@@ -25,8 +25,8 @@ const CHUNK_OVERHEAD: usize = 20;
 pub(super) enum Upload {
     /// Nothing, or a rest that the server does not want.
     Done,
-    /// Held until the server sends 100, or until this time.
-    Held(Content, Instant),
+    /// Held until the server sends 100, or until this time if there is one.
+    Held(Content, Option<Instant>),
     Memory(Bytes, usize),
     Stream(PipeOut),
 }
@@ -40,8 +40,8 @@ pub(super) enum Pause {
     Room,
     /// The application's pipe is empty.
     Pipe,
-    /// It is held until this time.
-    Held(Instant),
+    /// It is held, until this time if there is one.
+    Held(Option<Instant>),
 }
 
 impl Upload {
@@ -83,7 +83,7 @@ impl Upload {
         now: Instant,
     ) -> Result<(usize, Pause), Error> {
         if let Self::Held(_, until) = self {
-            if now < *until {
+            if until.is_none_or(|until| now < until) {
                 return Ok((0, Pause::Held(*until)));
             }
             self.start(waker);

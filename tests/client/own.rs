@@ -7,6 +7,7 @@ use std::{
         mpsc::{Receiver, channel},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
 use uncork::{
@@ -208,7 +209,7 @@ fn a_slow_receiver_slows_the_sender_through_everything() {
             let block = [7; 10_000];
             while !inlet.is_closed() && inlet.counters().written() < 2 * MAX {
                 if inlet.write(&block) == 0 {
-                    std::thread::sleep(std::time::Duration::from_millis(1));
+                    std::thread::sleep(Duration::from_millis(1));
                 }
             }
         });
@@ -218,7 +219,7 @@ fn a_slow_receiver_slows_the_sender_through_everything() {
         // Nothing is read, so the writer soon stops.
         let (mut before, mut unchanged) = (0, 0);
         while unchanged < 30 {
-            std::thread::sleep(std::time::Duration::from_millis(10));
+            std::thread::sleep(Duration::from_millis(10));
             let now = counters.written();
             unchanged = if now == before { unchanged + 1 } else { 0 };
             before = now;
@@ -358,4 +359,38 @@ fn requests_from_many_threads() {
         thread.join().expect("no panic");
     }
     assert!(client.connections() <= 8);
+}
+
+/// A proxy asks its client for the body only when its server asks for it, however long that takes.
+#[test]
+fn the_body_is_asked_for_when_the_server_asks_for_it() {
+    let setup = &SETUPS[0];
+    // Takes the body of a PUT two seconds later, and rejects that of a POST at once.
+    let upstream = setup.serve(|req: &mut Request<'_>| -> Action {
+        if req.method() == "POST" {
+            return Response::new(403).into();
+        }
+        let (ticket, reply) = (req.ticket(), req.ticket());
+        req.loop_handle().after(Duration::from_secs(2), move |_| {
+            let (inlet, outlet) = pipe(20_000);
+            assert!(ticket.receive(inlet).is_ok());
+            assert!(reply.respond(Response::stream(outlet)).is_ok());
+        });
+        Action::Suspend
+    });
+    for (method, body) in [("PUT", Some("hello")), ("POST", None)] {
+        let (sender, receiver) = channel();
+        let (inlet, outlet) = pipe(20_000);
+        let request = client::Request::new(method, &upstream.url("/")).stream(outlet, Some(5)).on_continue(move || {
+            let mut inlet = inlet;
+            sender.send(inlet.write(b"hello")).expect("a receiver");
+            inlet.finish(None);
+        });
+        let response = client().call_blocking(request).expect("a response");
+        assert_eq!(
+            (response.status == 200, String::from_utf8(response.body)),
+            (body.is_some(), Ok(body.unwrap_or("").to_owned()))
+        );
+        assert_eq!(receiver.try_recv().ok(), body.map(str::len), "called once, or dropped");
+    }
 }

@@ -139,6 +139,9 @@ fn read_head(state: &mut ConnState, work: &mut Work, io: &mut Io<'_>) -> Result<
     if let HeadKind::Informational(status) = received {
         if status == 100 {
             work.upload.start(&io.waker());
+            if let Some(call) = work.exchange.as_mut().and_then(|exchange| exchange.request.on_continue.take()) {
+                call();
+            }
         } else if let Some(call) = work.exchange.as_mut().and_then(|exchange| exchange.request.informational.as_mut()) {
             call(status, head.fields.to_owned());
         }

@@ -102,7 +102,8 @@ pub(super) fn serve(state: &mut ConnState, (mut exchange, permit): Permitted, io
     let waker = io.waker();
     let streams = matches!(content, Content::Stream(..));
     let upload = match expect {
-        true => Upload::Held(content, now.mono + CONTINUE_TIMEOUT),
+        // With a callback, the application waits for the 100 itself.
+        true => Upload::Held(content, exchange.request.on_continue.is_none().then(|| now.mono + CONTINUE_TIMEOUT)),
         false => Upload::of(content, &waker),
     };
     let (options, settings) = (&exchange.request.options, &permit.pool().settings);
@@ -164,7 +165,7 @@ pub(super) fn busy(state: &mut ConnState, work: &mut Work, io: &mut Io<'_>) -> R
         }
         (None, _) => None,
     };
-    let held = if let Pause::Held(until) = pause { Some(until) } else { None };
+    let held = if let Pause::Held(until) = pause { until } else { None };
     let by = [work.deadline, work.clock.map(|(_, by)| by), held].into_iter().flatten().min();
     let mask = if pause == Pause::Room { mask | EventMask::WRITE } else { mask };
     Ok(Progress::Wait(mask, by))
