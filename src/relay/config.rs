@@ -23,7 +23,7 @@ impl ConfigError {
         Self { message: Cow::Borrowed(message), line: None }
     }
 
-    #[cfg(any(feature = "gateway", feature = "tunnel"))]
+    #[cfg(any(feature = "gateway", feature = "tunnel", feature = "nodes"))]
     pub(super) fn of(line: Option<usize>, message: String) -> Self {
         Self { message: Cow::Owned(message), line }
     }

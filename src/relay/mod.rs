@@ -21,6 +21,9 @@
 //!
 //! A reverse tunnel (feature `tunnel`) makes a server behind NAT reachable: the server connects out to the relay.
 //!
+//! Several machines can serve one session relay and one rendezvous (feature `nodes`): an id names the node that it
+//! belongs to, and the other nodes forward its requests there.
+//!
 //! A service is a [`Handler`](crate::Handler) that is `Clone` around an `Arc`: it can be served alone, or mounted in
 //! another handler. A relay never stores a whole message. It reads the sender as fast as the receiver takes the bytes,
 //! and asks for the body (`100 Continue`) only after a receiver has connected.
@@ -59,16 +62,18 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! Not included: user accounts, persistence (a restart loses every session), clusters.
+//! Not included: user accounts, persistence (a restart loses every session).
 
 mod addresses;
 mod config;
-#[cfg(any(feature = "gateway", feature = "tunnel"))]
+#[cfg(any(feature = "gateway", feature = "tunnel", feature = "nodes"))]
 mod fields;
 #[cfg(feature = "gateway")]
 mod gateway;
 mod json;
 mod lock;
+#[cfg(feature = "nodes")]
+pub mod nodes;
 mod rendezvous;
 mod repeated;
 mod service;

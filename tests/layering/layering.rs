@@ -61,11 +61,12 @@ const CRATES: &[(&str, &[&str])] = &[
     ("getrandom", &["auth/digest/nonce.rs", "relay/", "ws/"]),
     ("gethostname", &["relay/gateway/config/"]),
     ("h2", &["relay/tunnel/"]),
+    ("hmac", &["relay/nodes/key.rs"]),
     ("http", &["relay/tunnel/"]),
     ("md5", &["auth/digest/algorithm.rs"]),
     ("saphyr_parser", &["relay/gateway/config/yaml.rs"]),
     ("sha1", &["ws/handshake/"]),
-    ("sha2", &["auth/digest/algorithm.rs", "relay/tunnel/"]),
+    ("sha2", &["auth/digest/algorithm.rs", "relay/nodes/key.rs", "relay/tunnel/"]),
     ("serde", &["relay/"]),
     ("serde_json", &["relay/"]),
     ("subtle", &["auth/compare.rs", "relay/"]),
@@ -80,6 +81,7 @@ const WITHOUT_CIRCLES: &[&str] = &[
     "engine",
     "form",
     "relay/gateway",
+    "relay/nodes",
     "relay/rendezvous",
     "relay/session",
     "relay/tunnel/origin",
@@ -203,7 +205,7 @@ fn every_module_imports_only_what_it_may() {
 }
 
 /// Requests of the session relay's and the rendezvous' clients cannot cause outgoing connections: these services do
-/// not contain the code for it. (The gateway and the tunnel connect as their configuration says.)
+/// not contain the code for it. (The gateway, the tunnel and nodes connect as their configuration says.)
 #[test]
 fn the_relay_services_do_not_connect() {
     let relay = root().join("src/relay");

@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
+#[cfg(feature = "nodes")]
+use uncork::Response;
+
 use super::super::{
     config::{self as checks, ConfigError},
     service::ServiceConfig,
     wire::CorsPolicy,
 };
+#[cfg(feature = "nodes")]
+use super::{super::nodes::NodeError, faults};
 
 /// The configuration of a [`Rendezvous`](super::Rendezvous).
 ///
@@ -148,6 +153,11 @@ impl ServiceConfig for RendezvousConfig {
 
     fn base_path(&self) -> &str {
         &self.base_path
+    }
+
+    #[cfg(feature = "nodes")]
+    fn node_error(error: NodeError) -> Response {
+        faults::of_node(error)
     }
 }
 

@@ -4,6 +4,8 @@ use std::{borrow::Cow, time::Duration};
 
 use uncork::Response;
 
+#[cfg(feature = "nodes")]
+use crate::relay::nodes::NodeError;
 use crate::relay::{json::JsonObject, wire::retry_after};
 
 /// `Retry-After` if the time is unknown.
@@ -106,6 +108,16 @@ impl Fault {
 
     pub(super) fn response(&self) -> Response {
         json(self.status, self.json())
+    }
+}
+
+/// Returns the response to a request that another node should have handled.
+#[cfg(feature = "nodes")]
+pub(super) fn of_node(error: NodeError) -> Response {
+    match error {
+        NodeError::Stopping => stopping(),
+        NodeError::Invalid => fault(error.status(), "BadRequestError", error.message()).response(),
+        _ => fault(error.status(), "NodeError", error.message()).response(),
     }
 }
 

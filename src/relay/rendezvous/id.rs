@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-/// The id of a stream: a UUID of version 4 (RFC 9562), with 122 random bits from the operating system.
+use crate::relay::service::ServiceId;
+
+/// The id of a stream: random bits from the operating system. Without nodes, it is a UUID of version 4 (RFC 9562), and
+/// 122 of its bits are random.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Id(u128);
 
@@ -10,12 +13,23 @@ impl Id {
     pub(super) fn generate() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes)?;
-        let random = u128::from_be_bytes(bytes);
-        Ok(Self(random & !(0xf << 76) & !(0b11 << 62) | 4 << 76 | 0b10 << 62))
+        Ok(Self(u128::from_be_bytes(bytes)))
     }
 
-    /// Reads an id in its one spelling: lower case, with hyphens.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    /// Returns the id as a UUID of version 4, which has 6 fixed bits.
+    pub(super) fn as_uuid(self) -> Self {
+        Self(self.0 & !(0xf << 76) & !(0b11 << 62) | 4 << 76 | 0b10 << 62)
+    }
+
+    /// Returns the first eight digits, for the log: enough to distinguish streams, and too few to use one.
+    pub(super) fn short(self) -> String {
+        format!("{:08x}", self.0 >> 96)
+    }
+}
+
+impl ServiceId for Id {
+    /// Reads a UUID in its one spelling: lower case, with hyphens.
+    fn parse(text: &str) -> Option<Self> {
         let plain = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'-');
         if text.len() != 36 || !text.bytes().all(plain) {
             return None;
@@ -25,9 +39,18 @@ impl Id {
         (id.to_string() == text).then_some(id)
     }
 
-    /// Returns the first eight digits, for the log: enough to distinguish streams, and too few to use one.
-    pub(super) fn short(self) -> String {
-        format!("{:08x}", self.0 >> 96)
+    fn text(self) -> String {
+        self.to_string()
+    }
+
+    #[cfg(feature = "nodes")]
+    fn of_bits(bits: u128) -> Self {
+        Self(bits)
+    }
+
+    #[cfg(feature = "nodes")]
+    fn bits(self) -> u128 {
+        self.0
     }
 }
 
@@ -52,7 +75,7 @@ mod tests {
 
     #[test]
     fn an_id_is_a_uuid_in_its_one_spelling() {
-        let id = Id::generate().unwrap();
+        let id = Id::generate().unwrap().as_uuid();
         let text = id.to_string();
         assert_eq!((text.len(), &text[14..15]), (36, "4"));
         assert!("89ab".contains(&text[19..20]), "{text}");

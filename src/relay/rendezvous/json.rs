@@ -133,6 +133,22 @@ impl<'de> Visitor<'de> for JsonVisitor {
     }
 }
 
+/// Returns one JSON array with the elements of `own` and of the others, which other nodes have written. A text that is
+/// no array is left out.
+#[cfg(feature = "nodes")]
+pub(super) fn joined(mut own: String, others: &[Vec<u8>]) -> String {
+    own.truncate(own.trim_end_matches(']').len());
+    for other in others.iter().filter_map(|other| std::str::from_utf8(other).ok()) {
+        let Some(elements) = other.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) else { continue };
+        if own.len() > 1 && !elements.is_empty() {
+            own.push(',');
+        }
+        own.push_str(elements);
+    }
+    own.push(']');
+    own
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,6 +183,20 @@ mod tests {
             ("{}", "[object Object]"),
         ] {
             assert_eq!(text(json), want);
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "nodes")]
+    fn arrays_of_several_nodes_are_one() {
+        for (own, others, want) in [
+            ("[]", &[][..], "[]"),
+            ("[]", &["[]"], "[]"),
+            ("[1]", &["[]", "[2,3]"], "[1,2,3]"),
+            ("[]", &["[2]", "no array", "[3]"], "[2,3]"),
+        ] {
+            let others: Vec<_> = others.iter().map(|text| text.as_bytes().to_vec()).collect();
+            assert_eq!(joined(own.to_owned(), &others), want);
         }
     }
 }

@@ -33,7 +33,8 @@ pub(super) enum Side {
 impl Shared {
     pub(super) fn create(&self, request: CreateRequest, now: Moment) -> Response {
         let id = match Id::generate() {
-            Ok(id) => id,
+            Ok(id) if self.has_nodes() => id,
+            Ok(id) => id.as_uuid(),
             Err(error) => {
                 log::error!(target: "uncork::relay", "cannot read random bytes: {error}");
                 return faults::NO_RANDOM.response();
@@ -43,9 +44,9 @@ impl Shared {
         let created = self.lock().create(id, request, &config, now);
         let (fault, after) = match created {
             Ok(()) => {
-                let location = format!("{}/stream/{id}", config.base_path);
-                return faults::json(201, JsonObject::new().member("stream", id.to_string()).end())
-                    .header("Location", location);
+                let text = self.text(id);
+                let location = format!("{}/stream/{text}", config.base_path);
+                return faults::json(201, JsonObject::new().member("stream", text).end()).header("Location", location);
             }
             Err(CreateError::NoFreeSlot(NoFreeSlot::Full)) => (faults::too_many(config.streams), config.ttl),
             Err(CreateError::NoFreeSlot(NoFreeSlot::Share(share))) => (faults::too_many_of_address(share), config.ttl),

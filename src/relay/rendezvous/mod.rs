@@ -77,7 +77,7 @@ use self::{
 pub use self::{config::RendezvousConfig, state::RendezvousCounts};
 use super::{
     config::ConfigError,
-    service::{Service, ServiceConfig as _},
+    service::{Place, Service, ServiceConfig as _},
     wire::{CorsHeaders, is_partial_put, parameter},
 };
 
@@ -92,6 +92,9 @@ pub struct Rendezvous {
     shared: Arc<Shared>,
     /// The server of this clone is stopping. The server of another clone may continue.
     stopping: bool,
+    /// This clone handles what other nodes have forwarded.
+    #[cfg(feature = "nodes")]
+    for_nodes: bool,
 }
 
 impl Rendezvous {
@@ -104,7 +107,35 @@ impl Rendezvous {
     }
 
     fn of(config: RendezvousConfig) -> Self {
-        Self { shared: Service::new(config), stopping: false }
+        Self::sharing(Service::new(config))
+    }
+
+    fn sharing(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            stopping: false,
+            #[cfg(feature = "nodes")]
+            for_nodes: false,
+        }
+    }
+
+    /// Creates a rendezvous whose streams can be used on all of these nodes. Its ids name this node, and are not UUIDs.
+    /// `GET /stream` lists the streams of all nodes. Nodes that do not respond within a second, or whose configuration
+    /// does not allow the list, are named in the field `X-Missing-Nodes`.
+    ///
+    /// The other nodes need a [`NodeListener`](super::nodes::NodeListener) with this rendezvous.
+    ///
+    /// # Errors
+    /// Returns an error if the configuration is invalid.
+    #[cfg(feature = "nodes")]
+    pub fn with_nodes(config: RendezvousConfig, nodes: super::nodes::Nodes) -> Result<Self, ConfigError> {
+        Ok(Self::sharing(Service::with_nodes(config.checked()?, nodes)))
+    }
+
+    /// Returns a clone that handles what other nodes have forwarded.
+    #[cfg(feature = "nodes")]
+    pub(super) fn for_nodes(&self) -> Self {
+        Self { for_nodes: true, ..self.clone() }
     }
 
     /// Returns the configuration, with the base path in its one spelling.
@@ -131,19 +162,23 @@ impl Rendezvous {
         self.shared.handle(req, |req, cors| self.route(req, cors))
     }
 
-    /// Returns a response with all streams, including those that have ended, as a JSON array of their `/status`
-    /// objects. It has their ids, which are the only secret: show it in trusted networks only.
+    /// Returns a response with all streams of this node, including those that have ended, as a JSON array of their
+    /// `/status` objects. It has their ids, which are the only secret: show it in trusted networks only.
     pub fn list(&self, now: Moment) -> Response {
+        faults::json(200, self.list_text(now))
+    }
+
+    fn list_text(&self, now: Moment) -> String {
         let mut list = String::from("[");
         let config = self.shared.config();
         for (id, stream) in self.shared.lock().all(&config, now) {
             if list.len() > 1 {
                 list.push(',');
             }
-            list.push_str(&stream.status(&id.to_string()));
+            list.push_str(&stream.status(&self.shared.text(*id)));
         }
         list.push(']');
-        faults::json(200, list)
+        list
     }
 
     /// Returns the numbers of streams.
@@ -156,16 +191,56 @@ impl Rendezvous {
         let Some(route) = self.shared.below_base(req.path()).and_then(Route::of) else { return bad_route() };
         match (req.method(), route) {
             ("GET" | "HEAD", Route::Ping) => Response::new(200).body("pong").into(),
+            #[cfg(feature = "nodes")]
+            ("POST", Route::Streams) if self.for_nodes => self.shared.not_here(),
             ("POST", Route::Streams) => self.create(req, cors),
-            ("GET" | "HEAD", Route::Streams) if self.shared.config().list => self.list(req.now()).into(),
+            ("GET" | "HEAD", Route::Streams) if self.shared.config().list => self.list_all(req, cors),
             ("PUT", Route::Stream(id)) => self.connect(req, id, Side::Source, cors),
             ("GET", Route::Stream(id)) => self.connect(req, id, Side::Destination, cors),
             ("POST", Route::Error(id)) => self.report(req, id, cors),
-            ("GET" | "HEAD", Route::Status(id)) => self.status(id, req.now()).into(),
+            ("GET" | "HEAD", Route::Status(id)) => self.status(req, id, cors),
             ("OPTIONS", route) => {
                 cors.preflight(req, &self.shared.config(), route.allow()).map_or_else(bad_route, Into::into)
             }
             _ => bad_route(),
+        }
+    }
+
+    /// `GET <base>/stream`
+    #[cfg(not(feature = "nodes"))]
+    fn list_all(&self, req: &mut Request<'_>, _: &CorsHeaders) -> Action {
+        self.list(req.now()).into()
+    }
+
+    /// `GET <base>/stream`, which asks the other nodes, too.
+    #[cfg(feature = "nodes")]
+    fn list_all(&self, req: &mut Request<'_>, cors: &CorsHeaders) -> Action {
+        let Some(nodes) = self.shared.nodes().filter(|_| !self.for_nodes) else { return self.list(req.now()).into() };
+        let (ticket, cors, shared, own) = (req.ticket(), cors.clone(), self.shared.clone(), self.list_text(req.now()));
+        let path = format!("{}/stream", shared.config().base_path);
+        nodes.ask_all(req, &path, move |others, missing| {
+            let response = faults::json(200, json::joined(own, &others));
+            let response = match missing.is_empty() {
+                true => response,
+                false => response.header("X-Missing-Nodes", missing.join(", ")),
+            };
+            // An error means that the client has disconnected.
+            let _ = ticket.respond(cors.apply(response, &shared.config()));
+        });
+        Action::Suspend
+    }
+
+    /// Returns the place of a stream's id, or the action for a request whose stream is not here.
+    fn find(&self, req: &mut Request<'_>, id: &str, cors: &CorsHeaders) -> Result<Id, Action> {
+        #[cfg(not(feature = "nodes"))]
+        let _ = (req, cors);
+        match self.shared.find(id) {
+            Place::Here(id) => Ok(id),
+            Place::Nowhere => Err(faults::NOT_FOUND.response().into()),
+            #[cfg(feature = "nodes")]
+            Place::Elsewhere(_) if self.stopping => Err(faults::stopping().into()),
+            #[cfg(feature = "nodes")]
+            Place::Elsewhere(to) => Err(self.shared.elsewhere(req, to, self.for_nodes, cors)),
         }
     }
 
@@ -205,7 +280,10 @@ impl Rendezvous {
         if is_partial_put(req) {
             return faults::PARTIAL.response().into();
         }
-        let Some(id) = Id::parse(id) else { return faults::NOT_FOUND.response().into() };
+        let id = match self.find(req, id, cors) {
+            Ok(id) => id,
+            Err(action) => return action,
+        };
         let (config, now) = (self.shared.config(), req.now());
         let mut state = self.shared.lock();
         let connected = state.with(id, &config, now, |stream| {
@@ -235,9 +313,12 @@ impl Rendezvous {
     }
 
     /// `POST <base>/stream/<id>/error`
-    fn report(&self, req: &Request<'_>, id: &str, cors: &CorsHeaders) -> Action {
+    fn report(&self, req: &mut Request<'_>, id: &str, cors: &CorsHeaders) -> Action {
         let (config, now) = (self.shared.config(), req.now());
-        let Some(id) = Id::parse(id) else { return faults::NOT_FOUND.response().into() };
+        let id = match self.find(req, id, cors) {
+            Ok(id) => id,
+            Err(action) => return action,
+        };
         // Checked before the body is read, and again after it.
         match self.shared.lock().with(id, &config, now, |stream| stream.is_waiting()) {
             None => return faults::NOT_FOUND.response().into(),
@@ -252,10 +333,13 @@ impl Rendezvous {
     }
 
     /// `GET <base>/stream/<id>/status`
-    fn status(&self, text: &str, now: Moment) -> Response {
-        let Some(id) = Id::parse(text) else { return faults::NOT_FOUND.response() };
-        let status = self.shared.lock().with(id, &self.shared.config(), now, |stream| stream.status(text));
-        status.map_or_else(|| faults::NOT_FOUND.response(), |status| faults::json(200, status))
+    fn status(&self, req: &mut Request<'_>, text: &str, cors: &CorsHeaders) -> Action {
+        let id = match self.find(req, text, cors) {
+            Ok(id) => id,
+            Err(action) => return action,
+        };
+        let status = self.shared.lock().with(id, &self.shared.config(), req.now(), |stream| stream.status(text));
+        status.map_or_else(|| faults::NOT_FOUND.response(), |status| faults::json(200, status)).into()
     }
 
     /// Responds when the body, which must be small, is complete.
@@ -303,6 +387,8 @@ impl Handler for Rendezvous {
     /// Responds to all requests that wait with 503 and `Retry-After`. Transfers continue for the server's grace period.
     fn stopping(&mut self) {
         self.stopping = true;
+        #[cfg(feature = "nodes")]
+        self.shared.stop_forwarding();
         let config = self.shared.config();
         self.shared.lock().each(|stream| stream.stop(&config));
     }

@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+#[cfg(feature = "nodes")]
+use uncork::Response;
+
+#[cfg(feature = "nodes")]
+use crate::relay::nodes::NodeError;
 use crate::relay::{
     config::{self as checks, ConfigError},
     service::ServiceConfig,
@@ -115,6 +120,12 @@ impl ServiceConfig for SessionConfig {
 
     fn base_path(&self) -> &str {
         &self.base_path
+    }
+
+    #[cfg(feature = "nodes")]
+    fn node_error(error: NodeError) -> Response {
+        let response = Response::new(error.status()).header("Content-Type", "text/plain").body(error.message());
+        if error == NodeError::Stopping { response.header("Retry-After", "1") } else { response }
     }
 }
 

@@ -9,12 +9,14 @@ use super::{
     requests::{Sender, Side},
     state::{Session, State},
 };
+use crate::relay::service::ServiceId as _;
 
 /// A snapshot of one session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SessionInfo {
-    /// The first eight letters of the id: enough to distinguish sessions, and too few to use one.
+    /// The first eight letters of the id: enough to distinguish sessions, and too few to use one. With nodes, those after
+    /// the name of the node.
     pub name: String,
     /// Address of the client that allocated the session; `None` for a Unix socket.
     pub owner: Option<IpAddr>,

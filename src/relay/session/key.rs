@@ -2,7 +2,10 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 
+use crate::relay::service::ServiceId;
+
 /// The id of a session: 128 random bits from the operating system, 22 letters of base64url in the URL.
+/// (With nodes, there are more: [`Service::text`](crate::relay::service::Service::text).)
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Key([u8; 16]);
 
@@ -14,16 +17,27 @@ impl Key {
         getrandom::fill(&mut token)?;
         Ok((Self(key), BASE64.encode(token).into()))
     }
+}
 
-    /// Parses a key in its one spelling.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+impl ServiceId for Key {
+    fn parse(text: &str) -> Option<Self> {
         let mut key = [0; 16];
         let n = BASE64.decode_slice(text, &mut key).ok()?;
         (n == key.len()).then_some(Self(key))
     }
 
-    pub(super) fn text(self) -> String {
+    fn text(self) -> String {
         BASE64.encode(self.0)
+    }
+
+    #[cfg(feature = "nodes")]
+    fn of_bits(bits: u128) -> Self {
+        Self(bits.to_be_bytes())
+    }
+
+    #[cfg(feature = "nodes")]
+    fn bits(self) -> u128 {
+        u128::from_be_bytes(self.0)
     }
 }
 

@@ -59,7 +59,7 @@ use self::{
 use super::{
     addresses::Rejected,
     config::ConfigError,
-    service::{Service, ServiceConfig as _},
+    service::{Place, Service, ServiceConfig as _},
     unused::NoFreeSlot,
     wire::{CorsHeaders, is_partial_put},
 };
@@ -86,6 +86,9 @@ pub struct SessionRelay {
     shared: Arc<Shared>,
     /// The server of this clone is stopping. The server of another clone may continue.
     stopping: bool,
+    /// This clone handles what other nodes have forwarded.
+    #[cfg(feature = "nodes")]
+    for_nodes: bool,
 }
 
 impl SessionRelay {
@@ -98,7 +101,33 @@ impl SessionRelay {
     }
 
     fn of(config: SessionConfig) -> Self {
-        Self { shared: Service::new(config), stopping: false }
+        Self::sharing(Service::new(config))
+    }
+
+    fn sharing(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            stopping: false,
+            #[cfg(feature = "nodes")]
+            for_nodes: false,
+        }
+    }
+
+    /// Creates a relay whose sessions can be used on all of these nodes. Its ids name this node.
+    ///
+    /// The other nodes need a [`NodeListener`](super::nodes::NodeListener) with this relay.
+    ///
+    /// # Errors
+    /// Returns an error if the configuration is invalid.
+    #[cfg(feature = "nodes")]
+    pub fn with_nodes(config: SessionConfig, nodes: super::nodes::Nodes) -> Result<Self, ConfigError> {
+        Ok(Self::sharing(Service::with_nodes(config.checked()?, nodes)))
+    }
+
+    /// Returns a clone that handles what other nodes have forwarded.
+    #[cfg(feature = "nodes")]
+    pub(super) fn for_nodes(&self) -> Self {
+        Self { for_nodes: true, ..self.clone() }
     }
 
     /// Returns the configuration, with the base path in its one spelling.
@@ -145,6 +174,10 @@ impl SessionRelay {
             Some(id) if !id.contains('/') => id,
             _ => return unknown_path(),
         };
+        #[cfg(feature = "nodes")]
+        if self.for_nodes && id.is_empty() {
+            return self.shared.not_here();
+        }
         let allow = if id.is_empty() { ALLOW_ALLOCATE } else { ALLOW_SESSION };
         let role = match (req.method(), id) {
             ("PUT", "") if is_partial_put(req) => return partial().into(),
@@ -160,7 +193,14 @@ impl SessionRelay {
         if is_partial_put(req) {
             return partial().into();
         }
-        let Some(key) = Key::parse(id) else { return not_found(req).into() };
+        let key = match self.shared.find(id) {
+            Place::Here(key) => key,
+            Place::Nowhere => return not_found(req).into(),
+            #[cfg(feature = "nodes")]
+            Place::Elsewhere(_) if self.stopping => return stopping().into(),
+            #[cfg(feature = "nodes")]
+            Place::Elsewhere(to) => return self.shared.elsewhere(req, to, self.for_nodes, cors),
+        };
         match (role, req.method()) {
             (Some(role), _) => self.wait(req, key, role, cors),
             (None, "DELETE") => self.delete(req, key).into(),
@@ -182,7 +222,7 @@ impl SessionRelay {
             }
         };
         let secure = wire::wants_secure(req);
-        let path = format!("{}/session/{}", config.base_path, key.text());
+        let path = format!("{}/session/{}", config.base_path, self.shared.text(key));
         let options = CreateOptions {
             path: path.as_str().into(),
             cookie_attributes: match (req.scheme() == "https", cors.is_named_origin()) {
@@ -343,6 +383,8 @@ impl Handler for SessionRelay {
     /// Responds to all requests that wait with 503 and `Retry-After`. Transfers continue for the server's grace period.
     fn stopping(&mut self) {
         self.stopping = true;
+        #[cfg(feature = "nodes")]
+        self.shared.stop_forwarding();
         let waiting: Vec<Poll> = {
             let mut state = self.shared.lock();
             let sides =
