@@ -5,7 +5,7 @@
 //!   GET /health      200 while the program runs         GET /log-level   the log level
 //!   GET /ready       200, or 503 while it shuts down    PUT /log-level   changes it: debug
 //!   GET /stream      streams of the rendezvous          /send, /close    for the gateway's application; /stats, /ping
-//!   GET /tunnels     connected origin servers, as JSON
+//!   GET /tunnels     connected origin servers, as JSON  GET /nodes       the nodes, as JSON
 //! ```
 //! HEAD is supported wherever GET is.
 //!
@@ -22,7 +22,7 @@ use uncork::{
     relay::{Gateway, SessionInfo},
 };
 
-use super::{certificates, json, logs, services::Services, site::Shared, tunnel};
+use super::{certificates, json, logs, nodes, services::Services, site::Shared, tunnel};
 
 /// Longest log level, in bytes.
 const LEVEL: usize = 1024;
@@ -72,8 +72,12 @@ impl Handler for Admin {
                 Some(tunnel) => as_json(tunnel::list(&tunnel.connections())).into(),
                 None => text(404, "The tunnel is off.").into(),
             },
-            "/" if get => text(200, "/metrics /health /ready /sessions /stream /tunnels /log-level").into(),
-            "/" | "/metrics" | "/health" | "/ready" | "/sessions" | "/stream" | "/tunnels" => {
+            "/nodes" if get => match &self.services.nodes {
+                Some(nodes) => as_json(nodes::list(nodes)).into(),
+                None => text(404, "There are no other nodes.").into(),
+            },
+            "/" if get => text(200, "/metrics /health /ready /sessions /stream /tunnels /nodes /log-level").into(),
+            "/" | "/metrics" | "/health" | "/ready" | "/sessions" | "/stream" | "/tunnels" | "/nodes" => {
                 Response::new(405).header("Allow", "GET, HEAD").into()
             }
             _ => text(404, "Not found.").into(),
@@ -87,7 +91,7 @@ impl Admin {
         certificates::write_metrics(&mut page, &self.listeners);
         let lost = self.shared.access.lost();
         page.counter("access_log_lost_lines_total", "Lines of the access log that could not be written", lost);
-        let Services { sessions, rendezvous, gateway, tunnel, .. } = &self.services;
+        let Services { sessions, rendezvous, gateway, tunnel, nodes, .. } = &self.services;
         if let Some(sessions) = sessions {
             page.sessions(&sessions.sessions(req.now()), sessions.counts(req.now()));
         }
@@ -99,6 +103,9 @@ impl Admin {
         }
         if let Some(tunnel) = tunnel {
             tunnel::write_metrics(&mut page, tunnel.counts());
+        }
+        if let Some(nodes) = nodes {
+            nodes::write_metrics(&mut page, &nodes.counts());
         }
         Response::new(200).header("Content-Type", "text/plain; version=0.0.4; charset=utf-8").body(page.0)
     }

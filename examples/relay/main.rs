@@ -15,6 +15,7 @@
 //! ```text
 //!   flags, file ──▶ config ──▶ settings ──▶ run ──▶ listen ──▶ site: services, the web page
 //!                        (values, fitting)   │   (inherited)
+//!                                            ├──▶ nodes: the listener for other relays
 //!                                            ├──▶ admin: metrics, health, lists, certificates
 //!                                            └──▶ signals: stop, reload        logs, access, notify (systemd)
 //! ```
@@ -35,6 +36,7 @@ mod listen;
 mod lock;
 mod logs;
 mod metrics;
+mod nodes;
 mod notify;
 mod page;
 mod run;

@@ -352,6 +352,7 @@ mod tests {
         page.rendezvous(RendezvousCounts::default());
         page.gateway(GatewayStats::default());
         super::super::tunnel::write_metrics(&mut page, uncork::relay::tunnel::ProxyCounts::default());
+        super::super::nodes::write_metrics(&mut page, &uncork::relay::nodes::NodeCounts::default());
         let page = page.0;
         let mut families: Vec<(String, String)> = Vec::new();
         for line in page.lines() {

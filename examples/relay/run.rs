@@ -33,7 +33,7 @@ use super::{
     listen::{self, Listen, OpenListener},
     logs,
     metrics::Metrics,
-    notify,
+    nodes, notify,
     page::Page,
     services::Services,
     settings::Settings,
@@ -111,13 +111,14 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
     let api = admin.as_ref().and_then(|(server, _)| server.local_addr()).filter(|_| !settings.gateway.public_api);
     let api = api.or_else(|| server.local_addr()).map_or_else(String::new, |addr| addr.to_string());
     let services = Services::new(&settings, &api)?;
+    let open_node = nodes::bind(&settings)?;
     let limits = match &services.gateway {
         Some(gateway) if services.gateway_is_open => gateway.config().server_limits(limits(&settings)),
         _ => limits(&settings),
     };
     uncork::set_pipe_memory_limit(usize::try_from(settings.limits.pipe_memory.0).unwrap_or(usize::MAX));
     let limits = descriptors::fit(limits, needs(&settings, open.len()));
-    let connections = limits.connections;
+    let (connections, node_limits) = (limits.connections, limits.clone());
     let server = server.limits(limits).access_log(move |access| logging.ended(access));
     // First, so that an early signal is not lost.
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|e| Failure::system(&"cannot handle signals", &e))?;
@@ -127,6 +128,10 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
         start_admin(server, Admin { shared: shared.clone(), services: services.clone(), is_local, listeners })
     });
     let admin = admin.transpose()?;
+    let node = match (open_node, &services.nodes) {
+        (Some(open), Some(nodes)) => Some(open.start(nodes, &services, loops(&settings), node_limits)?),
+        _ => None,
+    };
     let page = services.page(&settings);
     let site = Site { shared: shared.clone(), services: services.clone(), page: page.clone() };
     let (mode, threads) = (settings.server.mode, loops(&settings));
@@ -142,9 +147,19 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
         lines.push(format!("only this computer reaches it; to serve others, add --listen {FOR_OTHERS}"));
     }
     let admin_addr = admin.as_ref().and_then(Running::local_addr);
+    let node_stop = node.as_ref().map(Running::stop_handle);
     let ready = |stop_handle: StopHandle, loops: Vec<LoopHandle>| {
-        let mut program =
-            Program { started: settings.clone(), settings, flags, shared, services, page, open, stop_handle };
+        let mut program = Program {
+            started: settings.clone(),
+            settings,
+            flags,
+            shared,
+            services,
+            page,
+            open,
+            stop_handle,
+            node_stop,
+        };
         let thread = std::thread::Builder::new().name("signals".into()).spawn(move || program.handle_signals(signals));
         thread.map(drop).map_err(cannot_start)?;
         print_addresses(&lines, admin_addr);
@@ -169,6 +184,9 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
             running.join().map_err(|error| Failure::system(&"stopped", &error))
         }
     };
+    if let Some(Err(error)) = node.map(Running::join) {
+        log::warn!("listener for nodes: {error}");
+    }
     if let Some(Err(error)) = admin.map(Running::stop_now) {
         log::warn!("admin listener: {error}");
     }
@@ -188,6 +206,8 @@ fn needs(settings: &Settings, listeners: usize) -> Needs {
         Mode::External => (1, 1),
         Mode::Threads => (1, loops(settings)),
     };
+    // A forwarded request has a connection to its node; as many may come from other nodes.
+    let per_connection = if settings.node.id.0.is_empty() { per_connection } else { per_connection + 2 };
     Needs { per_connection, others: (loops * (2 + listeners) + ADMIN_RESERVE) as u64, outgoing }
 }
 
@@ -291,6 +311,8 @@ struct Program {
     page: Option<Page>,
     open: Vec<OpenListener>,
     stop_handle: StopHandle,
+    /// For the listener for other nodes: their clients' requests have the same time to finish.
+    node_stop: Option<StopHandle>,
 }
 
 impl Program {
@@ -305,6 +327,7 @@ impl Program {
                 (_, Some(_)) => {
                     log::warn!("second signal: stopping at once");
                     self.stop_handle.stop_now();
+                    self.node_stop.iter().for_each(StopHandle::stop_now);
                 }
             }
         }
@@ -317,11 +340,14 @@ impl Program {
         self.shared.drain();
         notify::send("STOPPING=1");
         let (stop_handle, (sender, receiver)) = (self.stop_handle.clone(), mpsc::channel());
+        let node_stop = self.node_stop.clone();
         let shared = self.shared.clone();
         let stop = move || {
             let open = shared.metrics.open_connections();
             log::info!("stopping: requests in progress have {timeout} seconds to finish; open connections: {open}");
-            stop_handle.shutdown(Duration::from_secs(timeout.into()));
+            for handle in node_stop.iter().chain([&stop_handle]) {
+                handle.shutdown(Duration::from_secs(timeout.into()));
+            }
         };
         if delay == 0 {
             stop();

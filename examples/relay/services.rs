@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use uncork::relay::{
     Gateway, GatewayCallbacks, GatewayConfig, GatewayLimits, GatewayPaths, OriginPolicy, Rendezvous, RendezvousConfig,
-    SessionConfig, SessionRelay, tunnel::Proxy,
+    SessionConfig, SessionRelay, nodes::Nodes, tunnel::Proxy,
 };
 
 use super::{
-    Failure,
+    Failure, nodes,
     page::{self, Page, PageConfig},
     settings::Settings,
     tunnel,
@@ -22,6 +22,7 @@ pub(crate) struct Services {
     pub(crate) rendezvous: Option<Rendezvous>,
     pub(crate) gateway: Option<Gateway>,
     pub(crate) tunnel: Option<Proxy>,
+    pub(crate) nodes: Option<Nodes>,
     /// The public listeners serve the paths of the gateway's application, too.
     pub(crate) gateway_is_open: bool,
 }
@@ -30,14 +31,22 @@ impl Services {
     /// Builds the services. `api` is the gateway's address for the application unless a setting overrides it.
     pub(crate) fn new(settings: &Settings, api: &str) -> Result<Self, Failure> {
         let invalid = |section: &str, error: &dyn std::fmt::Display| Failure::config(format!("[{section}] {error}"));
-        let sessions = settings.sessions.enabled.then(|| SessionRelay::new(sessions(settings)));
-        let rendezvous = settings.rendezvous.enabled.then(|| Rendezvous::new(rendezvous(settings)));
+        let nodes = nodes::nodes(settings)?;
+        let sessions = settings.sessions.enabled.then(|| match &nodes {
+            Some(nodes) => SessionRelay::with_nodes(sessions(settings), nodes.clone()),
+            None => SessionRelay::new(sessions(settings)),
+        });
+        let rendezvous = settings.rendezvous.enabled.then(|| match &nodes {
+            Some(nodes) => Rendezvous::with_nodes(rendezvous(settings), nodes.clone()),
+            None => Rendezvous::new(rendezvous(settings)),
+        });
         let gateway = (!settings.gateway.connect_url.0.is_empty()).then(|| Gateway::new(gateway(settings, api)));
         Ok(Self {
             sessions: sessions.transpose().map_err(|error| invalid("sessions", &error))?,
             rendezvous: rendezvous.transpose().map_err(|error| invalid("rendezvous", &error))?,
             gateway: gateway.transpose().map_err(|error| invalid("gateway", &error))?,
             tunnel: tunnel::proxy(settings).map_err(|error| invalid("tunnel", &error))?,
+            nodes,
             gateway_is_open: settings.gateway.public_api,
         })
     }

@@ -19,7 +19,7 @@ use super::{
     listen::Listen,
     values::{
         AccessFormat, AdminAddress, BalanceRule, BasePath, Bytes, Field, ForwardedField, Level, LogFormat, Mode,
-        Origin, OriginRule, ServerName, Threads, TunnelToken, Url, Value, ViaName,
+        NodeAddress, NodeEntry, NodeId, Origin, OriginRule, ServerName, Threads, TunnelToken, Url, Value, ViaName,
     },
 };
 
@@ -357,6 +357,27 @@ settings! {
         /// Share of one host, where an origin server has several, in the same way: with 400 it can have four fifths
         share_per_host: NonZeroU32 = percent(proxy().share_per_name), "tunnel-share-per-host" "PERCENT";
     }
+    /// Several relays (nodes) that serve the same sessions and streams: clients may connect to any of them. See the
+    /// manual, "Several machines"
+    "node" node: Node {
+        /// Id of this node: 1 to 6 letters, digits, - or _. It is part of the ids of sessions and streams. Empty: there
+        /// are no other nodes
+        id: NodeId = "".into(), "node-id" "ID";
+        /// Address and port of the listener for other nodes. Only they should reach it
+        listen: NodeAddress = "".into(), "node-listen" "ADDR";
+        /// File with the key that all nodes share, at least 32 bytes: openssl rand -base64 48
+        key_file: PathBuf = PathBuf::new(), "node-key-file" "FILE";
+        /// All nodes, as "ID URL" with the address of the listener above: "ber2 https://10.0.0.2:7001". This node may
+        /// be among them
+        nodes: Vec<NodeEntry> = Vec::new(), "node" "NODE";
+        /// Certificate chain that this node shows to the others, as a server and as a client; empty: no TLS between
+        /// nodes
+        tls_cert: PathBuf = PathBuf::new(), "node-tls-cert" "FILE";
+        /// Private key of that certificate
+        tls_key: PathBuf = PathBuf::new(), "node-tls-key" "FILE";
+        /// Certificates that sign those of all nodes
+        tls_ca: PathBuf = PathBuf::new(), "node-tls-ca" "FILE";
+    }
     /// The web page at the root: sends a file or a text from one browser to another, through the rendezvous
     "page" page: Page {
         /// Enable the web page
@@ -365,7 +386,7 @@ settings! {
         link_ttl: NonZeroU64 = positive(1800), "page-link-ttl" "SECONDS";
     }
     /// For operators: /metrics (Prometheus), /health, /ready, /log-level, /sessions, /stream (the list of the
-    /// rendezvous), /tunnels, and the paths of the gateway's application
+    /// rendezvous), /tunnels, /nodes, and the paths of the gateway's application
     "admin" admin: Admin {
         /// Address and port of the admin listener; off; or auto, which is 127.0.0.1:9090 or, if that is in use, a free
         /// port

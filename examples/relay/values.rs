@@ -8,7 +8,10 @@ use std::{
 };
 
 use serde::{Deserialize, Deserializer, de::Visitor};
-use uncork::relay::{Rendezvous, RendezvousConfig, SessionConfig, SessionRelay, Via};
+use uncork::relay::{
+    Rendezvous, RendezvousConfig, SessionConfig, SessionRelay, Via,
+    nodes::{Nodes, NodesConfig},
+};
 
 use super::{logs, tunnel};
 
@@ -138,7 +141,7 @@ macro_rules! text_value {
         }
     )* };
 }
-text_value!(BasePath, Level, AdminAddress, Url, ServerName, ViaName);
+text_value!(BasePath, Level, AdminAddress, Url, ServerName, ViaName, NodeId, NodeAddress);
 
 // The services check these values.
 text! {
@@ -195,6 +198,41 @@ text! {
     Field, |text| {
         text.contains(':').then_some(()).ok_or_else(|| format!("invalid field {text:?}: expected \"Name: value\""))
     }
+}
+
+text! {
+    /// The id of a node; empty for none.
+    NodeId, |text| if text.is_empty() { Ok(()) } else { check_node(text, &[]) }
+}
+text! {
+    /// The address of the listener for nodes; empty for none.
+    NodeAddress, |text| match text.is_empty() || text.parse::<std::net::SocketAddr>().is_ok() {
+        true => Ok(()),
+        false => Err(format!("invalid address {text:?}: expected an address and a port (10.0.0.1:7001)")),
+    }
+}
+text! {
+    /// A node: `ID URL`.
+    NodeEntry, |text| match text.split_once(' ') {
+        Some((id, url)) => check_node(id, &[(id.to_owned(), url.to_owned())]),
+        None => Err(format!("invalid node {text:?}: expected \"ID URL\", as \"ber2 http://10.0.0.2:7001\"")),
+    }
+}
+
+impl NodeEntry {
+    pub(crate) fn id(&self) -> &str {
+        self.0.split_once(' ').map_or(&self.0, |(id, _)| id)
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        self.0.split_once(' ').map_or("", |(_, url)| url)
+    }
+}
+
+/// Checks the id of a node, and other nodes.
+fn check_node(id: &str, nodes: &[(String, String)]) -> Result<(), String> {
+    let config = NodesConfig { id: id.to_owned(), key: vec![0; 32], nodes: nodes.to_vec(), ..NodesConfig::default() };
+    Nodes::new(config).map(drop).map_err(|error| error.to_string())
 }
 
 text! {

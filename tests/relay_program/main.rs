@@ -22,5 +22,6 @@ mod life;
 mod limits;
 mod listeners;
 mod nginx;
+mod nodes;
 mod proxies;
 mod tunnel;

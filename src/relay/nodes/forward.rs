@@ -65,7 +65,8 @@ impl Nodes {
         }
         // Responds to a client that waits for the body of nobody, or for the end of a pause.
         let (id, ticket, receiving, stopping) = (req.id(), req.ticket(), req.ticket(), req.ticket());
-        if req.has_body() && req.content_length() != Some(0) {
+        let has_body = req.has_body() && req.content_length() != Some(0);
+        if has_body {
             let (inlet, outlet) = pipe(PIPE);
             call = call.stream(outlet, req.content_length()).on_continue(move || {
                 // If the request has ended, the body is dropped, which truncates it for the owner.
@@ -88,6 +89,8 @@ impl Nodes {
             waiting.remove(id);
             let response = match nodes.judged(at, result) {
                 Some(Ok(response)) => carried(response),
+                // The rest of the body has no receiver: the client need not send it.
+                Some(Err(error)) if has_body => errors(error).close(),
                 Some(Err(error)) => errors(error),
                 // The client has disconnected.
                 None => return,

@@ -1,0 +1,165 @@
+//! Several relays that serve the same sessions and streams: the nodes of the settings, and the listener for them.
+
+use std::net::SocketAddr;
+
+use serde::Serialize;
+use uncork::{
+    Limits, Listen, Running, Server, Tls, TlsClient,
+    relay::nodes::{NodeCounts, NodeListener, Nodes, NodesConfig},
+};
+
+use super::{Failure, files, json, listen, metrics::Page, services::Services, settings::Settings};
+
+/// Longest field that a node adds to a request, in bytes.
+const FIELD: usize = 512;
+
+/// Returns the nodes of the settings, if this relay is one.
+pub(crate) fn nodes(settings: &Settings) -> Result<Option<Nodes>, Failure> {
+    let own = &settings.node;
+    let invalid = |message: &str| Failure::config(format!("[node] {message}"));
+    if own.id.0.is_empty() {
+        let others = [&own.key_file, &own.tls_cert, &own.tls_key, &own.tls_ca];
+        let is_set = !own.listen.0.is_empty() || !own.nodes.is_empty();
+        return match is_set || others.iter().any(|file| !file.as_os_str().is_empty()) {
+            true => Err(invalid("id is missing: the other settings of this section need it")),
+            false => Ok(None),
+        };
+    }
+    if own.listen.0.is_empty() {
+        return Err(invalid("listen is missing: the other nodes need an address"));
+    }
+    if own.key_file.as_os_str().is_empty() {
+        return Err(invalid("key-file is missing: openssl rand -base64 48 makes a key"));
+    }
+    let files = [&own.tls_cert, &own.tls_key, &own.tls_ca].map(|file| !file.as_os_str().is_empty());
+    if files.contains(&true) && files.contains(&false) {
+        return Err(invalid(
+            "tls-cert, tls-key and tls-ca belong together: a node shows its certificate on both sides",
+        ));
+    }
+    let has_tls = files.contains(&true);
+    if let Some(node) = own.nodes.iter().find(|node| node.url().starts_with("https://") != has_tls) {
+        let expected = if has_tls { "https with tls-cert" } else { "http without tls-cert" };
+        return Err(invalid(&format!("invalid URL {:?}: expected {expected}", node.url())));
+    }
+    let config = NodesConfig {
+        id: own.id.0.clone(),
+        key: key(settings)?,
+        nodes: own.nodes.iter().map(|node| (node.id().to_owned(), node.url().to_owned())).collect(),
+        tls: if has_tls { Some(client(settings)?) } else { None },
+        ..NodesConfig::default()
+    };
+    Nodes::new(config).map(Some).map_err(|error| invalid(&error.to_string()))
+}
+
+/// Reads the key, without white space at its ends.
+fn key(settings: &Settings) -> Result<Vec<u8>, Failure> {
+    let file = settings.node.key_file.clone();
+    let what = format!("--node-key-file {}", file.display());
+    let read = files::with_timeout(&what, move || std::fs::read(file)).map_err(Failure::config)?;
+    let key = read.map_err(|error| Failure::config(format!("cannot read {what}: {error}")))?;
+    Ok(key.trim_ascii().to_vec())
+}
+
+/// Returns the certificate that this node shows to others, and those that it trusts.
+fn client(settings: &Settings) -> Result<TlsClient, Failure> {
+    let own = &settings.node;
+    let ca = own.tls_ca.clone();
+    listen::load(&own.tls_cert, &own.tls_key, move |cert, key| {
+        TlsClient::builder().roots(&ca)?.certificate(cert, key)?.build()
+    })
+}
+
+/// The open listener for other nodes.
+pub(crate) struct OpenNode {
+    server: Server,
+    url: String,
+}
+
+/// Opens the listener for other nodes, if this relay is one.
+pub(crate) fn bind(settings: &Settings) -> Result<Option<OpenNode>, Failure> {
+    let own = &settings.node;
+    if own.id.0.is_empty() {
+        return Ok(None);
+    }
+    let listen =
+        Listen::tcp(&*own.listen.0).map_err(|error| Failure::system_message(format!("--node-listen: {error}")))?;
+    let (listen, scheme) = match own.tls_cert.as_os_str().is_empty() {
+        true => (listen, "http"),
+        false => {
+            let ca = own.tls_ca.clone();
+            let tls = listen::load(&own.tls_cert, &own.tls_key, move |cert, key| {
+                Tls::builder().pem(cert, key)?.client_certificates(&ca, true)?.build()
+            })?;
+            (listen.tls(tls), "https")
+        }
+    };
+    let addr = listen.local_addr().map_or_else(|| own.listen.0.clone(), |addr: SocketAddr| addr.to_string());
+    if scheme == "http" && !own.listen.0.parse::<SocketAddr>().is_ok_and(|addr| addr.ip().is_loopback()) {
+        log::warn!("other nodes send clients' data to {addr} without TLS: restrict access to that network");
+    }
+    Ok(Some(OpenNode { server: Server::new().listen(listen), url: format!("{scheme}://{addr}") }))
+}
+
+impl OpenNode {
+    /// Serves other nodes. Their clients' addresses were counted where they connect.
+    pub(crate) fn start(
+        self,
+        nodes: &Nodes,
+        services: &Services,
+        threads: usize,
+        limits: Limits,
+    ) -> Result<Running, Failure> {
+        let mut listener = NodeListener::new(nodes.clone());
+        if let Some(sessions) = &services.sessions {
+            listener = listener.sessions(sessions);
+        }
+        if let Some(rendezvous) = &services.rendezvous {
+            listener = listener.rendezvous(rendezvous);
+        }
+        let limits = Limits { connections_per_address: usize::MAX, head: limits.head.saturating_add(FIELD), ..limits };
+        let running = self.server.limits(limits).threads(threads, listener);
+        let running = running.map_err(|error| Failure::system(&"cannot start the listener for nodes", &error))?;
+        let others: Vec<String> = nodes.others().iter().map(|node| format!("{} at {}", node.id, node.url)).collect();
+        let others = if others.is_empty() { "none".to_owned() } else { others.join(", ") };
+        log::info!("node {}: listening for other nodes on {}; other nodes: {others}", nodes.id(), self.url);
+        Ok(running)
+    }
+}
+
+/// One node, as the list has it.
+#[derive(Serialize)]
+struct Entry<'a> {
+    node: &'a str,
+    url: Option<&'a str>,
+    this: bool,
+    forwarded: u64,
+    failed: u64,
+    error: Option<&'a str>,
+}
+
+/// Returns the list of nodes, as JSON: this one first, then the others with what was forwarded to them.
+pub(crate) fn list(nodes: &Nodes) -> String {
+    let (id, others) = (nodes.id(), nodes.others());
+    let own = Entry { node: &id, url: None, this: true, forwarded: 0, failed: 0, error: None };
+    json::list(std::iter::once(own).chain(others.iter().map(|node| Entry {
+        node: &node.id,
+        url: Some(&node.url),
+        this: false,
+        forwarded: node.forwarded,
+        failed: node.failed,
+        error: node.error.as_deref(),
+    })))
+}
+
+pub(crate) fn write_metrics(page: &mut Page, counts: &NodeCounts) {
+    page.counter("node_forwarded_total", "Requests that were forwarded to other nodes", counts.forwarded);
+    page.counter("node_failed_total", "Forwarded requests without a response of the other node", counts.failed);
+    page.counter("node_forwarded_bytes_total", "Bytes of the bodies of forwarded requests and responses", counts.bytes);
+    page.counter("node_accepted_total", "Requests of other nodes that were accepted", counts.accepted);
+    let name = "node_rejected_total";
+    page.family(name, "counter", "Requests that no node should have sent, by reason");
+    for (reason, count) in &counts.rejected {
+        page.sample(name, &format!("{{reason=\"{reason}\"}}"), count);
+    }
+}
