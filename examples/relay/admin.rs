@@ -73,7 +73,7 @@ impl Handler for Admin {
                 None => text(404, "The tunnel is off.").into(),
             },
             "/nodes" if get => match &self.services.nodes {
-                Some(nodes) => as_json(nodes::list(nodes)).into(),
+                Some(nodes) => nodes::respond(nodes, &self.services, req),
                 None => text(404, "There are no other nodes.").into(),
             },
             "/" if get => text(200, "/metrics /health /ready /sessions /stream /tunnels /nodes /log-level").into(),
@@ -139,7 +139,7 @@ fn list(sessions: &[SessionInfo]) -> Response {
     })))
 }
 
-fn as_json(out: String) -> Response {
+pub(crate) fn as_json(out: String) -> Response {
     Response::new(200).header("Content-Type", "application/json").header("Cache-Control", "no-store").body(out)
 }
 

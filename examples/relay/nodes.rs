@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 use uncork::{
-    Limits, Listen, Running, Server, Tls, TlsClient,
+    Action, Limits, Listen, Request, Running, Server, Tls, TlsClient,
     relay::nodes::{NodeCounts, NodeListener, Nodes, NodesConfig},
 };
 
-use super::{Failure, files, json, listen, metrics::Page, services::Services, settings::Settings};
+use super::{Failure, admin, files, json, listen, metrics::Page, services::Services, settings::Settings};
 
 /// Longest field that a node adds to a request, in bytes.
 const FIELD: usize = 512;
@@ -131,25 +131,57 @@ impl OpenNode {
 #[derive(Serialize)]
 struct Entry<'a> {
     node: &'a str,
+    /// None: this node.
     url: Option<&'a str>,
-    this: bool,
+    responds: bool,
+    version: Option<&'a str>,
+    sessions: Option<u64>,
+    streams: Option<u64>,
+    clock_ahead_ms: Option<i64>,
     forwarded: u64,
     failed: u64,
     error: Option<&'a str>,
 }
 
-/// Returns the list of nodes, as JSON: this one first, then the others with what was forwarded to them.
-pub(crate) fn list(nodes: &Nodes) -> String {
-    let (id, others) = (nodes.id(), nodes.others());
-    let own = Entry { node: &id, url: None, this: true, forwarded: 0, failed: 0, error: None };
-    json::list(std::iter::once(own).chain(others.iter().map(|node| Entry {
-        node: &node.id,
-        url: Some(&node.url),
-        this: false,
-        forwarded: node.forwarded,
-        failed: node.failed,
-        error: node.error.as_deref(),
-    })))
+/// Asks all nodes, and responds with a list of them as JSON: this one first, then the others with what was forwarded to
+/// them.
+pub(crate) fn respond(nodes: &Nodes, services: &Services, req: &mut Request<'_>) -> Action {
+    let (ticket, id, now) = (req.ticket(), nodes.id(), req.now());
+    let sessions = services.sessions.as_ref().map(|sessions| sessions.counts(now).sessions as u64);
+    let streams = services.rendezvous.as_ref().map(|rendezvous| rendezvous.counts(now));
+    let streams = streams.map(|counts| (counts.waiting + counts.running) as u64);
+    nodes.ask(req, move |others| {
+        let own = Entry {
+            node: &id,
+            url: None,
+            responds: true,
+            version: Some(env!("CARGO_PKG_VERSION")),
+            sessions,
+            streams,
+            clock_ahead_ms: None,
+            forwarded: 0,
+            failed: 0,
+            error: None,
+        };
+        let list = json::list(std::iter::once(own).chain(others.iter().map(|node| {
+            let report = node.report.as_ref();
+            Entry {
+                node: &node.id,
+                url: Some(&node.url),
+                responds: report.is_some(),
+                version: report.map(|report| report.version.as_str()),
+                sessions: report.map(|report| report.sessions),
+                streams: report.map(|report| report.streams),
+                clock_ahead_ms: report.map(|report| report.clock_ahead),
+                forwarded: node.forwarded,
+                failed: node.failed,
+                error: node.error.as_deref(),
+            }
+        })));
+        // An error means that the client has disconnected.
+        let _ = ticket.respond(admin::as_json(list));
+    });
+    Action::Suspend
 }
 
 pub(crate) fn write_metrics(page: &mut Page, counts: &NodeCounts) {

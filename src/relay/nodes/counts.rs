@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::proof::Rejection;
+use super::{proof::Rejection, report::NodeReport};
 
 /// What a node has forwarded to other nodes, and rejected on its own listener, since it started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub struct NodeState {
     pub failed: u64,
     /// The error of the last request that was forwarded to it. `None` if it got a response, or if there was none yet.
     pub error: Option<String>,
+    /// What it has said about itself, if it was [asked](super::Nodes::ask) and has responded.
+    pub report: Option<NodeReport>,
 }
 
 #[derive(Default)]

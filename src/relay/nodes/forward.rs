@@ -63,7 +63,7 @@ impl Nodes {
         if let Some(authority) = req.authority() {
             call = call.authority(authority);
         }
-        // Responds to a client that waits for the body of nobody, or for the end of a pause.
+        // One ticket for the response, one for the body, one for the stop of the server.
         let (id, ticket, receiving, stopping) = (req.id(), req.ticket(), req.ticket(), req.ticket());
         let has_body = req.has_body() && req.content_length() != Some(0);
         if has_body {

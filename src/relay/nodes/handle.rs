@@ -81,7 +81,7 @@ impl Nodes {
         self.0.counters.counts()
     }
 
-    /// Returns the other nodes, in the order of the configuration.
+    /// Returns the other nodes, in the order of the configuration. Asks none of them: see [`ask`](Self::ask).
     pub fn others(&self) -> Vec<NodeState> {
         self.0.others.iter().map(Peer::state).collect()
     }

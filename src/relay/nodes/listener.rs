@@ -1,17 +1,18 @@
 //! The listener for other nodes.
 
-use uncork::{Action, Handler, Request, Response};
+use uncork::{Action, Handler, Moment, Request, Response};
 
 use super::{
     handle::Nodes,
     proof::{REJECTED, Rejection},
+    report::{self, NodeReport},
 };
 use crate::relay::{Rendezvous, SessionRelay};
 
 /// Handles the requests that other nodes forward to this one: a [`Handler`] for a server of its own.
 ///
 /// It accepts only requests that a node with the same key has signed for this node within the last minute, and only for
-/// ids of this node. Everything else is rejected with 400, 403, 421 or 508, and counted
+/// ids of this node, or for its numbers of sessions and streams. Everything else is rejected with 400, 403, 421 or 508, and counted
 /// ([`NodeCounts::rejected`](super::NodeCounts::rejected)). Nothing is forwarded from here.
 ///
 /// Its server should listen on an address that only the nodes can reach, or use TLS with client certificates
@@ -51,6 +52,9 @@ impl Handler for NodeListener {
             return self.reject(reason);
         }
         let path = req.path();
+        if path == report::PATH && req.method() == "GET" {
+            return Response::json(self.report(req.now())).into();
+        }
         if let Some(sessions) = self.sessions.as_ref().filter(|sessions| sessions.serves(path)) {
             return sessions.handle(req);
         }
@@ -71,6 +75,12 @@ impl Handler for NodeListener {
 }
 
 impl NodeListener {
+    fn report(&self, now: Moment) -> String {
+        let sessions = self.sessions.as_ref().map_or(0, |sessions| sessions.counts(now).sessions);
+        let streams = self.rendezvous.as_ref().map(|rendezvous| rendezvous.counts(now));
+        NodeReport::json(sessions, streams.map_or(0, |counts| counts.waiting + counts.running), now.wall)
+    }
+
     fn reject(&self, reason: Rejection) -> Action {
         self.nodes.0.counters.rejected(reason);
         let response = Response::text(format!("rejected: {}\n", reason.name())).with_status(reason.status());

@@ -20,7 +20,7 @@
 //! that is not its own.
 //!
 //! **When a node fails**, its sessions and streams are gone; requests for their ids get 502, at once if the connection
-//! is refused. An id that no node has made gets the service's own 404, and no node is asked.
+//! is refused. A request that waits on a machine that vanishes gets it after some minutes, by TCP keep-alive. An id that no node has made gets the service's own 404, and no node is asked.
 //!
 //! **What differs from one node.** `X-Bytes-Delivered` counts what the receiver's node has received; up to some 100 KiB
 //! of it may be on the way to the receiver. Limits for an address apply on each node: a client can have as many sessions
@@ -52,7 +52,7 @@
 //! | `handle` | the nodes, as the services hold them |
 //! | `peer`, `counts` | the other nodes; numbers for operators |
 //! | `forward`, `pending` | a request that is forwarded; those that have no response yet |
-//! | `ask` | a question to all nodes |
+//! | `ask`, `report` | questions to all nodes; what a node tells about itself |
 //! | `listener` | the listener for other nodes |
 //! | `error` | the responses of this node itself |
 
@@ -68,11 +68,13 @@ mod listener;
 mod peer;
 mod pending;
 mod proof;
+mod report;
 
 pub use self::{
     config::NodesConfig,
     counts::{NodeCounts, NodeState},
     handle::Nodes,
     listener::NodeListener,
+    report::NodeReport,
 };
 pub(super) use self::{error::NodeError, handle::Located, pending::Pending};

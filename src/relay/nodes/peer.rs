@@ -29,6 +29,7 @@ impl Peer {
             forwarded: self.forwarded.load(Relaxed),
             failed: self.failed.load(Relaxed),
             error: lock(&self.error).clone(),
+            report: None,
         }
     }
 

@@ -215,4 +215,28 @@ mod tests {
             "not UTF-8"
         );
     }
+
+    #[test]
+    fn no_change_of_a_proof_is_accepted() {
+        let key = Key::new(&[1; 32]).unwrap();
+        let value = proof(PeerAddr::tcp("192.0.2.7:80".parse().unwrap())).value(&key, "GET", "/a", at(0)).into_bytes();
+        let mut state = 1_u32;
+        let mut random = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 16) as usize
+        };
+        for _ in 0..5000 {
+            let mut other = value.clone();
+            for _ in 0..=random() % 3 {
+                let (at, byte) = (random() % other.len(), random() as u8);
+                match random() % 3 {
+                    0 => other[at] = byte,
+                    1 => other.insert(at, byte),
+                    _ => drop(other.remove(at)),
+                }
+            }
+            let read = Proof::check(&other, &key, tag("b"), "GET", "/a", at(0));
+            assert_eq!(read.is_ok(), other == value, "{}", String::from_utf8_lossy(&other));
+        }
+    }
 }

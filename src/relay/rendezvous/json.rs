@@ -136,9 +136,9 @@ impl<'de> Visitor<'de> for JsonVisitor {
 /// Returns one JSON array with the elements of `own` and of the others, which other nodes have written. A text that is
 /// no array is left out.
 #[cfg(feature = "nodes")]
-pub(super) fn joined(mut own: String, others: &[Vec<u8>]) -> String {
+pub(super) fn joined<'a>(mut own: String, others: impl IntoIterator<Item = &'a Vec<u8>>) -> String {
     own.truncate(own.trim_end_matches(']').len());
-    for other in others.iter().filter_map(|other| std::str::from_utf8(other).ok()) {
+    for other in others.into_iter().filter_map(|other| std::str::from_utf8(other).ok()) {
         let Some(elements) = other.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) else { continue };
         if own.len() > 1 && !elements.is_empty() {
             own.push(',');

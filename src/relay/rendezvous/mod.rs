@@ -218,8 +218,10 @@ impl Rendezvous {
         let Some(nodes) = self.shared.nodes().filter(|_| !self.for_nodes) else { return self.list(req.now()).into() };
         let (ticket, cors, shared, own) = (req.ticket(), cors.clone(), self.shared.clone(), self.list_text(req.now()));
         let path = format!("{}/stream", shared.config().base_path);
-        nodes.ask_all(req, &path, move |others, missing| {
-            let response = faults::json(200, json::joined(own, &others));
+        let asked = nodes.clone();
+        nodes.ask_all(req, &path, move |others| {
+            let missing = asked.missing(&others);
+            let response = faults::json(200, json::joined(own, others.iter().flatten()));
             let response = match missing.is_empty() {
                 true => response,
                 false => response.header("X-Missing-Nodes", missing.join(", ")),
