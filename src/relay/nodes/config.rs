@@ -41,9 +41,9 @@ pub struct NodesConfig {
     /// Timeout until there is a connection to another node. Then the client gets 502. Default: 2 s. (If the connection
     /// is refused, it gets 502 at once.)
     pub connect_timeout: Duration,
-    /// Maximum number of connections to each of the other nodes. A forwarded request holds one until it has ended. Beyond
-    /// it, a request gets 502. Default: no limit, because each belongs to a connection of this node's own server. There
-    /// [`Limits::connections`](uncork::Limits::connections) applies, with a share for each address.
+    /// Maximum number of connections to each of the other nodes. A forwarded request holds one until it has ended.
+    /// Beyond it, a request gets 502. Default: no limit, because each belongs to a connection of this node's own
+    /// server. There [`Limits::connections`](uncork::Limits::connections) applies, with a share for each address.
     pub connections: usize,
 }
 

@@ -12,12 +12,12 @@ use crate::relay::{Rendezvous, SessionRelay};
 /// Handles the requests that other nodes forward to this one: a [`Handler`] for a server of its own.
 ///
 /// It accepts only requests that a node with the same key has signed for this node within the last minute, and only for
-/// ids of this node, or for its numbers of sessions and streams. Everything else is rejected with 400, 403, 421 or 508, and counted
-/// ([`NodeCounts::rejected`](super::NodeCounts::rejected)). Nothing is forwarded from here.
+/// ids of this node, or for its numbers of sessions and streams. Everything else is rejected with 400, 403, 421 or 508,
+/// and counted ([`NodeCounts::rejected`](super::NodeCounts::rejected)). Nothing is forwarded from here.
 ///
 /// Its server should listen on an address that only the nodes can reach, or use TLS with client certificates
-/// ([`TlsBuilder::client_certificates`](crate::TlsBuilder::client_certificates)): the signature covers the request line,
-/// but neither the other header fields nor the body. All requests come from a few addresses, so
+/// ([`TlsBuilder::client_certificates`](crate::TlsBuilder::client_certificates)): the signature covers the request
+/// line, but neither the other header fields nor the body. All requests come from a few addresses, so
 /// [`Limits::connections_per_address`](crate::Limits::connections_per_address) must allow as many connections as the
 /// nodes open.
 #[derive(Clone, Debug)]
@@ -85,5 +85,75 @@ impl NodeListener {
         self.nodes.0.counters.rejected(reason);
         let response = Response::text(format!("rejected: {}\n", reason.name())).with_status(reason.status());
         response.header(REJECTED, reason.name()).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::TcpStream,
+        time::{Duration, SystemTime},
+    };
+
+    use uncork::{PeerAddr, Server};
+
+    use super::{
+        super::{
+            config::NodesConfig,
+            id::{Ids, Tag},
+            key::Key,
+            proof::{FIELD, Proof},
+        },
+        *,
+    };
+    use crate::relay::{RendezvousConfig, SessionConfig};
+
+    /// A node that signs correctly, but forwards what it should not.
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the other node's clock")]
+    fn a_signed_request_must_have_an_id_of_this_node() {
+        let tag = |text| Tag::parse(text).unwrap();
+        let key = Key::new(&[7; 32]).unwrap();
+        let nodes = Nodes::new(NodesConfig { id: "b".into(), key: vec![7; 32], ..NodesConfig::default() }).unwrap();
+        let sessions = SessionRelay::with_nodes(SessionConfig::default(), nodes.clone()).unwrap();
+        let rendezvous = Rendezvous::with_nodes(RendezvousConfig::default(), nodes.clone()).unwrap();
+        let listener = NodeListener::new(nodes.clone()).sessions(&sessions).rendezvous(&rendezvous);
+        let server = Server::bind("127.0.0.1:0").unwrap().threads(1, listener).unwrap();
+        let addr = server.local_addr().unwrap();
+        let ask = |method: &str, target: &str| {
+            let proof = Proof { from: tag("a"), to: tag("b"), peer: PeerAddr::Unix, https: false };
+            let proof = proof.value(&key, method, target, SystemTime::now());
+            let mut stream = TcpStream::connect(addr).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            let fields = format!("Host: b\r\n{FIELD}: {proof}\r\nConnection: close\r\nContent-Length: 0\r\n");
+            write!(stream, "{method} {target} HTTP/1.1\r\n{fields}\r\n").unwrap();
+            let mut response = String::new();
+            stream.read_to_string(&mut response).unwrap();
+            (response[9..12].parse::<u16>().unwrap(), response.contains("\r\nUncork-Node-Rejected: not-here\r\n"))
+        };
+        let (own, other) = (Ids::new(tag("b"), key.clone()).text(1), Ids::new(tag("c"), key.clone()).text(1));
+        for (method, target) in [
+            ("GET", format!("/stream/{other}")),
+            ("PUT", format!("/stream/{other}")),
+            ("GET", format!("/stream/{other}/status")),
+            ("POST", format!("/stream/{other}/error")),
+            ("GET", format!("/cama/session/{other}")),
+            ("DELETE", format!("/cama/session/{other}")),
+            ("POST", "/stream".to_owned()),
+            ("PUT", "/cama/session".to_owned()),
+            ("GET", "/".to_owned()),
+        ] {
+            assert_eq!(ask(method, &target), (421, true), "{method} {target}");
+        }
+        // Its own ids: these do not exist.
+        for target in [format!("/stream/{own}"), format!("/cama/session/{own}"), "/stream/x".to_owned()] {
+            assert_eq!(ask("GET", &target), (404, false), "{target}");
+        }
+        assert_eq!(ask("GET", "/node"), (200, false));
+        let counts = nodes.counts();
+        assert_eq!((counts.accepted, counts.forwarded), (13, 0));
+        assert!(counts.rejected.contains(&("not-here", 9)), "{counts:?}");
+        server.stop_now().unwrap();
     }
 }

@@ -1,14 +1,10 @@
 //! Several nodes that serve one session relay and one rendezvous: clients may connect to any of them.
 //!
-//! ```text
-//!   PUT /stream/<id> ──▶ node A ──┐  the id names node C
-//!                                 ├──▶ NodeListener of C ─▶ Rendezvous of C: both sides meet here
-//!   GET /stream/<id> ──▶ node B ──┘
-//! ```
-//! Each id of a session or stream names the node that has created it, its *owner*. A node that gets a request for
-//! another node's id forwards it there and passes the response back: head, body and trailer fields as they arrive, no
-//! faster than the receiver reads. There is no directory and no database. The nodes are a fixed list, the same on all of
-//! them, and they share a key.
+//! ```text   PUT /stream/<id> ──▶ node A ──┐  the id names node C                                 ├──▶ NodeListener of
+//! C ─▶ Rendezvous of C: both sides meet here   GET /stream/<id> ──▶ node B ──┘ ``` Each id of a session or stream
+//! names the node that has created it, its *owner*. A node that gets a request for another node's id forwards it there
+//! and passes the response back: head, body and trailer fields as they arrive, no faster than the receiver reads. There
+//! is no directory and no database. The nodes are a fixed list, the same on all of them, and they share a key.
 //!
 //! **What is carried over.** The client is asked for its body only when the owner asks for it. If the client
 //! disconnects, half-closes or stalls, the owner notices, and if the owner aborts, so does this node: a truncated body
@@ -20,11 +16,12 @@
 //! that is not its own.
 //!
 //! **When a node fails**, its sessions and streams are gone; requests for their ids get 502, at once if the connection
-//! is refused. A request that waits on a machine that vanishes gets it after some minutes, by TCP keep-alive. An id that no node has made gets the service's own 404, and no node is asked.
+//! is refused. A request that waits on a machine that vanishes gets it after some minutes, by TCP keep-alive. An id
+//! that no node has made gets the service's own 404, and no node is asked.
 //!
-//! **What differs from one node.** `X-Bytes-Delivered` counts what the receiver's node has received; up to some 100 KiB
-//! of it may be on the way to the receiver. Limits for an address apply on each node: a client can have as many sessions
-//! on each.
+//! **What differs from one node.** `X-Bytes-Delivered` counts what the system of the receiver's node has received. Some
+//! megabytes of that may not have reached the receiver (the buffers of two sockets and a pipe). Limits for an address
+//! apply on each node: a client can have as many sessions on each.
 //!
 //! The services must have the same base path on all nodes.
 //!

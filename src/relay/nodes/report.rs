@@ -17,8 +17,8 @@ pub struct NodeReport {
     pub sessions: u64,
     /// Number of its streams that have not ended.
     pub streams: u64,
-    /// How far its clock is ahead of this node's, in milliseconds; negative if it is behind. It includes the time of the
-    /// question, up to a second. Requests are rejected if the clocks differ by more than a minute.
+    /// How far its clock is ahead of this node's, in milliseconds; negative if it is behind. It includes the time of
+    /// the question, up to a second. Requests are rejected if the clocks differ by more than a minute.
     pub clock_ahead: i64,
 }
 
