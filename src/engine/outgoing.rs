@@ -116,8 +116,6 @@ impl Dialing {
                 return Err(EndReason::Aborted);
             }
         }
-        // As after a 101: a server that has vanished must not hold a request for ever.
-        io.transport.socket().keep_alive();
         let local = io.transport.socket().local_addr();
         let waker = Waker::new(io.request_id(), core.mailbox.clone());
         let Some(then) = self.then.take() else { return Err(EndReason::Aborted) };

@@ -147,7 +147,7 @@ pub(super) fn a_request_that_comes_back(nodes: &Cluster) {
     client.request(&format!("GET {path}"), &["Uncork-Node: 1 1 b a 0 http unix x"]).response().assert(508);
 }
 
-/// The listener for nodes serves nobody else, and creates nothing.
+/// The listener for nodes serves no others, and creates nothing.
 pub(super) fn what_is_not_of_a_node(nodes: &Cluster) {
     if nodes.tls {
         // Without a client certificate there is no connection at all.

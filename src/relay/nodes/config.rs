@@ -16,7 +16,7 @@ const SHORTEST: usize = 32;
 /// use uncork::relay::nodes::{Nodes, NodesConfig};
 /// let nodes = Nodes::new(NodesConfig {
 ///     id: "fra1".into(),
-///     key: vec![7; 32], // from a file that all nodes have, and nobody else
+///     key: vec![7; 32], // from a file that only the nodes have
 ///     nodes: vec![("fra1".into(), "http://10.0.0.1:7001".into()), ("ber2".into(), "http://10.0.0.2:7001".into())],
 ///     ..NodesConfig::default()
 /// })?;

@@ -4,7 +4,7 @@
 //!   base64url( tag, 6 bytes │ random, 16 bytes │ MAC over both, 8 bytes )      40 letters
 //! ```
 //! The tag is padded with zeros. All three parts end at a letter: the first 8 letters are the tag, and the next ones
-//! are those that the id has without nodes. Without the key, nobody can make an id that is forwarded: a node asks
+//! are those that the id has without nodes. Without the key, no id can be made that is forwarded: a node asks
 //! another one only about ids that a node has made.
 
 use std::fmt;

@@ -1,10 +1,15 @@
 //! Several nodes that serve one session relay and one rendezvous: clients may connect to any of them.
 //!
-//! ```text   PUT /stream/<id> ──▶ node A ──┐  the id names node C                                 ├──▶ NodeListener of
-//! C ─▶ Rendezvous of C: both sides meet here   GET /stream/<id> ──▶ node B ──┘ ``` Each id of a session or stream
-//! names the node that has created it, its *owner*. A node that gets a request for another node's id forwards it there
-//! and passes the response back: head, body and trailer fields as they arrive, no faster than the receiver reads. There
-//! is no directory and no database. The nodes are a fixed list, the same on all of them, and they share a key.
+//! ```text
+//!   PUT /stream/<id> ──▶ node A ──┐   the id names node C
+//!                                 ├──▶ NodeListener of C ─▶ Rendezvous of C: both sides meet here
+//!   GET /stream/<id> ──▶ node B ──┘
+//! ```
+//!
+//! Each id of a session or stream names the node that has created it, its *owner*. A node that gets a request for
+//! another node's id forwards it there and passes the response back: head, body and trailer fields as they arrive, no
+//! faster than the receiver reads. There is no directory and no database. The nodes are a fixed list, the same on all
+//! of them, and they share a key.
 //!
 //! **What is carried over.** The client is asked for its body only when the owner asks for it. If the client
 //! disconnects, half-closes or stalls, the owner notices, and if the owner aborts, so does this node: a truncated body
