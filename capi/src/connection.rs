@@ -51,7 +51,8 @@ pub(crate) struct State {
     pub(crate) request: Option<NonNull<Request<'static>>>,
     /// A copy of its head, if the head is needed longer than that.
     pub(crate) head: Option<Head>,
-    pub(crate) trailers: Option<Headers>,
+    /// Boxed, as few requests have any.
+    pub(crate) trailers: Option<Box<Headers>>,
     /// Path and method, each with its NUL, then the query.
     pub(crate) text: Vec<u8>,
     pub(crate) method: usize,
@@ -105,7 +106,7 @@ pub(crate) struct Upgraded {
     /// The program has a socket, and has not closed it.
     pub(crate) has_socket: bool,
     /// The event handler is running.
-    pub(crate) call: Option<UpgradeCall>,
+    pub(crate) call: Option<Box<UpgradeCall>>,
 }
 
 /// One call of an event handler: why it is called, and what it asks for.

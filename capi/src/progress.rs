@@ -82,7 +82,7 @@ impl Upload for Body {
     fn end(self: Box<Self>, trailers: &Headers) -> Action {
         let (queued, suspended) = {
             let mut state = self.0.state();
-            state.trailers = Some(trailers.clone());
+            state.trailers = Some(Box::new(trailers.clone()));
             (state.queued.is_some(), state.suspension.suspended)
         };
         if suspended {

@@ -95,7 +95,7 @@ impl Upgrade for EventUpgrade {
             ReadState::Eof => reason::PEER_FINISHED,
             ReadState::Truncated => reason::PEER_FINISHED | reason::TRUNCATED,
         };
-        self.connection.state().upgraded.call = Some(UpgradeCall { reasons, ..UpgradeCall::default() });
+        self.connection.state().upgraded.call = Some(Box::new(UpgradeCall { reasons, ..UpgradeCall::default() }));
         let result = self.call(io);
         let call = self.connection.state().upgraded.call.take().unwrap_or_default();
         let mask = result.unwrap_or_else(|fault| {
