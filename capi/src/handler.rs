@@ -112,17 +112,17 @@ fn begin(connection: &Arc<MHD_Connection>, req: &mut Request<'_>) -> Action {
     let can_upgrade = connection.shared.flags & flag::ALLOW_UPGRADE != 0;
     // After a body, too, the program may not respond at once.
     let can_wait = can_suspend || matches!(step, Step::Receive | Step::Again);
-    let is_over = {
+    let (is_over, timeout) = {
         let mut state = connection.state();
         let streams = state.queued.as_ref().is_some_and(|(_, response)| response.content.calls_the_program());
         let is_over = matches!(step, Step::Fail(_)) || (step == Step::Respond && !streams);
         if !is_over || connection.shared.completed.is_some() {
             state.keep_head();
         }
-        is_over
+        (is_over, state.new_timeout.take())
     };
     drop(borrowed);
-    if let Some(seconds) = connection.state().new_timeout.take() {
+    if let Some(seconds) = timeout {
         let timeout = if seconds == 0 { Duration::MAX } else { Duration::from_secs(seconds.into()) };
         req.set_timeout(timeout);
     }

@@ -18,26 +18,12 @@ pub(crate) unsafe fn bytes_of<'a>(text: *const c_char) -> Option<&'a [u8]> {
     (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_bytes())
 }
 
-fn hex(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
-}
-
 /// Decodes percent-encoding in place and returns the new length. What is not two hexadecimal digits stays as it is.
 pub(crate) fn unescape_in_place(text: &mut [u8]) -> usize {
-    let (mut from, mut to) = (0, 0);
-    while let Some(&byte) = text.get(from) {
-        let digits = text.get(from + 1).copied().and_then(hex).zip(text.get(from + 2).copied().and_then(hex));
-        let (decoded, taken) = match (byte, digits) {
-            (b'%', Some((high, low))) => (high << 4 | low, 3),
-            _ => (byte, 1),
-        };
-        if let Some(place) = text.get_mut(to) {
-            *place = decoded;
-        }
-        from += taken;
-        to += 1;
-    }
-    to
+    let decoded: Vec<u8> = percent_encoding::percent_decode(text).collect();
+    // Decoding makes nothing longer.
+    text.iter_mut().zip(&decoded).for_each(|(place, byte)| *place = *byte);
+    decoded.len()
 }
 
 export! {

@@ -234,8 +234,9 @@ impl Request {
         self
     }
 
-    /// Sends `Expect: 100-continue`, and calls `f` at the server's 100, on the request's loop. A proxy asks its own client
-    /// for the body then ([`Ticket::receive`](crate::Ticket::receive)), so that no byte arrives that nobody wants.
+    /// Sends `Expect: 100-continue`, and calls `f` when the server's 100 arrives, on the request's loop. In `f`, a proxy
+    /// can ask its own client for the body ([`Ticket::receive`](crate::Ticket::receive)). So it receives no body that the
+    /// server rejects.
     ///
     /// Unlike [`expect_continue`](Self::expect_continue), the body is held until that 100, without a limit of time. Use
     /// it for servers that are known to send one. If the response arrives first, the body is not sent, and `f` is
