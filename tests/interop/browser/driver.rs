@@ -43,7 +43,7 @@ impl Drop for Dir {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Chromium,
     Firefox,
@@ -137,21 +137,40 @@ impl Driver {
 
 impl Server {
     /// Starts the driver on a port of its choice.
+    ///
+    /// ChromeDriver gets a port from the system for `::1` and needs the same one for `127.0.0.1`. If a connection that
+    /// was closed a moment ago still has that one, the driver ends at once, and another port is needed.
     fn start(kind: Kind) -> Self {
+        let mut said = Vec::new();
+        for _ in 0..20 {
+            match Self::try_start(kind) {
+                Ok(server) => return server,
+                Err(lines) => said = lines,
+            }
+        }
+        panic!("{kind:?}: the driver names no port: {said:?}");
+    }
+
+    /// Returns what the driver said if it ends before it names its port.
+    fn try_start(kind: Kind) -> Result<Self, Vec<String>> {
         let (program, _, before_port) = kind.names();
         let mut command = Command::new(program);
         let command = command.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().expect("started");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let port = loop {
-            let line = lines.next().expect("a line with its port").expect("text");
+        let mut said = Vec::new();
+        for line in lines.by_ref() {
+            let line = line.expect("text");
             if let Some((_, port)) = line.split_once(before_port) {
-                break port.trim_end_matches('.').to_owned();
+                let url = format!("http://127.0.0.1:{}", port.trim_end_matches('.'));
+                // Its later output must be read.
+                std::thread::spawn(move || lines.for_each(drop));
+                return Ok(Self { child, client: Client::builder().build(), url });
             }
-        };
-        // Its later output must be read.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, client: Client::builder().build(), url: format!("http://127.0.0.1:{port}") }
+            said.push(line);
+        }
+        child.wait().expect("ended");
+        Err(said)
     }
 
     fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
