@@ -240,6 +240,12 @@ impl State {
         own.strip_prefix(method.as_bytes()).is_some_and(|rest| rest.first() == Some(&0))
     }
 
+    /// Takes the response that the program has queued. No other can be queued for this request.
+    pub(crate) fn take_queued(&mut self) -> Option<(u16, Arc<MHD_Response>)> {
+        self.responded = true;
+        self.queued.take()
+    }
+
     /// Makes the head outlive the call of the handler.
     pub(crate) fn keep_head(&mut self) {
         if let (None, Some(request)) = (&self.head, self.request) {

@@ -5,17 +5,17 @@ use std::{
     hash::{BuildHasherDefault, Hasher},
     os::fd::{AsRawFd, BorrowedFd},
     ptr::NonNull,
-    sync::Arc,
+    sync::{Arc, MutexGuard},
     time::Duration,
 };
 
 use uncork::{Action, ConnId, EndReason, Handler, PeerAddr, Request, Response, h1::Version};
 
 use crate::{
-    call::{Step, ask},
-    connection::{MHD_Connection, Parked, Suspension, Upgraded},
+    call::{Step, ask_locked},
+    connection::{MHD_Connection, Parked, State, Suspension, Upgraded},
     logging,
-    progress::{action, ask_again, park},
+    progress::{action, ask_again, park, respond},
     shared::Shared,
     tls::TlsFacts,
     types::flag,
@@ -95,45 +95,44 @@ impl Handler for Bridge {
 
 /// Takes a request from uncork.
 fn begin(connection: &Arc<MHD_Connection>, req: &mut Request<'_>) -> Action {
-    if !start(connection, req) {
+    let borrowed = Borrowed(Some(connection));
+    let Some(mut state) = start(connection, req) else {
         return Response::text("The path contains a NUL.\n").with_status(400).into();
-    }
-    let borrowed = Borrowed(connection);
+    };
     if let Some((callback, cls)) = connection.shared.uri_log {
+        drop(state);
         let mut uri = req_target(connection);
         uri.push(0);
         // SAFETY: The program registered this function with this pointer. The string lives during the call.
         let request_cls = unsafe { callback(cls.0, uri.as_ptr().cast(), connection.address()) };
         // SAFETY: No other callback of this connection runs.
         unsafe { *connection.request_cls.get() = request_cls };
+        state = connection.state();
     }
-    let step = ask(connection, Parked::Head);
+    let (step, mut state) = ask_locked(connection, state, Parked::Head);
     let can_suspend = connection.shared.flags & flag::SUSPEND_RESUME != 0;
     let can_upgrade = connection.shared.flags & flag::ALLOW_UPGRADE != 0;
     // After a body, too, the program may not respond at once.
     let can_wait = can_suspend || matches!(step, Step::Receive | Step::Again);
-    let (is_over, timeout) = {
-        let mut state = connection.state();
-        let streams = state.queued.as_ref().is_some_and(|(_, response)| response.content.calls_the_program());
-        let is_over = matches!(step, Step::Fail(_)) || (step == Step::Respond && !streams);
-        if !is_over || connection.shared.completed.is_some() {
-            state.keep_head();
-        }
-        (is_over, state.new_timeout.take())
-    };
-    drop(borrowed);
-    if let Some(seconds) = timeout {
+    let streams = state.queued.as_ref().is_some_and(|(_, response)| response.content.calls_the_program());
+    let is_over = matches!(step, Step::Fail(_)) || (step == Step::Respond && !streams);
+    if !is_over || connection.shared.completed.is_some() {
+        state.keep_head();
+    }
+    borrowed.end(&mut state);
+    if let Some(seconds) = state.new_timeout.take() {
         let timeout = if seconds == 0 { Duration::MAX } else { Duration::from_secs(seconds.into()) };
         req.set_timeout(timeout);
     }
     if !is_over {
-        let mut state = connection.state();
         state.waker = Some(req.waker());
         state.loop_handle = Some(req.loop_handle());
         if can_wait {
             state.ticket = Some(req.ticket());
         }
     }
+    let queued = if step == Step::Respond { state.take_queued() } else { None };
+    drop(state);
     if connection.shared.completed.is_some() || can_wait || can_upgrade {
         let connection = connection.clone();
         req.on_end(move |end| connection.request_ended(end.reason));
@@ -147,21 +146,32 @@ fn begin(connection: &Arc<MHD_Connection>, req: &mut Request<'_>) -> Action {
             ask_again(connection);
             Action::Suspend
         }
+        Step::Respond => respond(connection, queued),
         step => action(connection, step),
     }
 }
 
 /// The loan of the request to the connection: it ends with the call of the handler, however that ends.
-struct Borrowed<'a>(&'a MHD_Connection);
+struct Borrowed<'a>(Option<&'a MHD_Connection>);
 
-impl Drop for Borrowed<'_> {
-    fn drop(&mut self) {
-        self.0.state().request = None;
+impl Borrowed<'_> {
+    /// Ends it under a lock that is held already.
+    fn end(mut self, state: &mut State) {
+        self.0 = None;
+        state.request = None;
     }
 }
 
-/// Resets the connection's state for a request. Returns `false` if the path cannot be a string of C.
-fn start(connection: &MHD_Connection, req: &mut Request<'_>) -> bool {
+impl Drop for Borrowed<'_> {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0 {
+            connection.state().request = None;
+        }
+    }
+}
+
+/// Resets the connection's state for a request and returns it; `None` if the path cannot be a string of C.
+fn start<'a>(connection: &'a MHD_Connection, req: &mut Request<'_>) -> Option<MutexGuard<'a, State>> {
     if let Some(info) = req.tls_info() {
         connection.tls.get_or_init(|| Box::new(TlsFacts::of(&info)));
     }
@@ -183,7 +193,7 @@ fn start(connection: &MHD_Connection, req: &mut Request<'_>) -> bool {
         drop(state);
         connection.unescape(&mut text);
         if text.contains(&0) {
-            return false;
+            return None;
         }
         state = connection.state();
     }
@@ -214,12 +224,15 @@ fn start(connection: &MHD_Connection, req: &mut Request<'_>) -> bool {
     state.waker = None;
     state.number = req.id().number;
     state.request = Some(NonNull::from(req).cast());
-    drop(state);
-    // Not under the lock: releasing its memory can call the program.
-    drop(unsent);
     // SAFETY: No callback of this connection runs: its earlier requests have ended.
     unsafe { *connection.request_cls.get() = std::ptr::null_mut() };
-    true
+    if unsent.is_some() {
+        // Not under the lock: releasing its memory can call the program.
+        drop(state);
+        drop(unsent);
+        state = connection.state();
+    }
+    Some(state)
 }
 
 /// Returns the request target, as sent.

@@ -8,7 +8,7 @@ use uncork::{Action, Consumed, Headers, Upload};
 use crate::{
     call::{Outcome, REJECTED, Step, ask, call},
     connection::{MHD_Connection, Parked},
-    response::Content,
+    response::{Content, MHD_Response},
     send, switch,
 };
 
@@ -22,19 +22,20 @@ pub(crate) fn action(connection: &Arc<MHD_Connection>, step: Step) -> Action {
         Step::Receive => Action::Receive(Box::new(Body(connection.clone()))),
         Step::Fail(reason) => fail(connection, reason),
         Step::Respond | Step::Park(_) | Step::Again => {
-            let queued = {
-                let mut state = connection.state();
-                state.responded = true;
-                state.queued.take()
-            };
-            match queued {
-                Some((status, response)) => match response.content {
-                    Content::Upgrade(protocol) => switch::action(&response, protocol, status, connection),
-                    _ => send::response(response, status, connection).into(),
-                },
-                None => fail(connection, "there is no response"),
-            }
+            let queued = connection.state().take_queued();
+            respond(connection, queued)
         }
+    }
+}
+
+/// Returns the action that sends a response, which was taken from the state of the request.
+pub(crate) fn respond(connection: &Arc<MHD_Connection>, queued: Option<(u16, Arc<MHD_Response>)>) -> Action {
+    match queued {
+        Some((status, response)) => match response.content {
+            Content::Upgrade(protocol) => switch::action(&response, protocol, status, connection),
+            _ => send::response(response, status, connection).into(),
+        },
+        None => fail(connection, "there is no response"),
     }
 }
 
