@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read, Write},
+    io::{BufRead as _, BufReader, ErrorKind, Read, Write},
     net::{TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
@@ -174,4 +174,62 @@ fn the_program_of_the_readme_serves() {
     // SAFETY: It signals a process that this test has started and not waited for.
     assert_eq!(unsafe { libc::kill(pid, libc::SIGTERM) }, 0);
     let _ = child.wait();
+}
+
+/// Sends as much as the peer takes, and changes the keys; then the handler waits for room only, and the change must be
+/// noticed all the same. Pitfall 15.
+#[test]
+fn keys_change_while_an_upgrade_waits_for_room() {
+    let pki = Pki::get();
+    let (certificate, key) = (pki.file("localhost.pem"), pki.file("localhost.key"));
+    let files = [certificate.to_str().expect("a path"), key.to_str().expect("a path")];
+    let server = Example::start("upgrade_echo", &["127.0.0.1:0", files[0], files[1]], 1);
+    let mut stream = connect_tls(server.ports[0], &CLIENT);
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n").expect("sent");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("a head");
+        head.push(byte[0]);
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
+    stream.sock.set_nonblocking(true).expect("set");
+    let byte_at = |at: usize| (at % 251) as u8;
+    let (mut sent, mut received) = (0, 0);
+    for _ in 0..3 {
+        // Nothing is read: what the server echoes fills the buffers, and then it reads no more.
+        let mut idle = 0;
+        while idle < 20 {
+            let block: Vec<u8> = (sent..sent + 16 * 1024).map(byte_at).collect();
+            if !stream.conn.wants_write() {
+                sent += stream.conn.writer().write(&block).expect("buffered");
+            }
+            match stream.conn.write_tls(&mut stream.sock) {
+                Ok(_) => idle = 0,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    idle += 1;
+                    sleep(Duration::from_millis(5));
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        stream.conn.refresh_traffic_keys().expect("TLS 1.3");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while received < sent {
+            assert!(Instant::now() < deadline, "{received} of {sent} bytes came back");
+            while stream.conn.wants_write() && stream.conn.write_tls(&mut stream.sock).is_ok() {}
+            match stream.conn.read_tls(&mut stream.sock) {
+                Ok(n) => assert_ne!(n, 0, "the server has closed the connection"),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => sleep(Duration::from_millis(1)),
+                Err(error) => panic!("{error}"),
+            }
+            let available = stream.conn.process_new_packets().expect("records").plaintext_bytes_to_read();
+            let mut block = vec![0; available];
+            stream.conn.reader().read_exact(&mut block).expect("buffered");
+            assert!(block.iter().enumerate().all(|(n, byte)| *byte == byte_at(received + n)), "at {received}");
+            received += available;
+        }
+    }
+    assert!(sent > 100_000, "{sent}");
+    server.terminate();
 }
