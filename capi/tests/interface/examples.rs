@@ -179,6 +179,7 @@ fn the_program_of_the_readme_serves() {
 /// Sends as much as the peer takes, and changes the keys; then the handler waits for room only, and the change must be
 /// noticed all the same. Pitfall 15.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the client waits until the server takes no more")]
 fn keys_change_while_an_upgrade_waits_for_room() {
     let pki = Pki::get();
     let (certificate, key) = (pki.file("localhost.pem"), pki.file("localhost.key"));
