@@ -38,8 +38,10 @@ impl Duplex for Ends {
         while n < into.len() {
             match self.input.lend_buf() {
                 Lent::Block(mut buf) => {
-                    let took = buf.len().min(into.len() - n);
-                    into[n..n + took].copy_from_slice(&buf.filled()[..took]);
+                    // It may have more, in further pieces.
+                    let filled = buf.filled();
+                    let took = filled.len().min(into.len() - n);
+                    into[n..n + took].copy_from_slice(&filled[..took]);
                     buf.consume(took);
                     self.input.give_back(Block::Buf(buf), took);
                     n += took;

@@ -23,6 +23,7 @@ pub(crate) mod loop_message;
 pub(crate) mod pipe;
 pub(crate) mod request;
 pub(crate) mod response;
+pub(crate) mod splicer;
 pub(crate) mod switch;
 pub(crate) mod ticket;
 pub(crate) mod upgrade;

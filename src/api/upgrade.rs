@@ -13,7 +13,7 @@ use std::{fmt, sync::Arc, time::Instant};
 
 use bitflags::bitflags;
 
-use super::Waker;
+use super::{Waker, splicer::Splicer};
 use crate::{
     base::{
         EventMask, Moment,
@@ -72,6 +72,9 @@ pub struct Io<'a> {
     pub(crate) events: Events,
     pub(crate) now: Moment,
     pub(crate) waker: &'a Waker,
+    /// The socket, if it is plain.
+    #[cfg_attr(not(feature = "client"), expect(dead_code, reason = "the client splices bodies"))]
+    pub(crate) splicer: Option<&'a mut dyn Splicer>,
     pub(crate) commands: &'a mut IoCommands,
 }
 
@@ -82,6 +85,11 @@ pub(crate) struct IoCommands {
     pub(crate) abort: bool,
     pub(crate) held: Option<usize>,
     pub(crate) patient: bool,
+    /// The upgrade reads from the socket itself, by the splicer: nothing enters the input, and READ means that the socket
+    /// may have bytes. Until the next call.
+    pub(crate) splices_in: bool,
+    /// Like `splices_in`, but for the output: WRITE means that it was sent, and the socket takes more.
+    pub(crate) splices_out: bool,
 }
 
 impl Io<'_> {

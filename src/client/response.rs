@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Bytes of a pipe made by [`Response::pipe`].
-const PIPE_BUFFER: usize = 64 * 1024;
+const PIPE_BUFFER: usize = 256 * 1024;
 
 /// A callback for a result. Called exactly once; with [`Error::LoopEnded`] if it is dropped uncalled.
 pub(super) struct Completion<T>(Option<Then<T>>);
@@ -144,6 +144,9 @@ impl Response {
     ///
     /// The body is read as fast as the pipe is read. If the body is truncated, so is the pipe. If the pipe's end is
     /// dropped, the connection is closed. Trailer fields arrive with the end of the pipe.
+    ///
+    /// As the body of a [`Response`](crate::Response) of known length between plain connections, it does not enter the
+    /// process: the system moves the bytes (splice(2) on Linux). So does [`Request::stream`](super::Request::stream).
     pub fn pipe(mut self) -> PipeOut {
         let (inlet, outlet) = pipe(PIPE_BUFFER);
         self.decide(Choice::Pipe(inlet));

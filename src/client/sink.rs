@@ -8,8 +8,13 @@ use super::{
     response::{Choice, Completion, FullResponse},
 };
 use crate::{
-    api::{PipeIn, Waker},
+    api::{
+        PipeIn, Waker,
+        pipe::{Block, Lent, Splice},
+        splicer::Splicer,
+    },
     h1::Headers,
+    transport::{Spliced, kernel_pipe::KERNEL_PIPE, pass_on},
 };
 
 /// Bytes of an unwanted body that are read to keep the connection: about the cost of a new one.
@@ -28,6 +33,20 @@ pub(super) enum Sink {
     Feed(Arc<Intake>),
     /// Dropped, up to this many bytes.
     Discard(u64),
+}
+
+/// The result of [`Sink::splice`].
+pub(super) enum Direct {
+    /// This many bytes were moved.
+    Bytes(usize),
+    /// The socket has none now.
+    Blocked,
+    /// The waker is called when there is room.
+    Full,
+    /// The receiver was dropped.
+    Closed,
+    /// Bytes must be copied.
+    Copy,
 }
 
 /// The result of [`Sink::take`].
@@ -91,6 +110,33 @@ impl Sink {
                 bytes.len()
             }
         }))
+    }
+
+    /// Has the system move part of the body from the socket to the receiver's pipe. `left`: bytes of the body that
+    /// follow without framing.
+    pub(super) fn splice(&mut self, left: usize, splicer: &mut Option<&mut dyn Splicer>) -> Direct {
+        let (Self::Pipe(inlet), Some(splicer)) = (self, splicer) else { return Direct::Copy };
+        let mut open = || splicer.open();
+        let mut pipe = match inlet.lend_kernel(Splice { left, open: &mut open }) {
+            Lent::Block(Some(pipe)) => pipe,
+            Lent::Block(None) => return Direct::Copy,
+            Lent::NotNow => return Direct::Full,
+            Lent::Over(_) => return Direct::Closed,
+        };
+        let spliced = splicer.splice_in(&mut pipe, left.min(inlet.room()).min(KERNEL_PIPE));
+        if let Spliced::Bytes(n) = spliced {
+            inlet.count(n);
+            inlet.pass_on(&mut pipe, pass_on);
+        }
+        inlet.give_back(Block::Kernel(pipe));
+        match spliced {
+            Spliced::Bytes(n) => Direct::Bytes(n),
+            Spliced::Blocked | Spliced::End => Direct::Blocked,
+            Spliced::Unable => {
+                inlet.splice_no_more();
+                Direct::Copy
+            }
+        }
     }
 
     /// Returns `true` if the application wants the body. An unwanted body has one timeout as a whole. Otherwise a

@@ -10,13 +10,18 @@ use crate::{
     api::{
         PipeOut, Tx, Waker,
         pipe::{Block, Lent, PipeEnd},
+        splicer::Splicer,
     },
     conn::{BodyOut, client::ClientConn},
     h1::{
         Headers,
         write::{CHUNK_END, Sink, chunk_head},
     },
+    transport::Spliced,
 };
+
+/// Splices in one call, before other connections have their turn.
+const SPLICES: u32 = 8;
 
 /// Bytes around the data of a chunk: its size line and its end.
 const CHUNK_OVERHEAD: usize = 20;
@@ -28,7 +33,8 @@ pub(super) enum Upload {
     /// Held until the server sends 100, or until this time if there is one.
     Held(Content, Option<Instant>),
     Memory(Bytes, usize),
-    Stream(PipeOut),
+    /// `true` unless the system does not splice to the socket.
+    Stream(PipeOut, bool),
 }
 
 /// The reason for a pause.
@@ -38,6 +44,8 @@ pub(super) enum Pause {
     Done,
     /// There is no room in the output.
     Room,
+    /// Bytes in a kernel pipe wait until the output is sent, and the socket takes more.
+    Socket,
     /// The application's pipe is empty.
     Pipe,
     /// It is held, until this time if there is one.
@@ -51,7 +59,7 @@ impl Upload {
             Content::Memory(bytes) => Self::Memory(bytes, 0),
             Content::Stream(mut pipe, _) => {
                 pipe.on_data(waker.clone());
-                Self::Stream(pipe)
+                Self::Stream(pipe, true)
             }
         }
     }
@@ -79,6 +87,7 @@ impl Upload {
         &mut self,
         conn: &mut ClientConn,
         tx: &mut Tx<'_>,
+        splicer: &mut Option<&mut dyn Splicer>,
         waker: &Waker,
         now: Instant,
     ) -> Result<(usize, Pause), Error> {
@@ -88,7 +97,7 @@ impl Upload {
             }
             self.start(waker);
         }
-        let mut sent = 0;
+        let (mut sent, mut spliced) = (0, 0);
         while conn.is_sending() {
             let chunked = conn.body_out() == BodyOut::Chunked;
             let room = tx.room().saturating_sub(if chunked { CHUNK_OVERHEAD } else { 0 });
@@ -109,10 +118,36 @@ impl Upload {
                         end(conn, tx, None)?;
                     }
                 }
-                Self::Stream(pipe) => match pipe.lend_buf() {
-                    Lent::Block(mut block) => {
-                        let n = block.len().min(wanted);
-                        put(conn, tx, &block.filled()[..n]);
+                Self::Stream(pipe, splices) => match lend(pipe, *splices && !chunked && splicer.is_some()) {
+                    Lent::Block(Block::Kernel(mut kernel)) => {
+                        let left = match conn.body_out() {
+                            BodyOut::Length(left) => usize::try_from(left).unwrap_or(usize::MAX),
+                            _ => usize::MAX,
+                        };
+                        let most = kernel.len().min(left);
+                        let moved = match splicer {
+                            Some(splicer) if tx.is_empty() && spliced < SPLICES => {
+                                splicer.splice_out(&mut kernel, most)
+                            }
+                            _ => Spliced::Blocked,
+                        };
+                        let n = if let Spliced::Bytes(n) = moved { n } else { 0 };
+                        conn.wrote(n as u64);
+                        pipe.give_back(Block::Kernel(kernel), n);
+                        sent += n;
+                        spliced += 1;
+                        match moved {
+                            Spliced::Bytes(_) => {}
+                            Spliced::Blocked | Spliced::End => return Ok((sent, Pause::Socket)),
+                            // Next time its bytes come in a buffer.
+                            Spliced::Unable => *splices = false,
+                        }
+                    }
+                    Lent::Block(Block::Buf(mut block)) => {
+                        // The block may have more, in further pieces.
+                        let filled = block.filled();
+                        let n = filled.len().min(wanted);
+                        put(conn, tx, &filled[..n]);
                         block.consume(n);
                         pipe.give_back(Block::Buf(block), n);
                         sent += n;
@@ -127,6 +162,12 @@ impl Upload {
         *self = Self::Done;
         Ok((sent, Pause::Done))
     }
+}
+
+/// Takes the block of the pipe out: a kernel pipe only if it may be spliced.
+fn lend(pipe: &mut PipeOut, splices: bool) -> Lent {
+    pipe.set_splices(splices);
+    pipe.lend()
 }
 
 /// Writes part of the body, as a chunk if the body is chunked.

@@ -280,6 +280,14 @@ impl ClientConn {
         Ok(step)
     }
 
+    /// Returns how many bytes of the body follow without framing.
+    pub(crate) fn direct(&self) -> usize {
+        match self.body {
+            BodyIn::Length(left) if self.is_receiving() => usize::try_from(left).unwrap_or(usize::MAX),
+            _ => 0,
+        }
+    }
+
     /// Records that the first `n` bytes of the data were taken.
     pub(crate) fn took(&mut self, n: usize) {
         self.received += n as u64;

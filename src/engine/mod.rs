@@ -15,6 +15,7 @@
 //! | `job`, `exchange` | a request that does not get its response at once: its data; its course |
 //! | `body`, `response_body` | its two bodies; `pump` moves pipes, `coalescing` sets how often |
 //! | `upgraded` | the upgrade callback; `held` counts what upgraded connections hold themselves |
+//! | `splicing` | the socket, for an upgrade that splices: the client |
 //! | `outgoing` | outbound connections, until they are upgrades |
 //! | `closing` | flush, finish, linger |
 //! | `inbox` | messages |
@@ -52,6 +53,7 @@ mod reserve;
 mod response_body;
 mod securing;
 mod slot;
+mod splicing;
 mod upgraded;
 
 use std::{

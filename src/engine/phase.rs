@@ -67,6 +67,9 @@ pub(super) struct Upgraded {
     pub(super) queued: usize,
     /// The application wrote in its last call.
     pub(super) wrote: bool,
+    /// The application splices from the socket, or to it, see [`IoCommands`](crate::api::upgrade::IoCommands).
+    pub(super) splices_in: bool,
+    pub(super) splices_out: bool,
     /// The application holds bytes of its own.
     pub(super) holds: bool,
     /// The peer may leave its output unread as long as it likes.

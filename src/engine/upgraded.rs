@@ -17,9 +17,10 @@ use super::{
     job::{Job, RequestBody},
     phase::{Phase, Reported, Step, Upgraded},
     ready::Ready,
+    splicing::Socket,
 };
 use crate::{
-    api::{Events, Io, ReadState, Response, Rx, Switch, Tx, Upgrade, Waker, upgrade::IoCommands},
+    api::{Events, Io, ReadState, Response, Rx, Switch, Tx, Upgrade, Waker, splicer::Splicer, upgrade::IoCommands},
     base::{EndReason, EventMask, time::Tick},
     conn::{BodyEvent, server::ResponseSpec},
     transport::sys::give_back_memory,
@@ -44,6 +45,8 @@ impl Upgraded {
             seen: 0,
             queued: 0,
             wrote: false,
+            splices_in: false,
+            splices_out: false,
             holds: false,
             patient: false,
             deadline: Tick::NEVER,
@@ -71,6 +74,9 @@ impl Upgraded {
     #[inline(never)]
     pub(super) fn fill(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, EndReason> {
         let wants = self.started && self.mask.contains(EventMask::READ);
+        if self.splices_in && io.rx.is_empty() {
+            return Ok(false);
+        }
         let most = core.limits.upgrade_input;
         let result = if wants {
             io.fill(core, most.saturating_sub(io.rx.len()), most)
@@ -127,7 +133,8 @@ impl Upgraded {
         let mut events = Events::NONE;
         let is_reset = io.ready.contains(Ready::RESET);
         if self.mask.contains(EventMask::READ) {
-            if io.rx.len() > self.seen {
+            let may_splice = self.splices_in && io.eof.is_none() && io.ready.contains(Ready::READ);
+            if io.rx.len() > self.seen || may_splice {
                 events.add(Events::READ);
             }
             if io.eof.is_some() && !self.reported.read_closed {
@@ -138,7 +145,8 @@ impl Upgraded {
             let limit = core.limits.output;
             let free = limit.saturating_sub(io.out.len());
             let grew = io.out.len() < self.queued || self.wrote;
-            if grew && free >= limit / 2 {
+            let may_splice = self.splices_out && io.out.is_empty() && io.ready.contains(Ready::WRITE);
+            if grew && free >= limit / 2 || may_splice {
                 events.add(Events::WRITE);
             }
         }
@@ -186,7 +194,15 @@ impl Upgraded {
             Some(false) => ReadState::Truncated,
         };
         let (offered, queued) = (io.rx.len(), io.out.len());
-        let mut commands = IoCommands::default();
+        let (mut commands, mut fault) = (IoCommands::default(), None);
+        let mut socket = io.transport.is_plain().then_some(Socket {
+            transport: &mut io.transport,
+            ready: &mut io.ready,
+            eof: &mut io.eof,
+            sent: &mut io.sent,
+            kernel_pipes: &core.kernel_pipes,
+            fault: &mut fault,
+        });
         let mut view = Io {
             rx: Rx { buf: &mut io.rx, state },
             tx: Tx {
@@ -199,6 +215,7 @@ impl Upgraded {
             events,
             now: core.now,
             waker: &self.waker,
+            splicer: socket.as_mut().map(|socket| socket as &mut dyn Splicer),
             commands: &mut commands,
         };
         let mask = dispatch::ready(self.app.as_mut(), &mut view).map_err(|_| EndReason::Panicked)?;
@@ -206,6 +223,11 @@ impl Upgraded {
             self.deadline = at.map_or(Tick::NEVER, |at| Tick::ceil(core.start, at));
         }
         self.patient |= commands.patient;
+        (self.splices_in, self.splices_out) = (commands.splices_in, commands.splices_out);
+        if let Some(fault) = fault {
+            let reason = io.fault(core, fault);
+            self.has_failed(io, reason);
+        }
         if commands.abort {
             return Err(EndReason::Aborted);
         }

@@ -162,6 +162,7 @@ impl Harness {
             events,
             now: self.now,
             waker: &self.waker,
+            splicer: None,
             commands: &mut commands,
         };
         self.mask = self.session.ready(&mut io);

@@ -133,6 +133,30 @@ impl PipeIn {
         })
     }
 
+    /// Like [`lend`](Self::lend), but returns a kernel pipe or nothing. `None`: bytes must be copied. If the reader takes
+    /// spliced bytes, but has others to read first, it is waited for: otherwise the block would never be empty.
+    #[cfg_attr(not(feature = "client"), expect(dead_code, reason = "the client splices bodies"))]
+    pub(crate) fn lend_kernel(&mut self, splice: Splice<'_>) -> Lent<Option<KernelPipe>> {
+        let mut state = self.shared.state();
+        if !state.splices || splice.left.min(self.shared.room) < WORTH_SPLICING {
+            return Lent::Block(None);
+        }
+        if !state.reader_dropped && !state.block.as_ref().is_some_and(Block::is_empty) {
+            state.wants_block[WRITER] = true;
+            return Lent::NotNow;
+        }
+        drop(state);
+        match self.lend(Some(splice)) {
+            Lent::Block(Block::Kernel(pipe)) => Lent::Block(Some(pipe)),
+            Lent::Block(block) => {
+                self.give_back(block);
+                Lent::Block(None)
+            }
+            Lent::NotNow => Lent::NotNow,
+            Lent::Over(end) => Lent::Over(end),
+        }
+    }
+
     /// Returns `true` if there is no room now. The writer is woken when there is.
     pub(crate) fn is_full(&mut self) -> bool {
         let (mut state, room) = (self.shared.state(), self.shared.room);

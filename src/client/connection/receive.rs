@@ -12,7 +12,7 @@ use super::{
         exchange::Exchange,
         redirect,
         response::{Choice, Response, ResponseChannel, ResponseHead},
-        sink::{Sink, Taken},
+        sink::{Direct, Sink, Taken},
         upload::Upload,
     },
     conn_state::ConnState,
@@ -28,6 +28,9 @@ use crate::{
         field_slots,
     },
 };
+
+/// Splices in one call, before other connections have their turn.
+const SPLICES: u32 = 8;
 
 /// The application limits the body; the trailers have fixed limits.
 const BODY: BodyLimits = BodyLimits { body: u64::MAX, trailers: 8 * 1024, fields: 100 };
@@ -47,7 +50,7 @@ pub(super) enum Received {
 /// Processes the input. The `bool` is `true` if it had body data that the application wants.
 pub(super) fn receive(state: &mut ConnState, work: &mut Work, io: &mut Io<'_>) -> Result<(Received, bool), Error> {
     let now = io.now();
-    let mut progressed = false;
+    let (mut progressed, mut spliced, mut at_socket) = (false, 0, false);
     loop {
         if work.deadline.is_some_and(|by| by <= now.mono) {
             return Err(Error::TimedOut(Timeout::Total));
@@ -73,6 +76,27 @@ pub(super) fn receive(state: &mut ConnState, work: &mut Work, io: &mut Io<'_>) -
                     continue;
                 };
                 return Ok((Received::Switch(upgrade), progressed));
+            }
+            Destination::Sink(sink) if io.rx.bytes().is_empty() && !at_socket => {
+                at_socket = true;
+                match sink.splice(state.conn.direct(), &mut io.splicer) {
+                    Direct::Bytes(n) => {
+                        state.conn.took(n);
+                        progressed = true;
+                        spliced += 1;
+                        at_socket = false;
+                        if spliced == SPLICES && state.conn.direct() > 0 {
+                            io.commands.splices_in = true;
+                            return Ok((Received::NeedsInput, progressed));
+                        }
+                    }
+                    // Also at the end of the input, which is handled below.
+                    Direct::Blocked => io.commands.splices_in = true,
+                    Direct::Full if io.events().is_error() => return Err(truncated(state)),
+                    Direct::Full => return Ok((Received::NeedsApplication, progressed)),
+                    Direct::Closed => return Ok((Received::Unwanted, progressed)),
+                    Direct::Copy => {}
+                }
             }
             Destination::Sink(sink) => match state.conn.poll_body(io.rx.bytes(), &BODY).map_err(Error::from_rule)? {
                 Step::Skip(n) => io.rx.consume(n),

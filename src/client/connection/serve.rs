@@ -140,12 +140,12 @@ pub(super) fn busy(state: &mut ConnState, work: &mut Work, io: &mut Io<'_>) -> R
         (Received::Unwanted, _) => return Err(Error::Cancelled),
     };
     let waker = io.waker();
-    let (sent, pause) = work.upload.send(&mut state.conn, &mut io.tx, &waker, now.mono)?;
+    let (sent, pause) = work.upload.send(&mut state.conn, &mut io.tx, &mut io.splicer, &waker, now.mono)?;
     let progressed = received || sent > 0;
     let reads = mask.contains(EventMask::READ);
     // The timeouts run only while the client waits for the server.
     let timeout = match pause {
-        Pause::Room => Some(Timeout::Idle),
+        Pause::Room | Pause::Socket => Some(Timeout::Idle),
         Pause::Pipe | Pause::Held(_) => None,
         Pause::Done if !reads => None,
         Pause::Done if state.conn.awaits_head() => Some(Timeout::Head),
@@ -167,7 +167,13 @@ pub(super) fn busy(state: &mut ConnState, work: &mut Work, io: &mut Io<'_>) -> R
     };
     let held = if let Pause::Held(until) = pause { until } else { None };
     let by = [work.deadline, work.clock.map(|(_, by)| by), held].into_iter().flatten().min();
-    let mask = if pause == Pause::Room { mask | EventMask::WRITE } else { mask };
+    let mask = match pause {
+        Pause::Room => mask | EventMask::WRITE,
+        // With CORK nothing of the output is held back: what follows it is not added to it.
+        Pause::Socket => mask | EventMask::WRITE | EventMask::CORK,
+        Pause::Done | Pause::Pipe | Pause::Held(_) => mask,
+    };
+    io.commands.splices_out = pause == Pause::Socket;
     Ok(Progress::Wait(mask, by))
 }
 

@@ -1,6 +1,10 @@
 //! TLS as a client: the trusted certificates, the offered protocols, and a client certificate.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{
+    fmt,
+    path::Path,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use rustls::{
     ClientConfig, RootCertStore,
@@ -18,6 +22,7 @@ use super::{
 /// The TLS configuration of outbound connections: the trusted certificates, and a client certificate.
 ///
 /// Cheap to clone; all clones share one configuration and the resumable sessions (of 256 servers).
+/// [`replace`](Self::replace) changes it for all of them, for example when the client certificate is renewed.
 ///
 /// It offers TLS 1.2 and 1.3, sends the server's name (SNI), offers ALPN `http/1.1`, and resumes sessions; no early
 /// data.
@@ -32,7 +37,7 @@ use super::{
 /// ```
 #[derive(Clone)]
 pub struct TlsClient {
-    config: Arc<ClientConfig>,
+    current: Arc<RwLock<Arc<ClientConfig>>>,
 }
 
 impl TlsClient {
@@ -59,11 +64,19 @@ impl TlsClient {
         TlsClientBuilder::default()
     }
 
-    /// Returns a configuration that offers these protocols by ALPN, the preferred first; none if the list is empty.
+    /// Makes new connections use the current configuration of `other`. Existing connections keep theirs. Earlier
+    /// sessions are not resumed: a resumed session would have the client certificate of the first handshake.
+    pub fn replace(&self, other: &Self) {
+        let other = other.config();
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = other;
+    }
+
+    /// Returns a configuration of its own that offers these protocols by ALPN, the preferred first; none if the list is
+    /// empty. A later [`replace`](Self::replace) of this one does not change it.
     pub fn alpn(&self, protocols: &[&[u8]]) -> Self {
-        let mut config = ClientConfig::clone(&self.config);
+        let mut config = ClientConfig::clone(&self.config());
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-        Self { config: Arc::new(config) }
+        Self::new(Arc::new(config))
     }
 
     /// Returns `true` if a server could prove this name: a DNS name or an IP address.
@@ -71,8 +84,13 @@ impl TlsClient {
         ServerName::try_from(name).is_ok()
     }
 
+    /// Returns the configuration for a new connection.
     pub(super) fn config(&self) -> Arc<ClientConfig> {
-        self.config.clone()
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn new(config: Arc<ClientConfig>) -> Self {
+        Self { current: Arc::new(RwLock::new(config)) }
     }
 }
 
@@ -80,12 +98,12 @@ impl TlsClient {
 impl From<Arc<ClientConfig>> for TlsClient {
     fn from(config: Arc<ClientConfig>) -> Self {
         if !config.enable_early_data {
-            return Self { config };
+            return Self::new(config);
         }
         // An observer can replay early data, and the server would not notice.
         let mut config = Arc::unwrap_or_clone(config);
         config.enable_early_data = false;
-        Self { config: Arc::new(config) }
+        Self::new(Arc::new(config))
     }
 }
 
@@ -209,7 +227,7 @@ impl TlsClientBuilder {
         };
         config.alpn_protocols = self.alpn;
         config.alpn_protocols.push(b"http/1.1".to_vec());
-        Ok(TlsClient { config: Arc::new(config) })
+        Ok(TlsClient::new(Arc::new(config)))
     }
 
     fn add(mut self, source: &Source<'_>) -> Result<Self, TlsError> {

@@ -209,6 +209,36 @@ fn sessions_are_resumed_by_all_clones() {
 }
 
 #[test]
+fn a_configuration_is_replaced_for_all_clones() {
+    let (cert, key) = certificate("localhost");
+    let builder = Tls::builder().pem_bytes(cert.as_bytes(), key.as_bytes()).expect("a certificate");
+    let tls = builder.client_certificates_bytes(ca().pem.as_bytes(), true).expect("a CA").build().expect("all");
+    for version in BOTH {
+        let (old, new) = (certificate("old"), certificate("new"));
+        let [client, renewed] = [&old, &new].map(|own| TlsClient::from(client_config(version, Some(own))));
+        let clone = client.clone();
+        let shown = |client: &TlsClient| {
+            let (mut client, mut server) = dialed(&tls, client, "localhost");
+            handshake_both(&mut client, &mut server).expect("a handshake");
+            server.write(&[b"x"]);
+            client.read_all().expect("a ticket");
+            (server.tls.peer_certificates().map(<[_]>::to_vec), client.tls.handshake_kind())
+        };
+        let (full, resumed) = (Some(HandshakeKind::Full), Some(HandshakeKind::Resumed));
+        assert_eq!(shown(&client), (Some(vec![der(&old.0)]), full));
+        assert_eq!(shown(&clone), (Some(vec![der(&old.0)]), resumed));
+        let (mut earlier, mut server) = dialed(&tls, &clone, "localhost");
+        let apart = clone.alpn(&[b"http/1.1"]);
+        clone.replace(&renewed);
+        handshake_both(&mut earlier, &mut server).expect("an earlier handshake continues");
+        assert_eq!(server.tls.peer_certificates(), Some(&[der(&old.0)][..]));
+        assert_eq!(shown(&client), (Some(vec![der(&new.0)]), full), "a resumed session would have the old one");
+        assert_eq!(shown(&client), (Some(vec![der(&new.0)]), resumed));
+        assert_eq!(shown(&apart).0, Some(vec![der(&old.0)]));
+    }
+}
+
+#[test]
 fn the_server_selects_an_offered_protocol() {
     for (offered, selected) in [(&[&b"h2"[..], b"http/1.1"][..], Some(&b"http/1.1"[..])), (&[], None)] {
         let (client, _) = connected_to_ours(&trusting_client().alpn(offered));
