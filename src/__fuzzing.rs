@@ -2,6 +2,10 @@
 
 #[cfg(feature = "auth")]
 pub use crate::auth::fuzz::auth;
+#[cfg(feature = "directory")]
+pub use crate::relay::nodes::directory::fuzz::engine;
+#[cfg(feature = "nodes")]
+pub use crate::relay::nodes::fuzz::node;
 #[cfg(feature = "spdy")]
 pub use crate::relay::tunnel::spdy::fuzz::spdy;
 #[cfg(feature = "ws")]
@@ -186,6 +190,19 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "the time does not matter")]
     fn authentication_holds_over_the_corpus() {
         over_corpus("auth", |data| super::auth(data, std::time::Instant::now()));
+    }
+
+    #[test]
+    #[cfg(feature = "directory")]
+    #[expect(clippy::disallowed_methods, reason = "the time does not matter")]
+    fn the_engine_holds_over_the_corpus() {
+        over_corpus("engine", |data| super::engine(data, std::time::Instant::now()));
+    }
+
+    #[test]
+    #[cfg(feature = "nodes")]
+    fn nodes_hold_over_the_corpus() {
+        over_corpus("node", super::node);
     }
 
     #[test]

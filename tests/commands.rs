@@ -52,6 +52,9 @@ const NOT_RUN: [(&str, &str, &str); 2] = [
     ("examples/websocket_echo.rs", "wstest", "it takes more than half an hour"),
 ];
 
+/// Pages whose commands start a program that they do not name.
+const NEEDS: [(&str, &str); 1] = [("examples/relay/cluster/README.md", "nginx")];
+
 /// Writes a line to standard error, since the test harness hides the output of a test that succeeds.
 fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
@@ -82,6 +85,10 @@ fn is_not_run(page: &Path, part: &Part) -> Option<Not> {
     }
     if part.text.contains("-p uncork-capi") && !machine::is_real() && !libraries().iter().all(|path| path.exists()) {
         return Some(Not::Missing("library for C: `cargo test` builds it, `cargo test --test commands` does not"));
+    }
+    let needed = NEEDS.into_iter().find(|(path, name)| page == Path::new(path) && find(name).is_none());
+    if let Some((_, name)) = needed {
+        return Some(Not::Missing(name));
     }
     OPTIONAL.into_iter().find(|name| part.programs.iter().any(|p| p == name) && find(name).is_none()).map(Not::Missing)
 }

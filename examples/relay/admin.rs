@@ -22,7 +22,7 @@ use uncork::{
     relay::{Gateway, SessionInfo},
 };
 
-use super::{certificates, json, logs, nodes, services::Services, site::Shared, tunnel};
+use super::{certificates, directory, json, logs, nodes, services::Services, site::Shared, tunnel};
 
 /// Longest log level, in bytes.
 const LEVEL: usize = 1024;
@@ -34,7 +34,7 @@ pub(crate) struct Admin {
     pub(crate) services: Services,
     /// The listener has a loopback address.
     pub(crate) is_local: bool,
-    /// URL and certificate of each public HTTPS listener.
+    /// URL and certificate of each public HTTPS listener, and of the listener for other nodes.
     pub(crate) listeners: Arc<[(String, Tls)]>,
 }
 
@@ -51,8 +51,7 @@ impl Handler for Admin {
         match req.path() {
             "/metrics" if get => self.metrics(req).into(),
             "/health" if get => text(200, "alive").into(),
-            "/ready" if get && self.shared.is_ready() => text(200, "ready").into(),
-            "/ready" if get => text(503, "shutting down").into(),
+            "/ready" if get => self.ready().into(),
             "/log-level" if get => text(200, &logs::current().0).into(),
             // RFC 9110 §14.5: a server that does not support partial PUT responds with 400.
             "/log-level" if req.method() == "PUT" && req.header("content-range").is_some() => {
@@ -86,6 +85,16 @@ impl Handler for Admin {
 }
 
 impl Admin {
+    fn ready(&self) -> Response {
+        let is_degraded = self.services.directory.as_ref().is_some_and(|directory| !directory::is_ready(directory));
+        match is_degraded {
+            _ if !self.shared.is_ready() => text(503, "shutting down"),
+            true if self.services.directory_is_required => text(503, "degraded: the directory is unavailable"),
+            true => text(200, "degraded: the directory is unavailable"),
+            false => text(200, "ready"),
+        }
+    }
+
     fn metrics(&self, req: &Request<'_>) -> Response {
         let mut page = self.shared.metrics.page(self.shared.is_ready());
         certificates::write_metrics(&mut page, &self.listeners);
@@ -103,9 +112,13 @@ impl Admin {
         }
         if let Some(tunnel) = tunnel {
             tunnel::write_metrics(&mut page, tunnel.counts());
+            tunnel::write_directory(&mut page, tunnel);
         }
         if let Some(nodes) = nodes {
-            nodes::write_metrics(&mut page, &nodes.counts());
+            nodes::write_metrics(&mut page, nodes);
+        }
+        if let Some(directory) = &self.services.directory {
+            directory::write_metrics(&mut page, directory);
         }
         Response::new(200).header("Content-Type", "text/plain; version=0.0.4; charset=utf-8").body(page.0)
     }

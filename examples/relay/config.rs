@@ -93,7 +93,7 @@ fn heading(section: &str) -> &'static str {
         "rendezvous" => "Rendezvous",
         "gateway" => "Gateway",
         "tunnel" => "Reverse tunnel",
-        "node" => "Several machines",
+        "node" | "directory" => "Several machines",
         "page" => "Page",
         "admin" => "Administration",
         _ => "Logs",
@@ -263,7 +263,9 @@ mod tests {
                 ("NETWORK", _) => "10.0.0.0/8",
                 ("ORIGIN", _) => "https://example.org",
                 ("FIELD", "[]") => "X-Zone: a",
+                ("ADDR", "[]") => "ber2.example:8443",
                 ("NODE", _) => "ber2 http://10.0.0.2:7001",
+                ("URL", "[]") => "redis://10.0.0.2:26379",
                 ("TOKEN", _) => "app 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 app.example",
                 (_, value) => value,
             };

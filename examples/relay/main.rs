@@ -28,6 +28,7 @@ mod certificates;
 #[allow(dead_code, reason = "the other examples' flags")]
 mod common;
 mod config;
+mod directory;
 mod files;
 mod fitting;
 mod inherited;

@@ -333,6 +333,8 @@ fn ticks(stat: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use uncork::relay::nodes::{Nodes, NodesConfig};
+
     use super::*;
 
     #[test]
@@ -352,7 +354,10 @@ mod tests {
         page.rendezvous(RendezvousCounts::default());
         page.gateway(GatewayStats::default());
         super::super::tunnel::write_metrics(&mut page, uncork::relay::tunnel::ProxyCounts::default());
-        super::super::nodes::write_metrics(&mut page, &uncork::relay::nodes::NodeCounts::default());
+        let other = ("b".to_owned(), "http://b:1".to_owned());
+        let (id, key) = ("a".to_owned(), vec![0; 32]);
+        let nodes = NodesConfig { id, key, nodes: vec![other], ..NodesConfig::default() };
+        super::super::nodes::write_metrics(&mut page, &Nodes::new(nodes).expect("valid"));
         let page = page.0;
         let mut families: Vec<(String, String)> = Vec::new();
         for line in page.lines() {

@@ -28,12 +28,13 @@ use super::{
     admin::Admin,
     certificates,
     common::descriptors::{self, Needs},
-    config, fitting,
+    config, directory, fitting,
     inherited::Inherited,
     listen::{self, Listen, OpenListener},
     logs,
     metrics::Metrics,
-    nodes, notify,
+    nodes::{self, NodeTls},
+    notify,
     page::Page,
     services::Services,
     settings::Settings,
@@ -74,6 +75,9 @@ pub(crate) fn check_strictly(settings: &Settings) -> Result<(), Failure> {
         if let Some(fault) = tls.as_ref().and_then(|tls| certificates::fault(tls, now())) {
             return Err(Failure::config(format!("--listen {listen}: certificate {fault}")));
         }
+    }
+    if let Some(fault) = nodes::certificate(settings)?.and_then(|tls| certificates::fault(&tls, now())) {
+        return Err(Failure::config(format!("--node-tls-cert: certificate {fault}")));
     }
     Ok(())
 }
@@ -122,8 +126,11 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
     let server = server.limits(limits).access_log(move |access| logging.ended(access));
     // First, so that an early signal is not lost.
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|e| Failure::system(&"cannot handle signals", &e))?;
-    warn_of_certificates(&open);
-    let listeners = open.iter().filter_map(|one| Some((one.url.clone(), one.tls.clone()?))).collect();
+    let node_tls = open_node.as_ref().and_then(|open| open.tls(&services));
+    let listeners = open.iter().filter_map(|one| Some((one.url.clone(), one.tls.clone()?)));
+    let listeners: Arc<[(String, Tls)]> = listeners.chain(node_tls.as_ref().map(NodeTls::listener)).collect();
+    warn_of_certificates(&listeners);
+    let with_tls = listeners.clone();
     let admin = admin.map(|(server, is_local)| {
         start_admin(server, Admin { shared: shared.clone(), services: services.clone(), is_local, listeners })
     });
@@ -132,6 +139,9 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
         (Some(open), Some(nodes)) => Some(open.start(nodes, &services, loops(&settings), node_limits)?),
         _ => None,
     };
+    let directory = services.directory.as_ref().map(directory::start).transpose()?;
+    let timeout = Duration::from_secs(settings.server.shutdown_timeout.into());
+    let stopping = services.clone();
     let page = services.page(&settings);
     let site = Site { shared: shared.clone(), services: services.clone(), page: page.clone() };
     let (mode, threads) = (settings.server.mode, loops(&settings));
@@ -157,6 +167,8 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
             services,
             page,
             open,
+            listeners: with_tls,
+            node_tls,
             stop_handle,
             node_stop,
         };
@@ -186,6 +198,9 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
     };
     if let Some(Err(error)) = node.map(Running::join) {
         log::warn!("listener for nodes: {error}");
+    }
+    if let (Some(running), Some(directory)) = (directory, &stopping.directory) {
+        directory::stop(directory, stopping.gateway.as_ref(), running, timeout);
     }
     if let Some(Err(error)) = admin.map(Running::stop_now) {
         log::warn!("admin listener: {error}");
@@ -270,10 +285,10 @@ fn bind_admin(settings: &Settings) -> Result<Option<(Server, bool)>, Failure> {
 }
 
 /// Warns of certificates that are not valid now. The program serves nevertheless, since only clients of HTTPS fail.
-fn warn_of_certificates(open: &[OpenListener]) {
-    for open in open {
-        if let Some(fault) = open.tls.as_ref().and_then(|tls| certificates::fault(tls, now())) {
-            log::warn!("{}: certificate {fault}", open.url);
+fn warn_of_certificates(listeners: &[(String, Tls)]) {
+    for (url, tls) in listeners {
+        if let Some(fault) = certificates::fault(tls, now()) {
+            log::warn!("{url}: certificate {fault}");
         }
     }
 }
@@ -310,6 +325,9 @@ struct Program {
     services: Services,
     page: Option<Page>,
     open: Vec<OpenListener>,
+    /// URL and certificate of each listener with TLS.
+    listeners: Arc<[(String, Tls)]>,
+    node_tls: Option<NodeTls>,
     stop_handle: StopHandle,
     /// For the listener for other nodes: their clients' requests have the same time to finish.
     node_stop: Option<StopHandle>,
@@ -399,7 +417,12 @@ impl Program {
                 (Some(_), None) | (None, Some(_)) => unchanged.push(format!("HTTPS on {listen}")),
             }
         }
-        warn_of_certificates(&self.open);
+        match (&self.node_tls, new.node.tls_cert.as_os_str().is_empty()) {
+            (Some(tls), false) => tls.renew(&new)?,
+            (None, true) => {}
+            (Some(_), true) | (None, false) => unchanged.push("TLS between nodes".to_owned()),
+        }
+        warn_of_certificates(&self.listeners);
         self.shared.set_trusted(&new.proxies);
         self.services.reconfigure(&new)?;
         if let Some(page) = &self.page {
@@ -425,7 +448,14 @@ impl Program {
 /// enabled, and the gateway.
 fn changes(name: &str) -> bool {
     const SECTIONS: &[&str] = &["tls", "proxies", "cors", "sessions", "rendezvous", "page", "log", "access-log"];
-    const SETTINGS: &[&str] = &["server.shutdown-timeout", "server.shutdown-delay", "limits.max-body"];
+    const SETTINGS: &[&str] = &[
+        "server.shutdown-timeout",
+        "server.shutdown-delay",
+        "limits.max-body",
+        "node.tls-cert",
+        "node.tls-key",
+        "node.tls-ca",
+    ];
     let (section, key) = name.split_once('.').unwrap_or((name, ""));
     SETTINGS.contains(&name) || SECTIONS.contains(&section) && key != "enabled"
 }

@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
-use uncork::relay::{
-    Gateway, GatewayCallbacks, GatewayConfig, GatewayLimits, GatewayPaths, OriginPolicy, Rendezvous, RendezvousConfig,
-    SessionConfig, SessionRelay, nodes::Nodes, tunnel::Proxy,
+use uncork::{
+    TlsClient,
+    relay::{
+        Gateway, GatewayCallbacks, GatewayConfig, GatewayLimits, GatewayPaths, OriginPolicy, Rendezvous,
+        RendezvousConfig, SessionConfig, SessionRelay,
+        nodes::{Directory, Nodes},
+        tunnel::Proxy,
+    },
 };
 
 use super::{
-    Failure, nodes,
+    Failure, directory, nodes,
     page::{self, Page, PageConfig},
     settings::Settings,
     tunnel,
@@ -23,6 +28,11 @@ pub(crate) struct Services {
     pub(crate) gateway: Option<Gateway>,
     pub(crate) tunnel: Option<Proxy>,
     pub(crate) nodes: Option<Nodes>,
+    pub(crate) directory: Option<Directory>,
+    /// The relay is not ready while the directory is unavailable.
+    pub(crate) directory_is_required: bool,
+    /// What replaces the certificate that this node shows to others.
+    pub(crate) node_client: Option<TlsClient>,
     /// The public listeners serve the paths of the gateway's application, too.
     pub(crate) gateway_is_open: bool,
 }
@@ -31,7 +41,7 @@ impl Services {
     /// Builds the services. `api` is the gateway's address for the application unless a setting overrides it.
     pub(crate) fn new(settings: &Settings, api: &str) -> Result<Self, Failure> {
         let invalid = |section: &str, error: &dyn std::fmt::Display| Failure::config(format!("[{section}] {error}"));
-        let nodes = nodes::nodes(settings)?;
+        let (nodes, node_client) = nodes::nodes(settings)?.unzip();
         let sessions = settings.sessions.enabled.then(|| match &nodes {
             Some(nodes) => SessionRelay::with_nodes(sessions(settings), nodes.clone()),
             None => SessionRelay::new(sessions(settings)),
@@ -40,13 +50,21 @@ impl Services {
             Some(nodes) => Rendezvous::with_nodes(rendezvous(settings), nodes.clone()),
             None => Rendezvous::new(rendezvous(settings)),
         });
-        let gateway = (!settings.gateway.connect_url.0.is_empty()).then(|| Gateway::new(gateway(settings, api)));
+        let directory = directory::directory(settings, nodes.as_ref())?;
+        let gateway = (!settings.gateway.connect_url.0.is_empty()).then(|| match &directory {
+            Some(directory) => Gateway::with_directory(gateway(settings, api), directory.clone()),
+            None => Gateway::new(gateway(settings, api)),
+        });
+        let tunnel = tunnel::proxy(settings, nodes.as_ref(), directory::config(settings, nodes.as_ref())?);
         Ok(Self {
             sessions: sessions.transpose().map_err(|error| invalid("sessions", &error))?,
             rendezvous: rendezvous.transpose().map_err(|error| invalid("rendezvous", &error))?,
             gateway: gateway.transpose().map_err(|error| invalid("gateway", &error))?,
-            tunnel: tunnel::proxy(settings).map_err(|error| invalid("tunnel", &error))?,
+            tunnel: tunnel.map_err(|error| invalid("tunnel", &error))?,
             nodes,
+            directory,
+            directory_is_required: settings.directory.required,
+            node_client: node_client.flatten(),
             gateway_is_open: settings.gateway.public_api,
         })
     }

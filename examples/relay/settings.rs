@@ -18,8 +18,9 @@ use super::{
     addresses::Network,
     listen::Listen,
     values::{
-        AccessFormat, AdminAddress, BalanceRule, BasePath, Bytes, Field, ForwardedField, Level, LogFormat, Mode,
-        NodeAddress, NodeEntry, NodeId, Origin, OriginRule, ServerName, Threads, TunnelToken, Url, Value, ViaName,
+        AccessFormat, AdminAddress, BalanceRule, BasePath, Bytes, DirectoryUrl, Field, ForwardedField, Level,
+        LogFormat, Mode, NodeAddress, NodeEntry, NodeId, Origin, OriginAddress, OriginRule, SentinelUrl, ServerName,
+        Threads, TunnelToken, Url, Value, ViaName,
     },
 };
 
@@ -356,9 +357,17 @@ settings! {
         share_per_address: NonZeroU32 = percent(proxy().share_per_address), "tunnel-share-per-address" "PERCENT";
         /// Share of one host, where an origin server has several, in the same way: with 400 it can have four fifths
         share_per_host: NonZeroU32 = percent(proxy().share_per_name), "tunnel-share-per-host" "PERCENT";
+        /// With several nodes: where origin servers reach this one, NAME:PORT. Empty: they are not told
+        address: OriginAddress = "".into(), "tunnel-address" "ADDR";
+        /// With several nodes: where origin servers reach the others, NAME:PORT. They keep their connections to
+        /// different nodes. This node's address may be among them
+        other_addresses: Vec<OriginAddress> = Vec::new(), "tunnel-other-address" "ADDR";
+        /// With several nodes: a node with clearly more connections of origin servers than the others closes some of
+        /// them, slowly, if their hosts stay reachable
+        shed: bool = true, "tunnel-shed" "BOOL";
     }
-    /// Several relays (nodes) that serve the same sessions and streams: clients may connect to any of them. See the
-    /// manual, "Several machines"
+    /// Several relays (nodes) that serve the same sessions, streams and tunnels: clients may connect to any of them.
+    /// See the manual, "Several machines"
     "node" node: Node {
         /// Id of this node: 1 to 6 letters, digits, - or _. It is part of the ids of sessions and streams. Empty: there
         /// are no other nodes
@@ -377,6 +386,33 @@ settings! {
         tls_key: PathBuf = PathBuf::new(), "node-tls-key" "FILE";
         /// Certificates that sign those of all nodes
         tls_ca: PathBuf = PathBuf::new(), "node-tls-ca" "FILE";
+    }
+    /// The directory of the gateway's clients, if there are several relays: a server of the Redis protocol (Redis 7,
+    /// Valkey). /send and /close on any node reach the clients of all. The hosts of tunnels are registered there, too.
+    /// See the manual, "Several machines"
+    "directory" directory: DirectorySettings {
+        /// The server: redis://HOST:PORT, rediss://HOST:PORT (TLS) or unix:PATH, with user and database as in
+        /// redis://relay@10.0.0.9:6379/2. Empty: none
+        url: DirectoryUrl = "".into(), "directory-url" "URL";
+        /// File with the password
+        password_file: PathBuf = PathBuf::new(), "directory-password-file" "FILE";
+        /// Start of the names of all keys. Two installations on one server need different ones
+        prefix: String = "uncork:".into(), "directory-prefix" "TEXT";
+        /// Certificates that sign that of the server (rediss); empty: those that the system trusts
+        tls_ca: PathBuf = PathBuf::new(), "directory-tls-ca" "FILE";
+        /// Certificate chain that this node shows to the server
+        tls_cert: PathBuf = PathBuf::new(), "directory-tls-cert" "FILE";
+        /// Private key of that certificate
+        tls_key: PathBuf = PathBuf::new(), "directory-tls-key" "FILE";
+        /// Sentinels that know where the master is, as URLs like that of the server, which then has no host
+        sentinels: Vec<SentinelUrl> = Vec::new(), "directory-sentinel" "URL";
+        /// Name of the master, as the Sentinels know it
+        sentinel_master: String = String::new(), "directory-sentinel-master" "NAME";
+        /// File with the password of the Sentinels
+        sentinel_password_file: PathBuf = PathBuf::new(), "directory-sentinel-password-file" "FILE";
+        /// /ready on the admin listener responds with 503 while the directory is unavailable, and not with 200
+        /// "degraded". The node's own clients are served in any case
+        required: bool = false, "directory-required" "BOOL";
     }
     /// The web page at the root: sends a file or a text from one browser to another, through the rendezvous
     "page" page: Page {

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 use uncork::relay::{
     ConfigError, Via,
+    nodes::{DirectoryConfig, EngineState, Nodes},
     tunnel::{Balance, ConnectionInfo, Credential, Proxy, ProxyConfig, ProxyCounts},
 };
 
@@ -13,10 +14,17 @@ use super::addresses::{Network, is_trusted};
 use super::{common, json, metrics::Page, settings::Settings, values::BalanceRule};
 
 /// Builds the proxy, if the settings have a token.
-pub(crate) fn proxy(settings: &Settings) -> Result<Option<Proxy>, String> {
+pub(crate) fn proxy(
+    settings: &Settings,
+    nodes: Option<&Nodes>,
+    directory: Option<DirectoryConfig>,
+) -> Result<Option<Proxy>, String> {
     let own = &settings.tunnel;
     if own.tokens.is_empty() {
         return Ok(None);
+    }
+    if nodes.is_none() && !(own.address.0.is_empty() && own.other_addresses.is_empty()) {
+        return Err("address and other-addresses need [node]: they are for several nodes".into());
     }
     let config = ProxyConfig {
         path: own.path.0.clone(),
@@ -36,9 +44,23 @@ pub(crate) fn proxy(settings: &Settings) -> Result<Option<Proxy>, String> {
         streams_per_host: own.requests_per_host.get(),
         share_per_address: own.share_per_address.get(),
         share_per_name: own.share_per_host.get(),
+        address: (!own.address.0.is_empty()).then(|| own.address.0.clone()),
+        other_addresses: own.other_addresses.iter().map(|address| address.0.clone()).collect(),
+        shed: own.shed,
         ..ProxyConfig::default()
     };
-    Proxy::new(config).map(Some).map_err(|error| error.to_string())
+    let proxy = match (nodes, directory) {
+        (Some(nodes), Some(directory)) => Proxy::with_directory(config, nodes.clone(), directory),
+        (Some(nodes), None) => Proxy::with_nodes(config, nodes.clone()),
+        (None, _) => Proxy::new(config),
+    };
+    proxy.map(Some).map_err(|error| error.to_string())
+}
+
+/// Checks an address for origin servers.
+pub(crate) fn check_address(text: &str) -> Result<(), String> {
+    let config = ProxyConfig { other_addresses: vec![text.to_owned()], ..ProxyConfig::default() };
+    Proxy::new(config).map(drop).map_err(|error| error.to_string())
 }
 
 /// Parses `NAME SHA256 HOST…`, with optional `body=BYTES` and `rate=BYTES` among the hosts.
@@ -129,6 +151,21 @@ pub(crate) fn write_metrics(page: &mut Page, counts: ProxyCounts) {
         page.sample(name, &format!("{{reason=\"{reason}\"}}"), count);
     }
     page.counter("tunnel_retried_total", "Requests that were retried on another origin server", counts.retried);
+    page.counter(
+        "tunnel_forwarded_total",
+        "Requests for hosts behind tunnels that were forwarded to another node",
+        counts.forwarded,
+    );
+    let name = "tunnel_not_forwarded_total";
+    page.family(name, "counter", "Requests for hosts that other nodes may have, without a response of them, by reason");
+    for (reason, count) in [("unreachable", counts.unreachable), ("limit", counts.not_asked)] {
+        page.sample(name, &format!("{{reason=\"{reason}\"}}"), count);
+    }
+    page.counter(
+        "tunnel_origin_servers_shed_total",
+        "Connections of origin servers that were closed because other nodes have fewer",
+        counts.shed,
+    );
     page.family(
         "tunnel_bytes_total",
         "counter",
@@ -136,6 +173,15 @@ pub(crate) fn write_metrics(page: &mut Page, counts: ProxyCounts) {
     );
     page.sample("tunnel_bytes_total", "{direction=\"up\"}", counts.bytes_up);
     page.sample("tunnel_bytes_total", "{direction=\"down\"}", counts.bytes_down);
+}
+
+/// Writes the state of the tunnel's connection to the engine, if there is one.
+pub(crate) fn write_directory(page: &mut Page, tunnel: &Proxy) {
+    if let Some(status) = tunnel.directory_status() {
+        let name = "tunnel_directory_connected";
+        page.family(name, "gauge", "1 if the directory is connected and all hosts of this node are registered");
+        page.sample(name, "", u8::from(status.state == EngineState::Ready));
+    }
 }
 
 /// One connection of an origin server, as the list has it.

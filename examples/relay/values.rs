@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Deserializer, de::Visitor};
 use uncork::relay::{
     Rendezvous, RendezvousConfig, SessionConfig, SessionRelay, Via,
-    nodes::{Nodes, NodesConfig},
+    nodes::{DirectoryConfig, Engine, Nodes, NodesConfig, SentinelConfig},
 };
 
 use super::{logs, tunnel};
@@ -141,7 +141,7 @@ macro_rules! text_value {
         }
     )* };
 }
-text_value!(BasePath, Level, AdminAddress, Url, ServerName, ViaName, NodeId, NodeAddress);
+text_value!(BasePath, Level, AdminAddress, Url, ServerName, ViaName, NodeId, NodeAddress, DirectoryUrl, OriginAddress);
 
 // The services check these values.
 text! {
@@ -233,6 +233,29 @@ impl NodeEntry {
 fn check_node(id: &str, nodes: &[(String, String)]) -> Result<(), String> {
     let config = NodesConfig { id: id.to_owned(), key: vec![0; 32], nodes: nodes.to_vec(), ..NodesConfig::default() };
     Nodes::new(config).map(drop).map_err(|error| error.to_string())
+}
+
+text! {
+    /// The URL of the directory; empty for none. With Sentinels it has no host, so it is checked with them at the start.
+    DirectoryUrl, |text| match text.is_empty() || text.starts_with("redis") || text.starts_with("unix:") {
+        true => Ok(()),
+        false => Err(format!("invalid URL {text:?}: expected redis://HOST:PORT, rediss://HOST:PORT or unix:PATH")),
+    }
+}
+
+text! {
+    /// The URL of a Sentinel.
+    SentinelUrl, |text| {
+        let sentinel = SentinelConfig { urls: vec![text.to_owned()], master: "x".into(), ..SentinelConfig::default() };
+        let config =
+            DirectoryConfig { url: "redis://".into(), sentinel: Some(sentinel), ..DirectoryConfig::default() };
+        Engine::new(config).map(drop).map_err(|error| format!("invalid URL {text:?}: {error}"))
+    }
+}
+
+text! {
+    /// Where origin servers reach a node: `NAME:PORT`; empty for none.
+    OriginAddress, |text| if text.is_empty() { Ok(()) } else { tunnel::check_address(text) }
 }
 
 text! {

@@ -21,8 +21,8 @@
 //!
 //! A reverse tunnel (feature `tunnel`) makes a server behind NAT reachable: the server connects out to the relay.
 //!
-//! Several machines can serve one session relay and one rendezvous (feature `nodes`): an id names the node that it
-//! belongs to, and the other nodes forward its requests there.
+//! Several machines can serve one session relay, one rendezvous and one tunnel (feature `nodes`): an id names the node
+//! that it belongs to, and the other nodes forward its requests there; a host behind the tunnel is looked up.
 //!
 //! A service is a [`Handler`](crate::Handler) that is `Clone` around an `Arc`: it can be served alone, or mounted in
 //! another handler. A relay never stores a whole message. It reads the sender as fast as the receiver takes the bytes,
@@ -81,6 +81,8 @@ mod session;
 #[cfg(feature = "tunnel")]
 pub mod tunnel;
 mod unused;
+#[cfg(any(feature = "tunnel", feature = "nodes"))]
+mod upgraded_stream;
 #[cfg(feature = "tunnel")]
 mod via;
 mod wire;

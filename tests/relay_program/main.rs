@@ -24,4 +24,7 @@ mod listeners;
 mod nginx;
 mod nodes;
 mod proxies;
+#[path = "../directory/redis.rs"]
+#[allow(dead_code, clippy::disallowed_methods, reason = "each test uses a part of it; it waits for the program")]
+mod redis;
 mod tunnel;

@@ -16,6 +16,10 @@ mod intermediary;
 #[cfg(feature = "spdy")]
 mod legacy_proxy;
 mod load;
+#[cfg(feature = "nodes")]
+mod nodes;
+#[cfg(feature = "directory")]
+mod nodes_directory;
 mod origin;
 mod origin_hostile;
 mod origin_life;
@@ -26,6 +30,9 @@ mod origin_server;
 mod program;
 mod proxy;
 mod raw;
+#[cfg(feature = "directory")]
+#[path = "../directory/redis.rs"]
+mod redis;
 mod retry;
 mod shares;
 #[path = "../support/site.rs"]

@@ -10,7 +10,8 @@ use std::{
 use rustls::{ClientConfig, RootCertStore};
 use sha2::{Digest, Sha256};
 use uncork::{
-    Action, ConnId, EndReason, Handler, Limits, Listen, PeerAddr, Request, Server, StopHandle, Tls, Upgrade,
+    Action, ConnId, EndReason, Handler, Limits, Listen, LoopHandle, PeerAddr, Request, Server, StopHandle, Tls,
+    Upgrade,
     relay::tunnel::{Credential, OriginHandler, Proxy, ProxyConfig, ProxyCounts, PublicHandler},
 };
 
@@ -61,6 +62,7 @@ pub(crate) struct World {
     /// Where origin servers connect.
     pub(crate) origins: SocketAddr,
     pub(crate) stopper: StopHandle,
+    pub(crate) loops: Vec<LoopHandle>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -95,19 +97,23 @@ impl World {
     }
 
     pub(crate) fn on(config: ProxyConfig, threads: usize, origins: &str) -> Self {
-        let proxy = Proxy::new(config).expect("a valid configuration");
+        let origins = Listen::tcp(origins).expect("bound").tls(identity().reversed.clone());
+        Self::of(Proxy::new(config).expect("a valid configuration"), threads, origins)
+    }
+
+    pub(crate) fn of(proxy: Proxy, threads: usize, origins: Listen) -> Self {
         let both = Both { public: proxy.public(), origins: proxy.origin_servers() };
         let listen = |addr: &str| Listen::tcp(addr).expect("bound");
         let bound = Server::new()
             .listen(listen("127.0.0.1:0"))
             .listen(listen("127.0.0.1:0").tls(identity().server.clone()))
-            .listen(listen(origins).tls(identity().reversed.clone()));
+            .listen(origins);
         let addrs: Vec<SocketAddr> = bound.local_addrs().collect();
         let running =
             bound.limits(Limits { body: 1 << 40, ..Limits::default() }).threads(threads, both).expect("running");
-        let stopper = running.stop_handle();
+        let (stopper, loops) = (running.stop_handle(), running.loops());
         let thread = Some(std::thread::spawn(move || running.join().expect("ended normally")));
-        Self { proxy, plain: addrs[0], secure: addrs[1], origins: addrs[2], stopper, thread }
+        Self { proxy, plain: addrs[0], secure: addrs[1], origins: addrs[2], stopper, loops, thread }
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -169,7 +175,7 @@ impl Drop for World {
 pub(crate) struct Identity {
     pub(crate) server: Tls,
     /// Like the first, but also offers `rh2`.
-    reversed: Tls,
+    pub(crate) reversed: Tls,
     /// The certificate.
     pub(crate) pem: String,
     pub(crate) client: Arc<ClientConfig>,

@@ -193,15 +193,18 @@ impl PendingClient {
         };
         let Self { shared, accept, ticket, caller } = self;
         let accept = protocol.into_iter().fold(accept, Accept::protocol);
-        let config = &shared.config;
-        let session = Session::new(key, config.send_queue_size, config.limits.queue);
-        let handler =
-            ClientHandler { shared: shared.clone(), session: session.clone(), caller, greeting, opened: false };
-        let (switch, sender) = accept.config(shared.websocket.clone()).switch(handler);
-        session.set_sender(sender);
-        shared.registry.add(session);
-        // An error means that the client has disconnected. Dropping the switch calls `closed`.
-        let _ = ticket.respond(switch);
+        let (claiming, on) = (shared.clone(), caller.loop_handle.clone());
+        claiming.claim(&key.clone(), &on, move |lease| {
+            let config = &shared.config;
+            let session = Session::new(key, lease, config.send_queue_size, config.limits.queue);
+            let handler =
+                ClientHandler { shared: shared.clone(), session: session.clone(), caller, greeting, opened: false };
+            let (switch, sender) = accept.config(shared.websocket.clone()).switch(handler);
+            session.set_sender(sender);
+            shared.registry.add(session);
+            // An error means that the client has disconnected. Dropping the switch calls `closed`.
+            let _ = ticket.respond(switch);
+        });
     }
 }
 
@@ -298,6 +301,7 @@ fn established(shared: &Arc<Shared>, session: &Arc<Session>, caller: &Caller, gr
     match session.open(greeting) {
         Ok(early) => {
             shared.counters.messages(messages);
+            shared.settled(session);
             for replaced in shared.registry.settle(session) {
                 log::debug!(target: "uncork::relay", "session {}: replaced by a new connection", Printable(session.key()));
                 replaced.replace();
@@ -331,7 +335,10 @@ impl Shared {
     /// close callback when it ends.
     fn remove(&self, session: &Arc<Session>) -> bool {
         match self.registry.remove(session) {
-            None => true,
+            None => {
+                self.release(session);
+                true
+            }
             Some(successor) => {
                 successor.owe_close();
                 false
@@ -344,13 +351,19 @@ impl Shared {
         if self.config.callback.close.is_empty() {
             return;
         }
-        let (counted, counters, its_key) = (self.counters.closing(), self.counters.clone(), key.clone());
+        let (counted, shared, its_key) = (self.counters.closing(), self.clone(), key.clone());
+        self.if_gone(key, caller, move |caller| shared.call_close(&its_key, &caller, || drop(counted)));
+    }
+
+    /// Calls the close callback, and then `done`, whatever the response is.
+    pub(super) fn call_close(&self, key: &Key, caller: &Caller, done: impl FnOnce() + Send + 'static) {
+        let (counters, its_key) = (self.counters.clone(), key.clone());
         self.application.close(&self.config, caller, key, move |result| {
             if let Err(reason) = result {
                 counters.close_error();
                 log::warn!(target: "uncork::relay", "close callback of {}: {reason}", Printable(&its_key));
             }
-            drop(counted);
+            done();
         });
     }
 }

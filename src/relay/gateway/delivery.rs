@@ -1,12 +1,17 @@
-//! Delivers a message to any number of sessions: `/send`, and `/close`, which ends them after it.
+//! Delivers a message to any number of sessions.
 //!
 //! The message is encoded once, and all sessions share its bytes. A session that has room queues it at once. The
 //! delivery waits for all others in parallel, up to `send_timeout`, and while the application waits for the response.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use uncork::{Action, Consumed, LoopHandle, Request, Ticket, Upload, h1::Headers, ws::Frame};
+#[cfg(feature = "directory")]
+use std::time::Duration;
 
+use uncork::{LoopHandle, Request, Response, Ticket, ws::Frame};
+
+#[cfg(feature = "directory")]
+use super::node_message::failures;
 use super::{
     access::ParsedRequest,
     key::Key,
@@ -15,20 +20,26 @@ use super::{
     wire::{self, Problem, SizedResponse},
 };
 use crate::relay::lock::lock;
+#[cfg(feature = "directory")]
+use crate::relay::nodes::Directory;
 
 /// The targets of a message.
 pub(super) struct Targets {
-    found: Vec<Arc<Session>>,
-    missing: Vec<(Problem, Key)>,
+    pub(super) found: Vec<Arc<Session>>,
+    pub(super) missing: Vec<(Problem, Key)>,
+    /// Keys that may be on another node. Empty without a directory.
+    #[cfg_attr(not(feature = "directory"), expect(dead_code, reason = "there is no directory"))]
+    pub(super) unknown: Vec<Key>,
     /// The sessions end after this message.
-    last: bool,
-    binary: bool,
+    pub(super) last: bool,
+    pub(super) binary: bool,
 }
 
 /// A message that is being delivered.
 pub(super) struct Delivery {
     shared: Arc<Shared>,
-    request: ParsedRequest,
+    /// The request of the application; `None` if another node has sent the message.
+    request: Option<ParsedRequest>,
     state: Mutex<State>,
 }
 
@@ -37,43 +48,23 @@ struct State {
     problems: Vec<(Problem, Key)>,
     /// By target: the session whose queue has no room.
     waiting: Vec<Option<Arc<Session>>>,
-    /// Number of those, plus one until the message was offered to all.
+    /// Number of those and of the nodes that have not responded, plus one until the message was offered to all.
     left: usize,
+    /// The messages to other nodes.
+    #[cfg(feature = "directory")]
+    calls: Vec<uncork::client::CancelHandle>,
 }
 
-/// Handles a request of the application to send a message to sessions.
-pub(super) fn request(shared: &Arc<Shared>, req: &mut Request<'_>, last: bool) -> Action {
-    let request = ParsedRequest::of(req);
-    let respond = |response: SizedResponse| Action::from(request.log(shared, response));
-    if req.method() != "POST" {
-        return respond(wire::fault(405, "required POST method").header("Allow", "POST"));
-    }
-    let keys = || req.headers().get_all(&shared.config.session_header);
-    if keys().next().is_none() {
-        return respond(wire::fault(400, "session header is missing"));
-    }
-    let found = shared.registry.find(keys());
-    let missing = keys().zip(&found).filter(|(_, found)| found.is_none());
-    let missing: Vec<_> = missing.map(|(key, _)| (Problem::NotFound, Key::from(key))).collect();
-    if shared.config.strict_broadcast && !missing.is_empty() {
-        return respond(wire::problems(&missing, true));
-    }
-    let limit = shared.config.limits.send;
-    if req.content_length().is_some_and(|length| length > limit as u64) {
-        return respond(too_large());
-    }
-    let binary = is_binary(req.header("content-type"));
-    let targets = Targets { found: found.into_iter().flatten().collect(), missing, last, binary };
-
-    let state = State { ticket: Some(req.ticket()), problems: Vec::new(), waiting: Vec::new(), left: 1 };
-    let delivery = Arc::new(Delivery { shared: shared.clone(), request, state: Mutex::new(state) });
-    let leaving = delivery.clone();
-    // The request is over: nothing needs to wait any more.
-    req.on_end(move |_| leaving.give_up());
-    let body = Body { delivery, targets: Some(targets), bytes: Vec::new(), limit, loop_handle: req.loop_handle() };
-    match req.has_body() {
-        true => Action::Receive(Box::new(body)),
-        false => Box::new(body).end(&Headers::new()),
+impl State {
+    fn new(ticket: Option<Ticket>) -> Self {
+        Self {
+            ticket,
+            problems: Vec::new(),
+            waiting: Vec::new(),
+            left: 1,
+            #[cfg(feature = "directory")]
+            calls: Vec::new(),
+        }
     }
 }
 
@@ -91,59 +82,28 @@ pub(super) fn frame(binary: bool, bytes: &[u8]) -> Option<Frame> {
     }
 }
 
-fn too_large() -> SizedResponse {
-    wire::fault(413, "message is too large").close()
-}
-
-/// Collects the body of `/send`.
-struct Body {
-    delivery: Arc<Delivery>,
-    targets: Option<Targets>,
-    bytes: Vec<u8>,
-    limit: usize,
-    loop_handle: LoopHandle,
-}
-
-impl Upload for Body {
-    fn data(&mut self, chunk: &[u8]) -> Consumed {
-        if chunk.len() > self.limit - self.bytes.len() {
-            self.targets = None;
-            let Delivery { shared, request, .. } = &*self.delivery;
-            return Consumed::Stop(request.log(shared, too_large()).into());
-        }
-        self.bytes.extend_from_slice(chunk);
-        Consumed::All
-    }
-
-    fn end(mut self: Box<Self>, _trailers: &Headers) -> Action {
-        if let Some(targets) = self.targets.take() {
-            self.delivery.clone().start(targets, &self.bytes, &self.loop_handle);
-        }
-        Action::Suspend
-    }
-}
-
-impl Drop for Body {
-    fn drop(&mut self) {
-        if self.targets.is_some() {
-            // The body was truncated.
-            self.delivery.respond(wire::unreadable().close());
-        }
-    }
-}
-
 impl Delivery {
+    /// Creates a delivery for a request of the application, or of another node.
+    pub(super) fn of(shared: &Arc<Shared>, request: Option<ParsedRequest>, req: &mut Request<'_>) -> Arc<Self> {
+        let state = Mutex::new(State::new(Some(req.ticket())));
+        let delivery = Arc::new(Self { shared: shared.clone(), request, state });
+        let leaving = delivery.clone();
+        // The request is over: nothing needs to wait any more.
+        req.on_end(move |_| leaving.abandon());
+        delivery
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }
 
     /// Offers the message to all targets.
-    fn start(self: Arc<Self>, targets: Targets, bytes: &[u8], loop_handle: &LoopHandle) {
-        let Targets { found, missing, last, binary } = targets;
+    pub(super) fn start(self: Arc<Self>, targets: Targets, bytes: &[u8], loop_handle: &LoopHandle) {
+        let Targets { found, missing, last, binary, .. } = targets;
         let Some(frame) = frame(binary, bytes) else {
             return self.respond(wire::fault(400, "message is not valid UTF-8"));
         };
-        self.state().problems = missing;
+        self.state().problems.extend(missing);
         self.shared.counters.messages(found.len());
         let mut waits = false;
         for (target, session) in found.iter().enumerate() {
@@ -177,10 +137,28 @@ impl Delivery {
             }
             std::mem::take(&mut state.problems)
         };
+        #[cfg(feature = "directory")]
+        if self.request.is_none() {
+            return self.respond_with(failures(&problems));
+        }
         self.respond(match problems.is_empty() {
             true => wire::ok(),
-            false => wire::problems(&problems, self.shared.config.strict_broadcast),
+            false => wire::problems(&problems, self.is_strict()),
         });
+    }
+
+    /// The request is over.
+    fn abandon(self: &Arc<Self>) {
+        #[cfg(feature = "directory")]
+        {
+            let calls = std::mem::take(&mut self.state().calls);
+            calls.iter().for_each(uncork::client::CancelHandle::cancel);
+        }
+        self.give_up();
+    }
+
+    pub(super) fn is_strict(&self) -> bool {
+        self.shared.config.strict_broadcast
     }
 
     /// Stops to wait for targets.
@@ -197,12 +175,57 @@ impl Delivery {
         }
     }
 
-    fn respond(&self, response: SizedResponse) {
+    pub(super) fn respond(&self, response: SizedResponse) {
+        self.respond_with(self.response(response));
+    }
+
+    fn respond_with(&self, response: Response) {
         let ticket = self.state().ticket.take();
         if let Some(ticket) = ticket {
             // An error means that the application has disconnected.
-            let _ = ticket.respond(self.request.log(&self.shared, response));
+            let _ = ticket.respond(response);
         }
+    }
+
+    /// Logs a response to the application.
+    pub(super) fn response(&self, response: SizedResponse) -> Response {
+        match &self.request {
+            Some(request) => request.log(&self.shared, response),
+            None => response.response,
+        }
+    }
+}
+
+/// What a message to other nodes needs.
+#[cfg(feature = "directory")]
+impl Delivery {
+    pub(super) fn directory(&self) -> Option<Directory> {
+        self.shared.directory.clone()
+    }
+
+    pub(super) fn send_timeout(&self) -> Option<Duration> {
+        self.shared.config.send_timeout
+    }
+
+    /// Returns the session of this node that has the key.
+    pub(super) fn session(&self, key: &[u8]) -> Option<Arc<Session>> {
+        self.shared.registry.find(std::iter::once(key)).pop().flatten()
+    }
+
+    /// The response waits for so many nodes.
+    pub(super) fn expects(&self, nodes: usize) {
+        self.state().left += nodes;
+    }
+
+    /// A node has responded.
+    pub(super) fn add(&self, problems: Vec<(Problem, Key)>) {
+        self.state().problems.extend(problems);
+        self.one_less();
+    }
+
+    /// Has a message to another node cancelled if the request ends.
+    pub(super) fn cancels(&self, call: Option<uncork::client::CancelHandle>) {
+        self.state().calls.extend(call);
     }
 }
 
@@ -224,7 +247,7 @@ mod tests {
     use uncork::{Request, Response, Server};
 
     use super::*;
-    use crate::relay::gateway::{Gateway, GatewayConfig};
+    use crate::relay::gateway::{Gateway, GatewayConfig, lease::Lease};
 
     #[test]
     fn a_message_to_a_thousand_is_encoded_once() {
@@ -232,10 +255,12 @@ mod tests {
         let server = Server::new().threads(1, |_: &mut Request<'_>| Response::new(404)).expect("running");
         let loop_handle = &server.loops()[0];
         // They are not established: their messages are held, and the test can look at them.
-        let sessions: Vec<_> = (0..1000).map(|n| Session::new(n.to_string().into_bytes().into(), 1, 1 << 20)).collect();
-        let state = State { ticket: None, problems: Vec::new(), waiting: Vec::new(), left: 1 };
-        let delivery = Delivery { shared: shared.clone(), request: ParsedRequest::nothing(), state: Mutex::new(state) };
-        let targets = Targets { found: sessions.clone(), missing: Vec::new(), last: false, binary: false };
+        let sessions: Vec<_> =
+            (0..1000).map(|n| Session::new(n.to_string().into_bytes().into(), Lease::default(), 1, 1 << 20)).collect();
+        let (request, state) = (Some(ParsedRequest::nothing()), Mutex::new(State::new(None)));
+        let delivery = Delivery { shared: shared.clone(), request, state };
+        let (missing, unknown) = (Vec::new(), Vec::new());
+        let targets = Targets { found: sessions.clone(), missing, unknown, last: false, binary: false };
         Arc::new(delivery).start(targets, b"hello, all", loop_handle);
 
         let frames: Vec<Frame> = sessions.iter().flat_map(|session| session.held()).collect();

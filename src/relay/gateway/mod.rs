@@ -19,8 +19,11 @@
 //! | `config` | the configuration, and its file |
 //! | `connect` | the life of a client: from its request to connect to its end |
 //! | `session` | one client's session, and its queue of messages |
-//! | `key` | the key of a session |
-//! | `delivery` | one message to many sessions |
+//! | `key`, `lease`, `claims` | the key of a session; its lease, if there are several nodes |
+//! | `send`, `delivery` | the calls that send; one message to many sessions |
+//! | `confirm` | which node has a key that is not in the directory |
+//! | `node_message` | messages between nodes, as bytes |
+//! | `remote`, `owner` | messages to and from other nodes, and what the directory tells |
 //! | `registry` | all sessions, by their keys |
 //! | `limits` | how many sessions and bytes each address has |
 //! | `application` | the calls to the application |
@@ -52,14 +55,25 @@
 mod access;
 mod application;
 mod calls;
+mod claims;
 mod config;
+#[cfg(feature = "directory")]
+mod confirm;
 mod connect;
 mod counters;
 mod delivery;
 mod key;
+mod lease;
 mod limits;
+#[cfg(feature = "directory")]
+mod node_message;
+#[cfg(feature = "directory")]
+mod owner;
 mod printable;
 mod registry;
+#[cfg(feature = "directory")]
+mod remote;
+mod send;
 mod session;
 mod shared;
 mod wire;
@@ -69,6 +83,8 @@ use std::{fmt, sync::Arc};
 use uncork::{Action, Consumed, Handler, Request, Upload, h1::Headers};
 
 use super::config::ConfigError;
+#[cfg(feature = "directory")]
+use super::nodes::Directory;
 
 use self::{access::ParsedRequest, shared::Shared};
 pub use self::{
@@ -198,6 +214,35 @@ impl Gateway {
         Ok(Self { shared: Arc::new(Shared::new(config)), stopping: false })
     }
 
+    /// Creates a gateway on one of several nodes: `/send` and `/close` on any of them reach the clients of all. Add it to
+    /// the node's listener ([`NodeListener::gateway`](crate::relay::nodes::NodeListener::gateway)), and
+    /// [start](crate::relay::nodes::Directory::start) the directory when the servers run.
+    ///
+    /// What differs from one node:
+    /// - A client's handshake waits until its key is in the directory, at most the engine's command timeout.
+    /// - While the directory is unavailable, a message for a key that this node does not have gets 503, with the error
+    ///   `directory unavailable` for each such key, and no client gets it.
+    /// - `kuiperbelt: session is not found` means that no node has the client. If the directory does not have it, all other
+    ///   nodes are asked. If one of them does not respond, the error is `node unavailable` or `directory unavailable`, until
+    ///   that node is known to be lost, and the close callbacks of its clients were called.
+    /// - If a client's node does not respond, the error is `node unavailable`: whether the client gets the message is not
+    ///   known. With `strict_broadcast` it is 503, and no client gets the message.
+    /// - If a node is lost, another one calls the close callbacks of its clients, within half a minute.
+    /// - `strict_broadcast` asks the nodes before any client gets the message. A client that disconnects in between is
+    ///   reported, although the others have it.
+    ///
+    /// # Errors
+    /// Returns an error if the configuration is invalid. The application is not called.
+    #[cfg(feature = "directory")]
+    pub fn with_directory(config: GatewayConfig, directory: Directory) -> Result<Self, ConfigError> {
+        let config = config.checked()?;
+        let mut shared = Shared::new(config);
+        shared.directory = Some(directory.clone());
+        let shared = Arc::new(shared);
+        directory.owned_by(Arc::new(owner::Owner { shared: Arc::downgrade(&shared), directory: directory.clone() }));
+        Ok(Self { shared, stopping: false })
+    }
+
     /// Returns the configuration.
     pub fn config(&self) -> &GatewayConfig {
         &self.shared.config
@@ -220,13 +265,19 @@ impl Gateway {
         let path = &shared.config.path;
         let respond = |response| Action::from(ParsedRequest::of(req).log(shared, response));
         match req.path() {
-            own if own == path.send => delivery::request(shared, req, false),
+            own if own == path.send => send::request(shared, req, false),
             own if own == path.connect => connect::request(shared, req, *stopping),
-            own if own == path.close => delivery::request(shared, req, true),
+            own if own == path.close => send::request(shared, req, true),
             own if own == path.stats => self.stats_response(req),
             own if own == path.ping => respond(wire::ok()),
             _ => respond(wire::not_found()),
         }
+    }
+
+    /// Handles the messages of other nodes; `None` for other paths.
+    #[cfg(feature = "directory")]
+    pub(in crate::relay) fn handle_node(&self, req: &mut Request<'_>) -> Option<Action> {
+        remote::request(&self.shared, req)
     }
 
     /// Handles `/stats`: responds with JSON, or with text if a query parameter or a field of a form asks for it.

@@ -101,6 +101,13 @@ impl Registry {
         keys.map(|key| sessions.get(key).and_then(|list| list.all().last()).cloned()).collect()
     }
 
+    /// Returns the session of this key with this lease.
+    #[cfg(feature = "directory")]
+    pub(super) fn with_lease(&self, key: &[u8], number: u64) -> Option<Arc<Session>> {
+        let sessions = self.sessions();
+        sessions.get(key)?.all().iter().find(|session| session.lease().number == number).cloned()
+    }
+
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.sessions().len()
@@ -110,9 +117,10 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::relay::gateway::lease::Lease;
 
     fn session(key: &str) -> Arc<Session> {
-        Session::new(key.as_bytes().into(), 1, 1)
+        Session::new(key.as_bytes().into(), Lease::default(), 1, 1)
     }
 
     fn find(registry: &Registry, key: &str) -> Option<Arc<Session>> {

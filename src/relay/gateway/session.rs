@@ -21,7 +21,7 @@ use std::{
 
 use uncork::ws::{Done, Frame, SendError, Sender};
 
-use super::{key::Key, limits::AddressGuard, wire::Problem};
+use super::{key::Key, lease::Lease, limits::AddressGuard, wire::Problem};
 use crate::relay::lock::lock;
 
 /// Minimum number of messages that are held for a client that is being established.
@@ -67,6 +67,8 @@ impl Waiting {
 
 pub(super) struct Session {
     key: Key,
+    #[cfg_attr(not(feature = "directory"), expect(dead_code, reason = "there is no directory"))]
+    lease: Lease,
     /// Maximum number of messages that are held, and of their bytes.
     held: (usize, usize),
     state: Mutex<State>,
@@ -148,9 +150,10 @@ pub(super) enum LastPhase {
 
 impl Session {
     /// Creates a session that is being established. At most `messages` and `bytes` are held for it.
-    pub(super) fn new(key: Key, messages: usize, bytes: usize) -> Arc<Self> {
+    pub(super) fn new(key: Key, lease: Lease, messages: usize, bytes: usize) -> Arc<Self> {
         Arc::new(Self {
             key,
+            lease,
             held: (messages.max(HELD), bytes),
             state: Mutex::new(State {
                 phase: Phase::Establishing,
@@ -168,6 +171,11 @@ impl Session {
 
     pub(super) fn key(&self) -> &Key {
         &self.key
+    }
+
+    #[cfg(feature = "directory")]
+    pub(super) fn lease(&self) -> &Lease {
+        &self.lease
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -409,7 +417,7 @@ mod tests {
 
     #[test]
     fn an_idle_session_is_small_and_holds_nothing() {
-        let session = Session::new(b"key"[..].into(), 1, 1000);
+        let session = Session::new(b"key"[..].into(), Lease::default(), 1, 1000);
         let frame = Frame::text("held until it is established");
         let no_waiting = || unreachable!("there is room");
         assert_eq!(session.offer(&frame, false, no_waiting), Offered::Queued);

@@ -10,6 +10,8 @@ use uncork::{PeerAddr, ws};
 use super::{
     application::Application, config::GatewayConfig, counters::Counters, limits::AddressLimits, registry::Registry,
 };
+#[cfg(feature = "directory")]
+use crate::relay::nodes::Directory;
 use crate::relay::{
     lock::lock,
     repeated::{Repeated, others},
@@ -30,6 +32,8 @@ pub(super) struct Shared {
     /// It was logged that messages of clients are dropped.
     pub(super) drop_logged: AtomicBool,
     pub(super) counters: Arc<Counters>,
+    #[cfg(feature = "directory")]
+    pub(super) directory: Option<Directory>,
     /// Limits the log lines about clients beyond a limit.
     rejected: Mutex<Repeated>,
 }
@@ -62,9 +66,19 @@ impl Shared {
             pending: AddressLimits::of(config.limits.pending, config.limits.pending.div_ceil(4)),
             drop_logged: AtomicBool::new(false),
             counters: Arc::default(),
+            #[cfg(feature = "directory")]
+            directory: None,
             rejected: Mutex::new(Repeated::new(LOG_EVERY)),
             config,
         }
+    }
+
+    /// Returns `true` if other nodes may have keys that this one does not have.
+    pub(super) fn has_directory(&self) -> bool {
+        #[cfg(feature = "directory")]
+        return self.directory.is_some();
+        #[cfg(not(feature = "directory"))]
+        return false;
     }
 
     /// Logs that a client was rejected, but not each time.

@@ -15,6 +15,12 @@ pub(super) enum Problem {
     NotFound,
     Closed,
     TimedOut,
+    /// It is unknown which node has the session.
+    #[cfg(feature = "directory")]
+    NoDirectory,
+    /// The node that has the session does not respond.
+    #[cfg(feature = "directory")]
+    NoNode,
 }
 
 impl Problem {
@@ -23,7 +29,31 @@ impl Problem {
             Self::NotFound => "kuiperbelt: session is not found",
             Self::Closed => "kuiperbelt: session is closed",
             Self::TimedOut => "context deadline exceeded",
+            #[cfg(feature = "directory")]
+            Self::NoDirectory => "directory unavailable",
+            #[cfg(feature = "directory")]
+            Self::NoNode => "node unavailable",
         }
+    }
+}
+
+/// The names between nodes.
+#[cfg(feature = "directory")]
+impl Problem {
+    const NAMED: [(Self, &str); 4] = [
+        (Self::NotFound, "not-found"),
+        (Self::Closed, "closed"),
+        (Self::TimedOut, "timeout"),
+        (Self::NoNode, "unavailable"),
+    ];
+
+    /// Returns its name; that of a closed session for what a node does not report.
+    pub(super) fn name(self) -> &'static str {
+        Self::NAMED.iter().find(|(problem, _)| *problem == self).map_or("closed", |(_, name)| name)
+    }
+
+    pub(super) fn of_name(name: &str) -> Option<Self> {
+        Self::NAMED.iter().find(|(_, own)| *own == name).map(|(problem, _)| *problem)
     }
 }
 
@@ -70,12 +100,21 @@ pub(super) fn unreadable() -> SizedResponse {
 
 /// Some sessions did not get the message. With `strict`, the response is an error.
 pub(super) fn problems(problems: &[(Problem, Key)], strict: bool) -> SizedResponse {
+    listed(if strict { 400 } else { 200 }, problems, if strict { "NG" } else { "OK" })
+}
+
+/// No session has got the message, because it is unknown where some are, or their node does not respond.
+#[cfg(feature = "directory")]
+pub(super) fn unavailable(problems: &[(Problem, Key)]) -> SizedResponse {
+    listed(503, problems, "NG").header("Retry-After", "1")
+}
+
+fn listed(status: u16, problems: &[(Problem, Key)], result: &str) -> SizedResponse {
     let mut body = String::from(r#"{"errors":["#);
     for (i, (problem, key)) in problems.iter().enumerate() {
         let comma = if i == 0 { "" } else { "," };
         let _ = write!(body, r#"{comma}{{"error":"{}","session":{}}}"#, problem.text(), Quoted(key));
     }
-    let (status, result) = if strict { (400, "NG") } else { (200, "OK") };
     let _ = writeln!(body, r#"],"result":"{result}"}}"#);
     SizedResponse::json(status, body)
 }

@@ -36,7 +36,7 @@ pub struct NodesConfig {
     /// list can be the same everywhere. Default: none.
     pub nodes: Vec<(String, String)>,
     /// The root certificates that are trusted for `https` URLs, and the certificate to show there. Default: the
-    /// system's roots.
+    /// system's roots. A clone of it can [replace](TlsClient::replace) them while the nodes run.
     pub tls: Option<TlsClient>,
     /// Timeout until there is a connection to another node. Then the client gets 502. Default: 2 s. (If the connection
     /// is refused, it gets 502 at once.)

@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::{proof::Rejection, report::NodeReport};
+use super::{proof::Rejection, report::NodeReport, times::NodeTimes};
 
-/// What a node has forwarded to other nodes, and rejected on its own listener, since it started.
+/// What a node has forwarded to other nodes, and rejected on its own listener, since it started. Questions of nodes
+/// about each other are not included: see [`NodeTimes`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NodeCounts {
@@ -33,8 +34,11 @@ pub struct NodeState {
     pub forwarded: u64,
     /// Those that got no response of it.
     pub failed: u64,
-    /// The error of the last request that was forwarded to it. `None` if it got a response, or if there was none yet.
+    /// The error of the last request that was forwarded to it, or of the last question. `None` if it got a response, or
+    /// if there was none yet.
     pub error: Option<String>,
+    /// How long it has taken to respond to questions about itself.
+    pub times: NodeTimes,
     /// What it has said about itself, if it was [asked](super::Nodes::ask) and has responded.
     pub report: Option<NodeReport>,
 }

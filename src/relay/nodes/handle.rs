@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use uncork::{PeerAddr, Request, client::Client};
+use uncork::{Moment, PeerAddr, Request, client::Client};
 
 use super::{
     config::NodesConfig,
@@ -33,6 +33,27 @@ pub(super) struct Inner {
     pub(super) others: Vec<Peer>,
     pub(super) client: Client,
     pub(super) counters: Counters,
+}
+
+/// For whom another node is asked, and when: the proof has it.
+#[derive(Clone, Copy)]
+pub(in crate::relay) struct Asker {
+    /// The client.
+    pub(super) peer: PeerAddr,
+    pub(super) https: bool,
+    pub(super) asked: Moment,
+}
+
+impl Asker {
+    /// Returns the client of a request, and the time of the request.
+    pub(in crate::relay) fn of(req: &Request<'_>) -> Self {
+        Self { peer: *req.peer(), https: req.scheme() == "https", asked: req.now() }
+    }
+
+    /// Returns this node itself.
+    pub(in crate::relay) fn own(now: Moment) -> Self {
+        Self { peer: PeerAddr::Unix, https: false, asked: now }
+    }
 }
 
 /// Where the session or stream of an id is.
@@ -86,6 +107,23 @@ impl Nodes {
         self.0.others.iter().map(Peer::state).collect()
     }
 
+    /// Closes the idle connections to other nodes. New ones are made when they are needed, with the current
+    /// configuration of [`NodesConfig::tls`]: call this after [`TlsClient::replace`](crate::TlsClient::replace).
+    /// Requests in progress keep their connections.
+    pub fn close_idle(&self) {
+        self.0.client.close_idle();
+    }
+
+    #[cfg(all(feature = "directory", feature = "gateway"))]
+    pub(super) fn tag(&self) -> Tag {
+        self.0.own
+    }
+
+    #[cfg(all(feature = "directory", feature = "gateway"))]
+    pub(super) fn key(&self) -> &Key {
+        &self.0.key
+    }
+
     /// Returns the id of this node with this random part.
     pub(in crate::relay) fn text(&self, random: u128) -> String {
         self.0.ids.text(random)
@@ -108,14 +146,13 @@ impl Nodes {
         let proof = Proof::check(value, &self.0.key, self.0.own, method, target, req.now().wall)?;
         req.set_peer(proof.peer);
         req.set_https(proof.https);
-        self.0.counters.accepted();
         Ok(())
     }
 
     /// Returns the proof for a request to another node, as the field's value.
-    pub(super) fn proof(&self, to: Tag, method: &str, target: &str, req: &Request<'_>) -> String {
-        let (peer, https): (PeerAddr, bool) = (*req.peer(), req.scheme() == "https");
-        Proof { from: self.0.own, to, peer, https }.value(&self.0.key, method, target, req.now().wall)
+    pub(super) fn proof(&self, to: Tag, method: &str, target: &str, asker: &Asker) -> String {
+        let Asker { peer, https, asked } = *asker;
+        Proof { from: self.0.own, to, peer, https }.value(&self.0.key, method, target, asked.wall)
     }
 }
 

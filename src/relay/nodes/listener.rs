@@ -7,13 +7,20 @@ use super::{
     proof::{REJECTED, Rejection},
     report::{self, NodeReport},
 };
+#[cfg(feature = "tunnel")]
+use super::{held::SERVICE, host_cache::HostState, hosts};
+#[cfg(all(feature = "directory", feature = "gateway"))]
+use crate::relay::Gateway;
+#[cfg(feature = "tunnel")]
+use crate::relay::tunnel::{self, Proxy};
 use crate::relay::{Rendezvous, SessionRelay};
 
 /// Handles the requests that other nodes forward to this one: a [`Handler`] for a server of its own.
 ///
 /// It accepts only requests that a node with the same key has signed for this node within the last minute, and only for
-/// ids of this node, or for its numbers of sessions and streams. Everything else is rejected with 400, 403, 421 or 508,
-/// and counted ([`NodeCounts::rejected`](super::NodeCounts::rejected)). Nothing is forwarded from here.
+/// ids of this node, for hosts of the tunnel that it has, or for questions about these and its numbers. Everything else
+/// is rejected with 400, 403, 421 or 508, and counted ([`NodeCounts::rejected`](super::NodeCounts::rejected)). Nothing
+/// is forwarded from here.
 ///
 /// Its server should listen on an address that only the nodes can reach, or use TLS with client certificates
 /// ([`TlsBuilder::client_certificates`](crate::TlsBuilder::client_certificates)): the signature covers the request
@@ -25,12 +32,24 @@ pub struct NodeListener {
     nodes: Nodes,
     sessions: Option<SessionRelay>,
     rendezvous: Option<Rendezvous>,
+    #[cfg(all(feature = "directory", feature = "gateway"))]
+    gateway: Option<Gateway>,
+    #[cfg(feature = "tunnel")]
+    tunnel: Option<Proxy>,
 }
 
 impl NodeListener {
     /// Creates a listener without services.
     pub fn new(nodes: Nodes) -> Self {
-        Self { nodes, sessions: None, rendezvous: None }
+        Self {
+            nodes,
+            sessions: None,
+            rendezvous: None,
+            #[cfg(all(feature = "directory", feature = "gateway"))]
+            gateway: None,
+            #[cfg(feature = "tunnel")]
+            tunnel: None,
+        }
     }
 
     /// Adds the session relay that was created with the same [`Nodes`].
@@ -44,6 +63,20 @@ impl NodeListener {
     pub fn rendezvous(self, rendezvous: &Rendezvous) -> Self {
         Self { rendezvous: Some(rendezvous.for_nodes()), ..self }
     }
+
+    /// Adds the gateway whose directory was created with the same [`Nodes`].
+    #[cfg(all(feature = "directory", feature = "gateway"))]
+    #[must_use]
+    pub fn gateway(self, gateway: &Gateway) -> Self {
+        Self { gateway: Some(gateway.clone()), ..self }
+    }
+
+    /// Adds the tunnel's proxy that was created with the same [`Nodes`].
+    #[cfg(feature = "tunnel")]
+    #[must_use]
+    pub fn tunnel(self, proxy: &Proxy) -> Self {
+        Self { tunnel: Some(proxy.clone()), ..self }
+    }
 }
 
 impl Handler for NodeListener {
@@ -51,15 +84,27 @@ impl Handler for NodeListener {
         if let Err(reason) = self.nodes.admit(req) {
             return self.reject(reason);
         }
+        #[cfg(feature = "tunnel")]
+        if let Some(action) = self.handle_tunnel(req) {
+            self.nodes.0.counters.accepted();
+            return action;
+        }
         let path = req.path();
         if path == report::PATH && req.method() == "GET" {
             return Response::json(self.report(req.now())).into();
         }
+        self.nodes.0.counters.accepted();
         if let Some(sessions) = self.sessions.as_ref().filter(|sessions| sessions.serves(path)) {
             return sessions.handle(req);
         }
         if let Some(rendezvous) = self.rendezvous.as_ref().filter(|rendezvous| rendezvous.serves(path)) {
             return rendezvous.handle(req);
+        }
+        #[cfg(all(feature = "directory", feature = "gateway"))]
+        if let Some(action) =
+            self.gateway.as_ref().filter(|_| req.method() == "POST").and_then(|own| own.handle_node(req))
+        {
+            return action;
         }
         self.reject(Rejection::NotHere)
     }
@@ -71,14 +116,41 @@ impl Handler for NodeListener {
         if let Some(rendezvous) = &mut self.rendezvous {
             rendezvous.stopping();
         }
+        #[cfg(feature = "tunnel")]
+        if let Some(tunnel) = &mut self.tunnel {
+            tunnel.stopping();
+        }
     }
 }
 
 impl NodeListener {
+    /// Handles what concerns the tunnel: requests of clients, whose paths are those of any server, and questions.
+    #[cfg(feature = "tunnel")]
+    fn handle_tunnel(&self, req: &mut Request<'_>) -> Option<Action> {
+        if req.header(SERVICE).is_some_and(|service| service == tunnel::SERVICE.as_bytes()) {
+            return Some(match &self.tunnel {
+                Some(tunnel) => tunnel.handle_for_node(req),
+                None => Nodes::without_host(Response::text("there is no tunnel\n").with_status(421)).into(),
+            });
+        }
+        if req.path() != hosts::PATH || req.method() != "GET" {
+            return None;
+        }
+        let state = match (&self.tunnel, hosts::asked(req)) {
+            (Some(tunnel), Some(host)) => tunnel.host_state(&host, req.now()),
+            _ => HostState::Unknown,
+        };
+        Some(Response::json(state.json()).into())
+    }
+
     fn report(&self, now: Moment) -> String {
         let sessions = self.sessions.as_ref().map_or(0, |sessions| sessions.counts(now).sessions);
         let streams = self.rendezvous.as_ref().map(|rendezvous| rendezvous.counts(now));
-        NodeReport::json(sessions, streams.map_or(0, |counts| counts.waiting + counts.running), now.wall)
+        #[cfg(feature = "tunnel")]
+        let origins = self.tunnel.as_ref().map(|tunnel| tunnel.counts().connections);
+        #[cfg(not(feature = "tunnel"))]
+        let origins = None;
+        NodeReport::json(sessions, streams.map_or(0, |counts| counts.waiting + counts.running), origins, now.wall)
     }
 
     fn reject(&self, reason: Rejection) -> Action {
@@ -152,7 +224,7 @@ mod tests {
         }
         assert_eq!(ask("GET", "/node"), (200, false));
         let counts = nodes.counts();
-        assert_eq!((counts.accepted, counts.forwarded), (13, 0));
+        assert_eq!((counts.accepted, counts.forwarded), (12, 0));
         assert!(counts.rejected.contains(&("not-here", 9)), "{counts:?}");
         server.stop_now().unwrap();
     }

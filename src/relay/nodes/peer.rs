@@ -5,12 +5,14 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use super::{counts::NodeState, id::Tag};
+use super::{counts::NodeState, id::Tag, times::Times};
 use crate::relay::lock::lock;
 
 pub(super) struct Peer {
     pub(super) tag: Tag,
     pub(super) url: String,
+    /// Of questions.
+    pub(super) times: Times,
     forwarded: AtomicU64,
     failed: AtomicU64,
     /// The error of the last request.
@@ -19,7 +21,8 @@ pub(super) struct Peer {
 
 impl Peer {
     pub(super) fn new(tag: Tag, url: String) -> Self {
-        Self { tag, url, forwarded: AtomicU64::new(0), failed: AtomicU64::new(0), error: Mutex::new(None) }
+        let (forwarded, failed) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { tag, url, times: Times::default(), forwarded, failed, error: Mutex::new(None) }
     }
 
     pub(super) fn state(&self) -> NodeState {
@@ -29,12 +32,19 @@ impl Peer {
             forwarded: self.forwarded.load(Relaxed),
             failed: self.failed.load(Relaxed),
             error: lock(&self.error).clone(),
+            times: self.times.times(),
             report: None,
         }
     }
 
     pub(super) fn forwarded(&self) {
         self.forwarded.fetch_add(1, Relaxed);
+    }
+
+    /// Returns `true` if the last request got no response.
+    #[cfg(feature = "tunnel")]
+    pub(super) fn is_failing(&self) -> bool {
+        lock(&self.error).is_some()
     }
 
     /// Records that the node has responded. Logs it after a failure only.
@@ -44,10 +54,13 @@ impl Peer {
         }
     }
 
-    /// Records that the node has not responded. The log has the first of several failures: a node that is down would
-    /// fill it.
-    pub(super) fn failed(&self, error: &str) {
+    pub(super) fn failed(&self) {
         self.failed.fetch_add(1, Relaxed);
+    }
+
+    /// Records why the node has not responded. The log has the first of several failures: a node that is down would
+    /// fill it.
+    pub(super) fn silent(&self, error: &str) {
         // It may contain text of the other side.
         let error: String = error.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
         let before = lock(&self.error).replace(error.clone());

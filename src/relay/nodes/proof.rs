@@ -25,6 +25,10 @@ pub(super) const FIELD: &str = "Uncork-Node";
 /// The field of a response by which a node's own listener says that it has rejected the request, and why.
 pub(super) const REJECTED: &str = "Uncork-Node-Rejected";
 
+/// The value of [`REJECTED`] with which a node says that it has no origin server for the host any more. It is no fault
+/// of the node that has sent the request.
+pub(super) const NO_HOST: &str = "no-host";
+
 /// Maximum difference between the clocks of two nodes, and the time for which a copy of a request is accepted.
 const WINDOW: Duration = Duration::from_secs(60);
 

@@ -17,6 +17,7 @@
 //! |---|---|
 //! | `proxy` | P: clients, origin servers, and the way from one to the other |
 //! | `origin` | C: dials a proxy, and serves through that connection |
+//! | `address` | addresses of proxies, and the field that names those of all nodes |
 //! | `head` | heads between HTTP/1.1 and HTTP/2 |
 //! | `gathered` | bytes of a body that do not fit into a pipe yet |
 //! | `printable` | text of a peer, for logs and errors |
@@ -25,6 +26,7 @@
 //! | `spdy` | SPDY/3.1, the protocol of spdy-proxy |
 //! | `wakes` | the streams of a connection that were woken |
 
+mod address;
 mod gathered;
 mod head;
 mod origin;
@@ -36,6 +38,8 @@ pub(crate) mod spdy;
 mod wakes;
 mod wire;
 
+#[cfg(feature = "nodes")]
+pub(super) use self::proxy::SERVICE;
 pub use origin::{StartError, Tunnel, TunnelError, TunnelEvent};
 pub use proxy::{
     Balance, ConnectionInfo, Credential, OriginHandler, Proxy, ProxyConfig, ProxyCounts, PublicHandler, Trusted,

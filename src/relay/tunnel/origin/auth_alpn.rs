@@ -4,8 +4,8 @@
 //! ```text
 //!   Pending ──GET /.well-known/uncork/hello──▶ token, names ──▶ Sent ──a request, or half a second──▶ Open
 //! ```
-//! The response contains the token. It is sent once, to the first request on the connection. Later requests are those
-//! of the proxy's clients, and go to the handler.
+//! The question may name the other nodes (`uncork-nodes`). The response contains the token. It is sent once, to the
+//! first request on the connection. Later requests are those of the proxy's clients, and go to the handler.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,10 @@ use h2::{Reason, RecvStream, server::SendResponse};
 use http::{HeaderMap, Method};
 
 use super::error::TunnelError;
-use crate::relay::tunnel::printable::printable;
+use crate::relay::tunnel::{
+    address::{NODES, NamedNodes},
+    printable::printable,
+};
 
 const HELLO: &str = "/.well-known/uncork/hello";
 const REFUSED: &str = "/.well-known/uncork/refused";
@@ -22,11 +25,17 @@ const REFUSED: &str = "/.well-known/uncork/refused";
 const ACCEPTED_AFTER: Duration = Duration::from_millis(500);
 
 /// Returns the response to the proxy's question.
-pub(super) fn hello_response(token: &str, hosts: &[String]) -> Bytes {
-    Bytes::from(serde_json::json!({ "token": token, "hosts": hosts, "version": 1 }).to_string())
+pub(super) fn hello_response(token: &str, hosts: &[String], uses_nodes: bool) -> Bytes {
+    Bytes::from(serde_json::json!({ "token": token, "hosts": hosts, "version": 1, "nodes": uses_nodes }).to_string())
 }
 
-pub(super) enum AuthAlpn {
+pub(super) struct AuthAlpn {
+    state: State,
+    /// What the proxy's question has said about other nodes.
+    nodes: NamedNodes,
+}
+
+enum State {
     /// The proxy has not asked yet; it must do so before this time.
     Pending(Bytes, Instant),
     /// The response is sent. The proxy rejects it before this time, if at all.
@@ -38,26 +47,31 @@ type Request = (http::Request<RecvStream>, SendResponse<Bytes>);
 
 impl AuthAlpn {
     pub(super) fn new(hello: Option<Bytes>, deadline: Instant) -> Self {
-        hello.map_or(Self::Open, |hello| Self::Pending(hello, deadline))
+        let state = hello.map_or(State::Open, |hello| State::Pending(hello, deadline));
+        Self { state, nodes: NamedNodes::default() }
+    }
+
+    pub(super) fn nodes(&self) -> &NamedNodes {
+        &self.nodes
     }
 
     pub(super) fn is_open(&self, now: Instant) -> bool {
-        match self {
-            Self::Open => true,
-            Self::Sent(until) => now >= *until,
-            Self::Pending(..) => false,
+        match &self.state {
+            State::Open => true,
+            State::Sent(until) => now >= *until,
+            State::Pending(..) => false,
         }
     }
 
     /// Returns `true` if the proxy has not asked in time.
     pub(super) fn is_late(&self, now: Instant) -> bool {
-        matches!(self, Self::Pending(_, deadline) if now >= *deadline)
+        matches!(self.state, State::Pending(_, deadline) if now >= deadline)
     }
 
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
-        match self {
-            Self::Pending(_, at) | Self::Sent(at) => Some(*at).filter(|at| *at > now),
-            Self::Open => None,
+        match &self.state {
+            State::Pending(_, at) | State::Sent(at) => Some(*at).filter(|at| *at > now),
+            State::Open => None,
         }
     }
 
@@ -70,21 +84,26 @@ impl AuthAlpn {
         now: Instant,
     ) -> Result<Option<Request>, TunnelError> {
         let is = |path: &str| request.method() == Method::GET && request.uri().path() == path;
-        match self {
-            Self::Open => Ok(Some((request, respond))),
-            Self::Pending(hello, _) => {
+        match &mut self.state {
+            State::Open => Ok(Some((request, respond))),
+            State::Pending(hello, _) => {
                 if is(HELLO) {
                     let hello = std::mem::take(hello);
+                    self.nodes = request
+                        .headers()
+                        .get(NODES)
+                        .map(|value| NamedNodes::parse(value.as_bytes()))
+                        .unwrap_or_default();
                     send_hello(&mut respond, hello);
-                    *self = Self::Sent(now + ACCEPTED_AFTER);
+                    self.state = State::Sent(now + ACCEPTED_AFTER);
                 } else {
                     respond.send_reset(Reason::REFUSED_STREAM);
                 }
                 Ok(None)
             }
-            Self::Sent(_) if is(REFUSED) => Err(rejection(request.headers())),
-            Self::Sent(_) => {
-                *self = Self::Open;
+            State::Sent(_) if is(REFUSED) => Err(rejection(request.headers())),
+            State::Sent(_) => {
+                self.state = State::Open;
                 Ok(Some((request, respond)))
             }
         }

@@ -10,7 +10,7 @@
 use std::{mem, sync::Arc, task, time::Instant};
 
 use uncork::{
-    EventMask, Io, LoopHandle, PeerAddr, ReadState, Upgrade,
+    EventMask, Io, PeerAddr, ReadState, Upgrade,
     h1::{HeadScanner, find_response},
 };
 
@@ -24,7 +24,10 @@ use super::{
     stream::Served,
     upgrade_request::{RESPONSE_HEAD, UpgradeResponse},
 };
-use crate::relay::tunnel::printable::{self, printable};
+use crate::relay::tunnel::{
+    address::NamedNodes,
+    printable::{self, printable},
+};
 
 /// The peer has closed its side.
 const HALF_CLOSED: &str = "it has closed the connection";
@@ -38,13 +41,23 @@ pub(super) trait Supervisor: Send + Sync {
     fn is_superseded(&self, generation: u64) -> bool;
 
     /// The proxy has accepted this connection: older ones may be drained.
-    fn established(&self, generation: u64, peer: PeerAddr, waker: task::Waker, now: Instant);
+    fn established(self: Arc<Self>, generation: u64, accepted: Accepted);
 
     /// The proxy is silent on this connection: another one is opened beside it.
     fn suspect(self: Arc<Self>, generation: u64);
 
     /// This connection is over, or was never accepted.
     fn ended(self: Arc<Self>, generation: u64, end: CarrierEnd);
+}
+
+/// A connection that the proxy has accepted.
+pub(super) struct Accepted {
+    pub(super) peer: PeerAddr,
+    /// Wakes its carrier.
+    pub(super) waker: task::Waker,
+    /// What the proxy has said about the nodes.
+    pub(super) nodes: NamedNodes,
+    pub(super) now: Instant,
 }
 
 /// The end of an attempt, or of a connection.
@@ -71,6 +84,8 @@ pub(super) struct Carrier {
     unanswered: bool,
     /// `Retry-After` of a rejection, in seconds.
     retry_after: Option<u64>,
+    /// What the response to the request for a tunnel has said about the nodes.
+    nodes: NamedNodes,
     /// The time of the last call.
     now: Option<Instant>,
 }
@@ -91,17 +106,16 @@ enum State {
 }
 
 impl Carrier {
-    /// `reversed`: ALPN has selected `rh2`.
+    /// `reversed`: ALPN has selected `rh2`. `request`: the request for a tunnel, without it.
     pub(super) fn new(
         supervisor: Arc<dyn Supervisor>,
         shared: Arc<Shared>,
         generation: u64,
-        loop_handle: LoopHandle,
-        peer: PeerAddr,
+        served: Served,
         reversed: bool,
+        request: Vec<u8>,
         now: Instant,
     ) -> Self {
-        let served = Served { loop_handle, listener: shared.listener, peer };
         let hello = shared.hello_response.clone().filter(|_| reversed);
         let unanswered = hello.is_some();
         let state = match hello {
@@ -109,13 +123,20 @@ impl Carrier {
                 let http2 = Http2::new(served.clone(), shared.timeouts, Some(hello), now);
                 State::Open { protocol: Box::new(http2), is_reported: false }
             }
-            None => State::Requesting {
-                request: shared.upgrade_request.clone(),
-                scan: HeadScanner::default(),
-                deadline: None,
-            },
+            None => State::Requesting { request, scan: HeadScanner::default(), deadline: None },
         };
-        Self { supervisor, shared, generation, served, state, error: None, unanswered, retry_after: None, now: None }
+        Self {
+            supervisor,
+            shared,
+            generation,
+            served,
+            state,
+            error: None,
+            unanswered,
+            retry_after: None,
+            nodes: NamedNodes::default(),
+            now: None,
+        }
     }
 
     fn request(&mut self, io: &mut Io<'_>) -> EventMask {
@@ -143,11 +164,12 @@ impl Carrier {
                 return self.fail(TunnelError::NotAProxy("it has switched to another protocol"));
             }
             io.rx.consume(end);
+            self.nodes = response.nodes;
             let http2 = Http2::new(self.served.clone(), self.shared.timeouts, None, now);
             return self.open(Box::new(http2), io);
         }
         #[cfg(feature = "spdy")]
-        if response.status == 200 && self.shared.legacy {
+        if response.status == 200 && self.shared.registration.legacy {
             let Some(body) = response.length.and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= printable::MAX)
             else {
                 return self.fail(TunnelError::NotAProxy("its 200 response has no valid length"));
@@ -203,7 +225,9 @@ impl Carrier {
         if !*is_reported && self.error.is_none() && protocol.is_accepted() {
             *is_reported = true;
             self.unanswered = false;
-            self.supervisor.established(self.generation, self.served.peer, protocol.waker(), now);
+            let nodes = protocol.nodes().filter(|nodes| !nodes.others.is_empty()).unwrap_or(&self.nodes).clone();
+            let accepted = Accepted { peer: self.served.peer, waker: protocol.waker(), nodes, now };
+            self.supervisor.clone().established(self.generation, accepted);
         }
         if protocol.liveness().health() == Health::Suspect && !protocol.liveness().is_draining() {
             self.supervisor.clone().suspect(self.generation);

@@ -1,6 +1,10 @@
 //! The public builder of a tunnel: the proxy, the names and all durations.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use uncork::{Handler, Limits, LoopHandle, Running, Server, TlsClient};
 
@@ -9,9 +13,10 @@ use super::{
     connection::OriginConnection,
     event::{Observer, TunnelEvent},
     protocol::{STREAMS, Timeouts},
-    shared::{REVERSED, Shared},
-    upgrade_request,
+    shared::{REVERSED, Registration, Shared},
+    targets::Targets,
 };
+use crate::relay::tunnel::address::Address;
 
 /// A tunnel that is not opened yet: the proxy's address, the credential and the names to register.
 ///
@@ -36,6 +41,7 @@ pub struct Tunnel {
     hosts: Vec<String>,
     tls: Option<TlsClient>,
     connections: usize,
+    other_nodes: bool,
     ping_interval: Duration,
     backoff: Duration,
     healthy_after: Duration,
@@ -93,6 +99,7 @@ impl Tunnel {
             hosts: Vec::new(),
             tls: None,
             connections: 2,
+            other_nodes: true,
             ping_interval: Duration::from_secs(15),
             backoff: Duration::from_millis(500),
             healthy_after: Duration::from_secs(60),
@@ -138,9 +145,25 @@ impl Tunnel {
         Self { legacy: true, ..self }
     }
 
-    /// Sets how many connections are kept open, 1 to 64. Default: 2, so that one may fail.
+    /// Sets how many connections are kept open, 1 to 64. Default: 2, so that one may fail. If the proxy is one of
+    /// several nodes, they are spread over the nodes; see [`other_nodes`](Self::other_nodes).
     pub fn connections(self, count: usize) -> Self {
         Self { connections: count.clamp(1, 64), ..self }
+    }
+
+    /// Sets whether other nodes are used that the proxy names
+    /// ([`ProxyConfig::other_addresses`](crate::relay::tunnel::ProxyConfig::other_addresses)). Default:
+    /// `true`.
+    ///
+    /// Then the connections are kept to different nodes, as far as there are enough. A node that fails, or that closes
+    /// a connection, is avoided for 30 times the [first backoff](Self::backoff); if all have failed, the configured one
+    /// is tried first. A connection that shares its node with another one moves when a node is free. Addresses that
+    /// are no longer named are forgotten.
+    ///
+    /// A named node gets the token, like the configured proxy: it must prove its name by a certificate that
+    /// [`tls`](Self::tls) accepts, or have the pinned key. At most 16 are used of each proxy.
+    pub fn other_nodes(self, use_them: bool) -> Self {
+        Self { other_nodes: use_them, ..self }
     }
 
     /// Returns how many concurrent requests the tunnel accepts: 256 for each connection, and as many for its
@@ -270,15 +293,19 @@ impl Tunnel {
             Some(tls) => tls.clone(),
             None => TlsClient::system().map_err(StartError::Tls)?,
         };
-        let path = &self.path;
-        let upgrade_request = match self.legacy {
-            true => upgrade_request::legacy(&host, port),
-            false => upgrade_request::build(&host, port, path, self.token.as_deref(), &self.hosts).map_err(invalid)?,
+        let registration = Registration {
+            path: self.path.clone(),
+            token: self.token.clone(),
+            hosts: self.hosts.clone(),
+            legacy: self.legacy,
+            uses_nodes: self.other_nodes && !self.legacy,
         };
+        let configured = Address { host: host.into(), port };
+        // Checked before it is sent.
+        registration.request(&configured).map_err(invalid)?;
         Ok(Arc::new(Shared {
-            upgrade_request,
-            host: host.into(),
-            port,
+            registration,
+            targets: Mutex::new(Targets::new(configured, self.count(), Shared::avoidance(self.backoff))),
             tls_upgrade: tls.alpn(&[b"http/1.1"]),
             // Without a token only the upgrade request can identify this side.
             tls: match self.token {
@@ -286,9 +313,10 @@ impl Tunnel {
                 Some(_) => tls.alpn(&[REVERSED, b"http/1.1"]),
                 None => tls.alpn(&[b"http/1.1"]),
             },
-            hello_response: self.token.as_ref().map(|token| auth_alpn::hello_response(token, &self.hosts)),
-            #[cfg(feature = "spdy")]
-            legacy: self.legacy,
+            hello_response: self
+                .token
+                .as_ref()
+                .map(|token| auth_alpn::hello_response(token, &self.hosts, self.other_nodes)),
             timeouts: Timeouts {
                 ping_interval: self.ping_interval,
                 drain_timeout: self.drain_timeout,

@@ -5,7 +5,8 @@
 //!      ▲                        └──────────────────┴──────────────────────────────────┴──▶ failed ─┐
 //!      ├────── after a random part of 0.5 s, 1 s, 2 s … 60 s ◀──────────────────── ended ◀─────────┤
 //!      ├────── at once, if it was healthy, or if an upgrade is left to try ◀───── ended ◀─────────┤
-//!      └────── at once, beside the old one, which then drains ◀────────────────── suspect          │
+//!      ├────── at once, beside the old one, which then drains ◀────────────────── suspect          │
+//!      └────── at once, beside the old one, to another node ◀─── two connections to one node       │
 //!                                                                         the server stops ◀───────┘
 //! ```
 //! Each attempt has a generation. A report about a generation that is not the latest changes nothing, so two attempts
@@ -18,15 +19,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use uncork::{Dial, LoopHandle, PeerAddr, Upgrade};
+use uncork::{Dial, LoopHandle, Upgrade};
 
 use super::{
-    carrier::{Carrier, CarrierEnd, Supervisor},
+    carrier::{Accepted, Carrier, CarrierEnd, Supervisor},
     error::TunnelError,
     event::TunnelEvent,
-    shared::{REVERSED, Shared},
+    shared::{REVERSED, Shared, random},
+    stream::Served,
 };
-use crate::relay::{lock::lock, tunnel::printable::printable};
+use crate::relay::{
+    lock::lock,
+    tunnel::{address::Address, printable::printable},
+};
 
 pub(super) struct OriginConnection {
     shared: Arc<Shared>,
@@ -38,8 +43,14 @@ pub(super) struct OriginConnection {
 
 #[derive(Default)]
 struct State {
-    /// The latest attempt.
+    /// The attempt, or the established connection, whose reports count.
     generation: u64,
+    /// The number of attempts so far.
+    attempts: u64,
+    /// The established connection, until it ends: its generation and its address.
+    live: Option<(u64, Address)>,
+    /// The attempt by which the connection moves to another node. If it fails, the live one stays.
+    moving: Option<u64>,
     /// The latest attempt that was established: its generation, since when, and its carrier's waker.
     established: Option<(u64, Instant, task::Waker)>,
     /// Failed attempts in a row.
@@ -59,7 +70,7 @@ impl OriginConnection {
     /// Begins to connect, from any thread.
     pub(super) fn start(self: &Arc<Self>) {
         let connection = self.clone();
-        self.loop_handle.after(Duration::ZERO, move |_| connection.connect(0));
+        self.loop_handle.after(Duration::ZERO, move |now| connection.connect(0, now.mono));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -67,51 +78,69 @@ impl OriginConnection {
     }
 
     /// Runs on the loop.
-    fn connect(self: &Arc<Self>, generation: u64) {
-        let (host, port) = (self.shared.host.clone(), self.shared.port);
+    fn connect(self: &Arc<Self>, generation: u64, now: Instant) {
+        let to = self.shared.lock_targets().next(self.number, now, random().unwrap_or(0));
         let by_upgrade = std::mem::take(&mut self.state().by_upgrade);
+        self.connect_to(Attempt { generation, to, by_upgrade });
+    }
+
+    fn connect_to(self: &Arc<Self>, attempt: Attempt) {
+        let Address { host, port } = attempt.to.clone();
         if let Ok(ip) = host.parse::<IpAddr>() {
-            return self.dial(generation, vec![SocketAddr::new(ip, port)], by_upgrade);
+            return self.dial(attempt, vec![SocketAddr::new(ip, port)]);
         }
-        let connection = self.clone();
+        let (connection, on_error) = (self.clone(), attempt.clone());
         let resolve = move || {
             let found = (&*host, port).to_socket_addrs();
             let this = connection.clone();
             connection.loop_handle.after(Duration::ZERO, move |_| match found.map(Iterator::collect::<Vec<_>>) {
-                Ok(found) if !found.is_empty() => this.dial(generation, found, by_upgrade),
-                Ok(_) => this.unresolved(generation, "it has no address".into()),
-                Err(error) => this.unresolved(generation, error.to_string()),
+                Ok(found) if !found.is_empty() => this.dial(attempt, found),
+                Ok(_) => this.unresolved(&attempt, "it has no address".into()),
+                Err(error) => this.unresolved(&attempt, error.to_string()),
             });
         };
         if let Err(error) = std::thread::Builder::new().name("uncork-names".into()).spawn(resolve) {
-            self.unresolved(generation, format!("cannot start a thread: {error}"));
+            self.unresolved(&on_error, format!("cannot start a thread: {error}"));
         }
     }
 
     /// An attempt has failed before the proxy was connected.
-    fn failed(self: Arc<Self>, generation: u64, error: TunnelError) {
-        self.ended(generation, CarrierEnd { error: Some(error), ..CarrierEnd::default() });
+    fn failed(self: &Arc<Self>, attempt: &Attempt, error: TunnelError) {
+        let (connection, attempt) = (self.clone(), attempt.clone());
+        // For the time.
+        self.loop_handle.after(Duration::ZERO, move |now| {
+            let end = CarrierEnd { error: Some(error), now: Some(now.mono), ..CarrierEnd::default() };
+            connection.has_ended(attempt.generation, &attempt.to, end);
+        });
     }
 
-    fn unresolved(self: &Arc<Self>, generation: u64, reason: String) {
-        let host = self.shared.host.to_string();
-        self.clone().failed(generation, TunnelError::Resolve { host, reason });
+    fn unresolved(self: &Arc<Self>, attempt: &Attempt, reason: String) {
+        let host = attempt.to.host.to_string();
+        self.failed(attempt, TunnelError::Resolve { host, reason });
     }
 
     /// Dials one address after the other, until a dial succeeds.
-    fn dial(self: &Arc<Self>, generation: u64, mut addresses: Vec<SocketAddr>, by_upgrade: bool) {
+    fn dial(self: &Arc<Self>, attempt: Attempt, mut addresses: Vec<SocketAddr>) {
         if addresses.is_empty() {
-            return self.clone().ended(generation, CarrierEnd::default());
+            return self.failed(&attempt, TunnelError::Closed);
         }
         let addr = addresses.remove(0);
-        let tls = if by_upgrade { &self.shared.tls_upgrade } else { &self.shared.tls };
-        let dial = Dial::tcp(addr).tls(tls, &self.shared.host).timeout(self.shared.timeouts.connect_timeout);
+        let request = match self.shared.registration.request(&attempt.to) {
+            Ok(request) => request,
+            // Only names with valid characters are used.
+            Err(reason) => return self.failed(&attempt, TunnelError::Broken(reason)),
+        };
+        let tls = if attempt.by_upgrade { &self.shared.tls_upgrade } else { &self.shared.tls };
+        let dial = Dial::tcp(addr).tls(tls, &attempt.to.host).timeout(self.shared.timeouts.connect_timeout);
         let this = self.clone();
         self.loop_handle.dial(dial, move |result| match result {
             Ok(dialed) => {
                 let (reversed, now) = (dialed.alpn == Some(REVERSED), dialed.now().mono);
-                let (shared, loop_handle) = (this.shared.clone(), this.loop_handle.clone());
-                let carrier = Carrier::new(this, shared, generation, loop_handle, *dialed.peer, reversed, now);
+                let shared = this.shared.clone();
+                let loop_handle = this.loop_handle.clone();
+                let served = Served { loop_handle, listener: shared.listener, peer: *dialed.peer };
+                let supervisor = Arc::new(Supervised { connection: this, to: attempt.to });
+                let carrier = Carrier::new(supervisor, shared, attempt.generation, served, reversed, request, now);
                 Some(Box::new(carrier) as Box<dyn Upgrade>)
             }
             Err(uncork::DialError::LoopEnded) => {
@@ -122,8 +151,8 @@ impl OriginConnection {
                 let text = printable(error.to_string().as_bytes());
                 log::debug!(target: "uncork::relay", "tunnel {}: {addr}: {text}", this.number);
                 match addresses.is_empty() {
-                    true => this.failed(generation, TunnelError::Dial(error)),
-                    false => this.dial(generation, addresses, by_upgrade),
+                    true => this.failed(&attempt, TunnelError::Dial(error)),
+                    false => this.dial(attempt, addresses),
                 }
                 None
             }
@@ -131,50 +160,139 @@ impl OriginConnection {
     }
 }
 
-impl Supervisor for OriginConnection {
+/// One attempt to connect.
+#[derive(Clone)]
+struct Attempt {
+    generation: u64,
+    to: Address,
+    by_upgrade: bool,
+}
+
+/// What a carrier reports to.
+struct Supervised {
+    connection: Arc<OriginConnection>,
+    /// The address that was dialled.
+    to: Address,
+}
+
+impl Supervisor for Supervised {
     fn stop(&self) {
-        self.state().stopped = true;
+        self.connection.stop();
     }
 
     fn is_superseded(&self, generation: u64) -> bool {
-        self.state().established.as_ref().is_some_and(|(established, ..)| *established > generation)
+        self.connection.state().established.as_ref().is_some_and(|(established, ..)| *established > generation)
     }
 
-    fn established(&self, generation: u64, peer: PeerAddr, waker: task::Waker, now: Instant) {
+    fn established(self: Arc<Self>, generation: u64, accepted: Accepted) {
+        let Accepted { peer, waker, nodes, now } = accepted;
+        let connection = &self.connection;
         let before = {
-            let mut state = self.state();
+            let mut state = connection.state();
+            state.live = Some((generation, self.to.clone()));
+            state.moving = None;
             state.established.replace((generation, now, waker))
         };
         if let Some((_, _, waker)) = before {
             waker.wake();
         }
-        self.shared.report(&TunnelEvent::Up { connection: self.number, peer });
+        connection.shared.report(&TunnelEvent::Up { connection: connection.number, peer });
+        if connection.shared.registration.uses_nodes {
+            connection.shared.lock_targets().established(connection.number, &self.to, nodes);
+            connection.spread(generation, now);
+        }
     }
 
     fn suspect(self: Arc<Self>, generation: u64) {
-        let next = {
-            let mut state = self.state();
-            if state.generation != generation || state.stopped {
-                return;
-            }
-            state.generation += 1;
-            state.generation
-        };
-        log::debug!(target: "uncork::relay", "tunnel {}: the proxy is silent, opening a second connection", self.number);
-        let connection = self.clone();
-        self.loop_handle.after(Duration::ZERO, move |_| connection.connect(next));
+        let connection = self.connection.clone();
+        let Some(next) = connection.next_attempt(generation) else { return };
+        log::debug!(target: "uncork::relay", "tunnel {}: the proxy is silent, opening a second connection", connection.number);
+        let (again, silent) = (connection.clone(), self.to.clone());
+        connection.loop_handle.after(Duration::ZERO, move |now| {
+            again.shared.lock_targets().failed(again.number, &silent, now.mono);
+            again.connect(next, now.mono);
+        });
     }
 
     fn ended(self: Arc<Self>, generation: u64, end: CarrierEnd) {
+        self.connection.has_ended(generation, &self.to, end);
+    }
+}
+
+impl OriginConnection {
+    fn stop(&self) {
+        self.state().stopped = true;
+    }
+
+    /// Returns the generation of another attempt beside this connection; `None` if there is one already.
+    fn next_attempt(&self, generation: u64) -> Option<u64> {
+        let mut state = self.state();
+        if state.generation != generation || state.stopped {
+            return None;
+        }
+        state.attempts += 1;
+        state.generation = state.attempts;
+        Some(state.generation)
+    }
+
+    /// Moves the connection to another node, if it shares its node with another one and there is a free one. Looks
+    /// again later, as long as the connection lives.
+    fn spread(self: &Arc<Self>, generation: u64, now: Instant) {
+        let is_over = {
+            let state = self.state();
+            state.generation != generation || state.stopped
+        };
+        if is_over {
+            return;
+        }
+        let (better, is_spread) = {
+            let mut targets = self.shared.lock_targets();
+            (targets.better(self.number, now, random().unwrap_or(0)), targets.is_spread())
+        };
+        if let Some(to) = better {
+            let Some(next) = self.next_attempt(generation) else { return };
+            self.state().moving = Some(next);
+            log::debug!(target: "uncork::relay", "tunnel {}: moving to {to}", self.number);
+            let connection = self.clone();
+            let attempt = Attempt { generation: next, to, by_upgrade: false };
+            self.loop_handle.after(Duration::ZERO, move |_| connection.connect_to(attempt));
+        } else if is_spread {
+            let connection = self.clone();
+            self.loop_handle.after(self.shared.recheck_delay(), move |now| connection.spread(generation, now.mono));
+        }
+    }
+
+    /// A connection to this address, or an attempt, is over.
+    fn has_ended(self: &Arc<Self>, generation: u64, to: &Address, end: CarrierEnd) {
         let CarrierEnd { error, retry_after, unanswered, now } = end;
         let (next, retry_in) = {
             let mut state = self.state();
+            if state.live.as_ref().is_some_and(|(live, _)| *live == generation) {
+                state.live = None;
+                self.shared.lock_targets().ended(self.number);
+            }
             if state.stopped {
                 drop(state);
                 return self.shared.report(&TunnelEvent::Stopped { connection: self.number });
             }
             if state.generation != generation {
                 return;
+            }
+            if let Some(now) = now {
+                self.shared.lock_targets().failed(self.number, to, now);
+            }
+            if state.moving == Some(generation) {
+                state.moving = None;
+                if let Some((live, _)) = state.live {
+                    state.generation = live;
+                    drop(state);
+                    let error = error.unwrap_or(TunnelError::Closed);
+                    log::debug!(target: "uncork::relay", "tunnel {}: not moved to {to}: {error}", self.number);
+                    let connection = self.clone();
+                    return self.loop_handle.after(self.shared.recheck_delay(), move |now| {
+                        connection.spread(live, now.mono);
+                    });
+                }
             }
             let since =
                 state.established.as_ref().filter(|(latest, ..)| *latest == generation).map(|(_, since, _)| *since);
@@ -196,12 +314,13 @@ impl Supervisor for OriginConnection {
                 state.failures = state.failures.saturating_add(1);
                 delay
             };
-            state.generation += 1;
+            state.attempts += 1;
+            state.generation = state.attempts;
             (state.generation, retry_in)
         };
         let error = error.unwrap_or(TunnelError::Closed);
         self.shared.report(&TunnelEvent::Down { connection: self.number, error: &error, retry_in });
         let connection = self.clone();
-        self.loop_handle.after(retry_in, move |_| connection.connect(next));
+        self.loop_handle.after(retry_in, move |now| connection.connect(next, now.mono));
     }
 }

@@ -28,6 +28,7 @@ use super::{
     stream::{Served, Stream},
 };
 use crate::relay::tunnel::{
+    address::NamedNodes,
     printable::h2_error,
     pump::Step,
     wakes::Wakes,
@@ -120,6 +121,10 @@ impl Protocol for Http2 {
 
     fn is_accepted(&self) -> bool {
         self.inner.auth.is_open(self.inner.liveness.now)
+    }
+
+    fn nodes(&self) -> Option<&NamedNodes> {
+        Some(self.inner.auth.nodes())
     }
 
     fn liveness(&self) -> &Liveness {

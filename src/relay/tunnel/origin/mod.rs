@@ -14,6 +14,7 @@
 //! | `config` | the public builder |
 //! | `shared` | what all connections of a tunnel share |
 //! | `connection` | a connection that is opened, ends and is opened again |
+//! | `targets` | the nodes, and which connection goes to which of them |
 //! | `carrier` | one attempt: the request for a tunnel, then a protocol |
 //! | `upgrade_request` | the request for a tunnel, and the proxy's response |
 //! | `auth_alpn` | identification where ALPN has selected HTTP/2 |
@@ -43,6 +44,7 @@ mod shared;
 #[cfg(feature = "spdy")]
 mod spdy;
 mod stream;
+mod targets;
 mod upgrade_request;
 
 pub use config::{StartError, Tunnel};

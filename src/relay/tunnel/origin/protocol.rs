@@ -8,6 +8,7 @@ use std::{
 use uncork::{EventMask, Io};
 
 use super::error::TunnelError;
+use crate::relay::tunnel::address::NamedNodes;
 
 /// Concurrent requests on one connection.
 pub(super) const STREAMS: u32 = 256;
@@ -42,6 +43,11 @@ pub(super) trait Protocol: Send {
     /// Returns `true` if the proxy has accepted the connection, as far as this side can know.
     fn is_accepted(&self) -> bool {
         true
+    }
+
+    /// Returns what the proxy has said about the nodes in this protocol.
+    fn nodes(&self) -> Option<&NamedNodes> {
+        None
     }
 
     fn liveness(&self) -> &Liveness;

@@ -1,6 +1,9 @@
 //! The state that all connections of one tunnel share: the checked configuration.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use uncork::TlsClient;
@@ -8,36 +11,86 @@ use uncork::TlsClient;
 use super::{
     event::{Observer, TunnelEvent},
     protocol::Timeouts,
+    targets::Targets,
+    upgrade_request,
 };
+use crate::relay::{lock::lock, tunnel::address::Address};
 
 /// The ALPN name of HTTP/2 with the roles reversed, from the first byte after the TLS handshake.
 pub(super) const REVERSED: &[u8] = b"rh2";
+
+/// How long a node that has failed is avoided, in first backoffs: 15 s by default.
+const AVOID: u32 = 30;
 
 /// The longest backoff before a connection is opened again.
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
 pub(super) struct Shared {
-    pub(super) host: Box<str>,
-    pub(super) port: u16,
+    /// The nodes, and which connection goes to which of them.
+    pub(super) targets: Mutex<Targets>,
     pub(super) tls: TlsClient,
     /// Offers `http/1.1` only: for an attempt that must use an upgrade.
     pub(super) tls_upgrade: TlsClient,
-    /// The request for a tunnel, as it is sent.
-    pub(super) upgrade_request: Vec<u8>,
+    /// What the request for a tunnel says.
+    pub(super) registration: Registration,
     /// The response to the proxy's question after ALPN. `None`: only a client certificate identifies this side, and
     /// HTTP/2 alone does not carry it.
     pub(super) hello_response: Option<Bytes>,
     pub(super) timeouts: Timeouts,
     pub(super) healthy_after: Duration,
     pub(super) listener: usize,
-    /// The proxy is a spdy-proxy.
-    #[cfg(feature = "spdy")]
-    pub(super) legacy: bool,
     pub(super) backoff: Duration,
     pub(super) observer: Option<Arc<Observer>>,
 }
 
+/// What the request for a tunnel says.
+pub(super) struct Registration {
+    pub(super) path: String,
+    pub(super) token: Option<String>,
+    pub(super) hosts: Vec<String>,
+    /// The proxy is a spdy-proxy.
+    pub(super) legacy: bool,
+    /// Other nodes are used, if the proxy names some.
+    pub(super) uses_nodes: bool,
+}
+
+impl Registration {
+    /// Returns the request for a tunnel to this proxy, as it is sent.
+    ///
+    /// # Errors
+    /// Returns an error if a part has a character that HTTP does not allow there.
+    pub(super) fn request(&self, to: &Address) -> Result<Vec<u8>, String> {
+        match self.legacy {
+            true => Ok(upgrade_request::legacy(&to.host, to.port)),
+            false => upgrade_request::build(
+                &to.host,
+                to.port,
+                &self.path,
+                self.token.as_deref(),
+                &self.hosts,
+                self.uses_nodes,
+            ),
+        }
+    }
+}
+
 impl Shared {
+    pub(super) fn lock_targets(&self) -> MutexGuard<'_, Targets> {
+        lock(&self.targets)
+    }
+
+    /// Returns the time for which a node that has failed is avoided.
+    pub(super) fn avoidance(backoff: Duration) -> Duration {
+        backoff.saturating_mul(AVOID)
+    }
+
+    /// Returns the delay before a connection looks for a better node again. It is random, so that not all connections
+    /// move at once.
+    pub(super) fn recheck_delay(&self) -> Duration {
+        let least = Self::avoidance(self.backoff);
+        least + least.mul_f64(random_part())
+    }
+
     /// Passes an event to the application's callback, or logs it.
     pub(super) fn report(&self, event: &TunnelEvent<'_>) {
         match &self.observer {
@@ -51,16 +104,20 @@ impl Shared {
     /// servers that one event has disconnected do not all reconnect at the same moment.
     pub(super) fn backoff_delay(&self, failures: u32, retry_after: Option<u64>) -> Duration {
         let max = self.backoff.saturating_mul(1 << failures.min(16)).min(MAX_BACKOFF);
-        let mut random = [0; 4];
-        // Without random bytes the delay is the longest one.
-        let part = if getrandom::fill(&mut random).is_ok() {
-            f64::from(u32::from_ne_bytes(random)) / 2f64.powi(32)
-        } else {
-            1.0
-        };
         let min = Duration::from_secs(retry_after.unwrap_or(0)).min(MAX_BACKOFF);
-        min + max.mul_f64(part)
+        min + max.mul_f64(random_part())
     }
+}
+
+/// Returns a random number.
+pub(super) fn random() -> Option<u32> {
+    let mut random = [0; 4];
+    getrandom::fill(&mut random).ok().map(|()| u32::from_ne_bytes(random))
+}
+
+/// Returns a random part of a delay. Without random bytes the delay is the longest one.
+fn random_part() -> f64 {
+    random().map_or(1.0, |random| f64::from(random) / 2f64.powi(32))
 }
 
 #[cfg(test)]
@@ -70,18 +127,22 @@ mod tests {
     fn shared() -> Shared {
         let tls = TlsClient::builder().pin([0; 32]).build().expect("a pin");
         let second = Duration::from_secs(1);
+        let address = Address::parse("a").expect("an address");
         Shared {
-            host: "a".into(),
-            port: 443,
+            targets: Mutex::new(Targets::new(address, 1, second)),
             tls: tls.clone(),
             tls_upgrade: tls,
-            upgrade_request: Vec::new(),
+            registration: Registration {
+                path: "/".into(),
+                token: None,
+                hosts: Vec::new(),
+                legacy: false,
+                uses_nodes: true,
+            },
             hello_response: None,
             timeouts: Timeouts { ping_interval: second, drain_timeout: second, connect_timeout: second },
             healthy_after: second,
             listener: 0,
-            #[cfg(feature = "spdy")]
-            legacy: false,
             backoff: second / 2,
             observer: None,
         }

@@ -6,13 +6,18 @@
 //!   Authorization: Bearer …                ──▶     Upgrade: ptth
 //!   Upgrade: ptth
 //!   ALPN: h2
-//!   Uncork-Hosts: app.example
+//!   Uncork-Hosts: app.example                      Uncork-Nodes: fra1.example:8443;self, ber2.example:8443
+//!   Uncork-Nodes: ?1
 //! ```
+//! Only a proxy that is one of several nodes sends `Uncork-Nodes`. In the request it says that this side would use
+//! them.
 
 use uncork::h1::{
     HeadLimits, Headers, Misbehaved, ResponseFraming, field_slots, parse_response,
     write::{BodyLength, ConnectionOption, RequestLine, request_head},
 };
+
+use crate::relay::tunnel::address::{NODES, NamedNodes};
 
 /// Limits of the response's head: as large as that of any proxy.
 pub(super) const RESPONSE_HEAD: HeadLimits = HeadLimits { head: 16 * 1024, target: 16 * 1024, fields: 100 };
@@ -27,6 +32,7 @@ pub(super) fn build(
     path: &str,
     token: Option<&str>,
     hosts: &[String],
+    uses_nodes: bool,
 ) -> Result<Vec<u8>, String> {
     let bad = |what: &str| format!("invalid {what}: it has a character that HTTP does not allow");
     let mut fields = Headers::new();
@@ -36,6 +42,9 @@ pub(super) fn build(
     let names = hosts.join(", ");
     fields.append("Upgrade", "ptth").and(fields.append("ALPN", "h2")).map_err(|_| bad("upgrade"))?;
     fields.append("Uncork-Hosts", names).map_err(|_| bad("host"))?;
+    if uses_nodes {
+        fields.append("Uncork-Nodes", "?1").map_err(|_| bad("nodes"))?;
+    }
     let host = bracketed(host);
     let host = if port == 443 { host } else { format!("{host}:{port}") };
     let line = RequestLine {
@@ -72,6 +81,7 @@ pub(super) struct UpgradeResponse {
     pub(super) length: Option<u64>,
     /// In seconds.
     pub(super) retry_after: Option<u64>,
+    pub(super) nodes: NamedNodes,
 }
 
 impl UpgradeResponse {
@@ -88,6 +98,7 @@ impl UpgradeResponse {
                 _ => None,
             },
             retry_after: parsed.fields.get("retry-after").and_then(number),
+            nodes: parsed.fields.get(NODES).map(NamedNodes::parse).unwrap_or_default(),
         })
     }
 }
@@ -99,11 +110,12 @@ mod tests {
     #[test]
     fn the_request_has_the_documented_bytes() {
         let hosts = ["app.example".to_owned(), "*.dev.example".to_owned()];
-        let request = build("::1", 8443, "/tunnel", Some("abc"), &hosts).expect("fine");
+        let request = build("::1", 8443, "/tunnel", Some("abc"), &hosts, true).expect("fine");
         assert_eq!(
             String::from_utf8(request).expect("text"),
             "PUT /tunnel HTTP/1.1\r\nHost: [::1]:8443\r\nConnection: upgrade\r\nContent-Length: 0\r\n\
-             Authorization: Bearer abc\r\nUpgrade: ptth\r\nALPN: h2\r\nUncork-Hosts: app.example, *.dev.example\r\n\r\n"
+             Authorization: Bearer abc\r\nUpgrade: ptth\r\nALPN: h2\r\nUncork-Hosts: app.example, *.dev.example\r\n\
+             Uncork-Nodes: ?1\r\n\r\n"
         );
     }
 }

@@ -7,10 +7,18 @@ pub(super) struct Common {
     pub(super) config: ProxyConfig,
     pub(super) via: Via,
     pub(super) counters: Counters,
+    /// What origin servers are told about the nodes: the value of `Uncork-Nodes`.
+    pub(super) nodes: Option<String>,
 }
 
 impl Common {
     pub(super) fn new(config: ProxyConfig) -> Self {
-        Self { via: config.via.clone().unwrap_or_else(Via::random), config, counters: Counters::default() }
+        Self {
+            via: config.via.clone().unwrap_or_else(Via::random),
+            // The configuration was checked.
+            nodes: config.nodes().ok().and_then(|nodes| nodes.value()),
+            config,
+            counters: Counters::default(),
+        }
     }
 }

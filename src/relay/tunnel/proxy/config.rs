@@ -9,7 +9,10 @@ use super::{
     credential::{Credential, Proof},
     trusted::Trusted,
 };
-use crate::relay::{ConfigError, Via, config as checks};
+use crate::relay::{
+    ConfigError, Via, config as checks,
+    tunnel::address::{Address, MAX, NamedNodes},
+};
 
 /// Settings of a [`Proxy`](super::Proxy).
 ///
@@ -97,6 +100,20 @@ pub struct ProxyConfig {
     /// response. The next one is rejected unread: with 429, or by closing the connection after ALPN. Default: 30. 0:
     /// no limit.
     pub failures_per_minute: u32,
+    /// Where origin servers reach this proxy, as `NAME:PORT`, if it is one of several nodes. With it, an origin server
+    /// that has connected by a common name of all nodes knows which one it has got. Default: `None`.
+    pub address: Option<String>,
+    /// Where origin servers reach the other nodes, as `NAME:PORT`; at most 15. This one may be among them, so
+    /// that the list can be the same everywhere. They are told in the handshake (the field
+    /// `Uncork-Nodes`), and keep their connections to different nodes. Each node must show a certificate for that name
+    /// that the origin servers accept. Default: none.
+    pub other_addresses: Vec<String>,
+    /// With other nodes: whether this one closes connections if it has clearly more of them than the others (a quarter
+    /// more than the mean, and one). It compares once per [`ping_interval`](Self::ping_interval), and closes at most
+    /// one a second, in good order: those with the fewest requests first. It closes only connections of origin servers
+    /// that go to other nodes then, and whose hosts have another connection, here or on a node that responds. Default:
+    /// `true`.
+    pub shed: bool,
 }
 
 impl Default for ProxyConfig {
@@ -125,6 +142,9 @@ impl Default for ProxyConfig {
             window: 256 * 1024,
             handshakes: 64,
             failures_per_minute: 30,
+            address: None,
+            other_addresses: Vec::new(),
+            shed: true,
         }
     }
 }
@@ -161,6 +181,7 @@ impl ProxyConfig {
                 return Err(ConfigError::new("invalid credentials: two have the same token or certificate"));
             }
         }
+        self.nodes()?;
         checks::times([
             &mut self.response_timeout,
             &mut self.retry_after,
@@ -170,6 +191,23 @@ impl ProxyConfig {
             &mut self.name_timeout,
         ]);
         Ok(self)
+    }
+
+    /// Returns what origin servers are told about the nodes.
+    pub(super) fn nodes(&self) -> Result<NamedNodes, ConfigError> {
+        let address = |text: &String| {
+            Address::parse(text).ok_or_else(|| {
+                ConfigError::of(None, format!("invalid address {text:?} for origin servers: expected NAME:PORT"))
+            })
+        };
+        let own = self.address.as_ref().map(address).transpose()?;
+        let mut others = self.other_addresses.iter().map(address).collect::<Result<Vec<_>, _>>()?;
+        // The list may be the same on all nodes.
+        others.retain(|other| own.as_ref() != Some(other));
+        if others.len() >= MAX {
+            return Err(ConfigError::new("invalid addresses for origin servers: there are too many"));
+        }
+        Ok(NamedNodes { own, others })
     }
 
     /// Returns the window of a connection.
@@ -272,6 +310,10 @@ mod tests {
         assert!(ProxyConfig { head: 16 * 1024, ..ProxyConfig::default() }.checked().is_err());
         assert!(ProxyConfig { window: 0, ..ProxyConfig::default() }.checked().is_err());
         assert!(ProxyConfig { share_per_address: 0, ..ProxyConfig::default() }.checked().is_err());
+        for address in ["", "a:0", "https://a:1", "a b"] {
+            let config = ProxyConfig { other_addresses: vec![address.into()], ..ProxyConfig::default() };
+            assert!(config.checked().is_err(), "{address:?}");
+        }
         assert!(ProxyConfig { streams_per_connection: 0, ..ProxyConfig::default() }.checked().is_err());
     }
 }

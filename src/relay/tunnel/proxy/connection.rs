@@ -47,6 +47,15 @@ pub(super) struct OriginConnection {
     /// A newer connection has replaced it.
     #[cfg(feature = "spdy")]
     replaced: AtomicBool,
+    /// The origin server goes to another node if this connection is closed.
+    #[cfg(feature = "nodes")]
+    pub(super) spreads: bool,
+    /// It is closed, because other nodes have fewer connections.
+    #[cfg(feature = "nodes")]
+    shed: AtomicBool,
+    /// Other nodes are told of its hosts.
+    #[cfg(feature = "nodes")]
+    announced: AtomicBool,
 }
 
 struct Queue {
@@ -60,11 +69,16 @@ pub(super) struct Registration {
     pub(super) patterns: Vec<Pattern>,
     pub(super) peer: PeerAddr,
     pub(super) since: SystemTime,
+    /// The origin server uses other nodes, if it is told about them.
+    #[cfg_attr(not(feature = "nodes"), expect(dead_code, reason = "only nodes close connections for others"))]
+    pub(super) spreads: bool,
 }
 
 impl OriginConnection {
     pub(super) fn new(id: u64, registration: Registration, permits: Arc<Permits>, waker: task::Waker) -> Arc<Self> {
-        let Registration { owner, patterns, peer, since } = registration;
+        #[cfg(feature = "nodes")]
+        let spreads = registration.spreads;
+        let Registration { owner, patterns, peer, since, .. } = registration;
         Arc::new(Self {
             id,
             owner,
@@ -81,6 +95,12 @@ impl OriginConnection {
             round_trip: AtomicU64::new(0),
             #[cfg(feature = "spdy")]
             replaced: Default::default(),
+            #[cfg(feature = "nodes")]
+            spreads,
+            #[cfg(feature = "nodes")]
+            shed: AtomicBool::new(false),
+            #[cfg(feature = "nodes")]
+            announced: AtomicBool::new(false),
         })
     }
 
@@ -114,6 +134,42 @@ impl OriginConnection {
     #[cfg(feature = "spdy")]
     pub(super) fn is_replaced(&self) -> bool {
         self.replaced.load(Relaxed)
+    }
+
+    /// Other nodes have fewer connections: its carrier drains.
+    #[cfg(feature = "nodes")]
+    pub(super) fn shed(&self) {
+        self.shed.store(true, Relaxed);
+        self.waker.wake_by_ref();
+    }
+
+    #[cfg(feature = "nodes")]
+    pub(super) fn is_shed(&self) -> bool {
+        self.shed.load(Relaxed)
+    }
+
+    /// Returns its hosts and patterns, without paths.
+    #[cfg(feature = "nodes")]
+    pub(super) fn hosts(&self) -> impl Iterator<Item = String> {
+        self.patterns.iter().map(|pattern| Pattern { path: "".into(), ..pattern.clone() }.to_string())
+    }
+
+    /// Returns `true` once: other nodes are told of its hosts.
+    #[cfg(feature = "nodes")]
+    pub(super) fn announces(&self) -> bool {
+        !self.announced.swap(true, Relaxed)
+    }
+
+    /// Returns `true` once, if other nodes were told of its hosts.
+    #[cfg(feature = "nodes")]
+    pub(super) fn withdraws(&self) -> bool {
+        self.announced.swap(false, Relaxed)
+    }
+
+    /// Returns `true` if it takes requests.
+    #[cfg(feature = "nodes")]
+    pub(super) fn is_open(&self) -> bool {
+        self.has_joined() && !self.is_shed() && self.queue().open
     }
 
     pub(super) fn next(&self) -> Option<Box<ProxiedRequest>> {

@@ -32,6 +32,18 @@ pub(super) enum Count {
     Disconnected,
     /// Requests that one origin server rejected unread and that were retried on another one.
     Retried,
+    /// Requests that were forwarded to another node.
+    #[cfg(feature = "nodes")]
+    Forwarded,
+    /// Forwarded requests without a response of the other node (502, 503).
+    #[cfg(feature = "nodes")]
+    Unreachable,
+    /// Requests for which the other nodes were not asked, because there were too many questions (503).
+    #[cfg(feature = "nodes")]
+    NotAsked,
+    /// Connections of origin servers that were closed, because other nodes have fewer.
+    #[cfg(feature = "nodes")]
+    Shed,
     /// Connections of origin servers.
     Connections,
     /// Connections closed because a ping had no response.
@@ -86,6 +98,14 @@ impl Counters {
             truncated: get(Count::Truncated),
             disconnected: get(Count::Disconnected),
             retried: get(Count::Retried),
+            #[cfg(feature = "nodes")]
+            forwarded: get(Count::Forwarded),
+            #[cfg(feature = "nodes")]
+            unreachable: get(Count::Unreachable),
+            #[cfg(feature = "nodes")]
+            not_asked: get(Count::NotAsked),
+            #[cfg(feature = "nodes")]
+            shed: get(Count::Shed),
             connections_total: get(Count::Connections),
             silent: get(Count::Silent),
             handshakes_unauthorized: get(Count::HandshakeUnauthorized),
@@ -129,6 +149,20 @@ pub struct ProxyCounts {
     pub disconnected: u64,
     /// Requests that one origin server rejected unread and that were retried on another one.
     pub retried: u64,
+    /// Requests that were forwarded to another node, which has an origin server for the host. That node counts them,
+    /// too.
+    #[cfg(feature = "nodes")]
+    pub forwarded: u64,
+    /// Forwarded requests without a response of the other node (502), and requests for hosts that only a node which
+    /// does not respond may have (503).
+    #[cfg(feature = "nodes")]
+    pub unreachable: u64,
+    /// Requests for hosts that are not here, rejected because too many hosts were being looked up (503).
+    #[cfg(feature = "nodes")]
+    pub not_asked: u64,
+    /// Connections that were closed slowly, because other nodes have fewer.
+    #[cfg(feature = "nodes")]
+    pub shed: u64,
     /// Connections of origin servers, since the start.
     pub connections_total: u64,
     /// Connections closed because a ping had no response.

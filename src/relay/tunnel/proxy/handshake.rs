@@ -8,7 +8,9 @@
 //!   Authorization: Bearer …
 //!   Uncork-Hosts: app.example, *.dev.example               else 400, 401, 403, 405, 409, 426, 429, 503
 //! ```
-//! The same checks apply to the [handshake by ALPN](super::handshake_alpn).
+//! An origin server that uses other nodes says so (`Uncork-Nodes: ?1`). A proxy that is one of several nodes adds
+//! `Uncork-Nodes` to the 101: where origin servers reach the others ([`address`](crate::relay::tunnel::address)). The
+//! same checks apply to the [handshake by ALPN](super::handshake_alpn).
 
 use std::{sync::Arc, time::Instant};
 
@@ -18,7 +20,7 @@ use super::{
     connection::Registration, counters::Count, handshake_permit, http2::Http2, names::ClaimError, pattern::Pattern,
     shared::Shared,
 };
-use crate::relay::{repeated::others, wire::retry_after};
+use crate::relay::{repeated::others, tunnel::address::NODES, wire::retry_after};
 
 /// The reason why a connection is rejected.
 #[derive(Debug)]
@@ -90,7 +92,13 @@ pub(super) fn handle(shared: &Arc<Shared>, req: &mut Request<'_>) -> Action {
         return response.header("Retry-After", retry_after(after)).into();
     }
     match check_request(shared, req).and_then(|()| admit(shared, req)) {
-        Ok(http2) => Switch::to("ptth", http2).header("ALPN", "h2").into(),
+        Ok(http2) => {
+            let switch = Switch::to("ptth", http2).header("ALPN", "h2");
+            match &shared.common.nodes {
+                Some(nodes) => switch.header(NODES, nodes).into(),
+                None => switch.into(),
+            }
+        }
         Err(rejection) => {
             rejected(shared, req.peer(), &rejection, now);
             rejection.response().into()
@@ -122,7 +130,8 @@ fn admit(shared: &Arc<Shared>, req: &Request<'_>) -> Result<Http2, Rejection> {
     let patterns = names(shared, hosts, owner)?;
     let (now, since) = (req.now().mono, req.now().wall);
     claim(shared, &patterns, owner, now)?;
-    let registration = Registration { owner, patterns, peer: *req.peer(), since };
+    let spreads = req.header(NODES).is_some();
+    let registration = Registration { owner, patterns, peer: *req.peer(), since, spreads };
     Http2::new(shared, registration, now).ok_or_else(|| rejection(500, "cannot start HTTP/2"))
 }
 

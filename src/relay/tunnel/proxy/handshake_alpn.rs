@@ -5,6 +5,8 @@
 //!   GET /.well-known/uncork/hello ──▶ {"token": "…", "hosts": ["app.example"]} ──┬─ valid ──▶ Http2: it takes requests
 //!                                                                               └─ else ──▶ rejected, and closed
 //! ```
+//! The question also names the other nodes, if there are any (`uncork-nodes`).
+//!
 //! Until then the connection counts against a limit that is shared among networks (`handshake_limits`), and carries
 //! no client's request. A rejected origin server gets one more request, so that it can log the reason: `GET
 //! /.well-known/uncork/refused`, with `uncork-status` and `uncork-reason`. HTTP/2 alone carries no client certificate,
@@ -29,7 +31,7 @@ use super::{
     http2::{Http2, Parts},
     shared::Shared,
 };
-use crate::relay::tunnel::pump::Step;
+use crate::relay::tunnel::{address::NODES, pump::Step};
 
 /// The ALPN name.
 pub(super) const PROTOCOL: &[u8] = b"rh2";
@@ -88,7 +90,12 @@ impl AlpnHandshake {
         }
         let Some(parts) = &mut self.parts else { return false };
         self.permit = HandshakePermit::take(&self.shared, &self.peer, parts.waker());
-        if let Ok(head) = http::Request::get(HELLO_URI).body(()) {
+        let head = http::Request::get(HELLO_URI);
+        let head = match &self.shared.common.nodes {
+            Some(nodes) => head.header(NODES, nodes),
+            None => head,
+        };
+        if let Ok(head) = head.body(()) {
             self.question = parts.send.send_request(head, true).ok().map(|(response, _)| Question::Head(response));
         }
         self.permit.is_some()
@@ -104,7 +111,8 @@ impl AlpnHandshake {
         let owner = handshake::by_token(&self.shared, token.as_bytes())?;
         let patterns = handshake::names(&self.shared, hosts.iter().map(String::as_bytes), owner)?;
         handshake::claim(&self.shared, &patterns, owner, io.now().mono)?;
-        Ok(Registration { owner, patterns, peer: self.peer, since: io.now().wall })
+        let spreads = hello.get("nodes").and_then(Value::as_bool).unwrap_or(false);
+        Ok(Registration { owner, patterns, peer: self.peer, since: io.now().wall, spreads })
     }
 
     /// Sends the reason of a rejection, and ends.

@@ -208,6 +208,10 @@ impl Inner {
         if self.waiting {
             self.start(cx);
         }
+        #[cfg(feature = "nodes")]
+        if self.origin.is_shed() {
+            self.drain();
+        }
         let polled = Pin::new(&mut self.connection).poll(cx);
         if let Poll::Ready(result) = polled {
             if let Err(error) = &result {

@@ -48,7 +48,7 @@ pub(super) fn accept(shared: &Arc<Shared>, req: &mut Request<'_>) -> Option<Acti
         return Some(rejection.response().into());
     }
     let patterns = shared.common.config.credentials.get(owner)?.hosts.clone();
-    let registration = Registration { owner, patterns, peer: *req.peer(), since: req.now().wall };
+    let registration = Registration { owner, patterns, peer: *req.peer(), since: req.now().wall, spreads: false };
     Some(Action::Receive(Box::new(HandshakeBody {
         shared: shared.clone(),
         registration,

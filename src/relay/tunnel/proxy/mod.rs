@@ -14,7 +14,9 @@
 //! | `handshake`, `handshake_alpn` | how an origin server registers its names, by an upgrade or by ALPN |
 //! | `handshake_limits`, `handshake_permit` | limits of handshakes, by network |
 //! | `shares` | how many requests there may be, and an address's share of them |
+//! | `admission` | who has sent a request; rejections |
 //! | `public`, `client_limits` | requests of clients, and how many each address may have |
+//! | `elsewhere`, `shedding` | requests for hosts of other nodes; too many connections, compared to other nodes |
 //! | `proxied_request` | one request, as a carrier gets it |
 //! | `connection`, `rate` | one connection, as the rest of the proxy sees it; and its rate limit |
 //! | `http2`, `stream` | the carrier in HTTP/2, and one request on it |
@@ -22,7 +24,6 @@
 //! | `legacy_handshake` | the handshake of such an origin server |
 //! | `proxied_stream` | the shared half of `stream` and `spdy` |
 //! | `slowed` | the order of streams under a rate limit |
-//! | `upgraded_stream` | a client's connection in another protocol |
 //! | `counters` | statistics |
 //! | `shared`, `common` | the state of all clones; the part of it that each request needs |
 //!
@@ -33,12 +34,15 @@
 //! (REFUSED_STREAM), or has sent GOAWAY before it. A request that may have been begun is never sent twice, idempotent
 //! or not; the client gets an error.
 
+mod admission;
 mod client_limits;
 mod common;
 mod config;
 mod connection;
 mod counters;
 mod credential;
+#[cfg(feature = "nodes")]
+mod elsewhere;
 mod handshake;
 mod handshake_alpn;
 mod handshake_limits;
@@ -56,20 +60,26 @@ mod public;
 mod rate;
 mod shared;
 mod shares;
+#[cfg(feature = "nodes")]
+mod shedding;
 mod slowed;
 #[cfg(feature = "spdy")]
 mod spdy;
 mod stream;
 mod trusted;
-mod upgraded_stream;
 
 use std::{
     fmt,
     sync::{Arc, atomic::Ordering},
 };
 
+#[cfg(feature = "nodes")]
+use uncork::Moment;
 use uncork::{Action, Handler, PeerAddr, Request, Upgrade};
 
+/// What a request says that one node forwards to another for the tunnel.
+#[cfg(feature = "nodes")]
+pub(in crate::relay) use self::elsewhere::SERVICE;
 pub use self::{
     config::{Balance, ProxyConfig},
     counters::{ConnectionInfo, ProxyCounts},
@@ -78,6 +88,10 @@ pub use self::{
 };
 use self::{connection::OriginConnection, handshake_alpn::AlpnHandshake, pattern::host_of, shared::Shared};
 use crate::relay::ConfigError;
+#[cfg(feature = "directory")]
+use crate::relay::nodes::{DirectoryConfig, EngineStatus};
+#[cfg(feature = "nodes")]
+use crate::relay::nodes::{HostDirectory, HostState, Nodes};
 
 /// The proxy. Clones share one state: an origin server that connects on one loop serves the clients of all loops.
 ///
@@ -114,6 +128,58 @@ impl Proxy {
         Ok(Self { shared: Arc::new(Shared::new(config.checked()?)), stopping: false })
     }
 
+    /// Creates a proxy that also serves the hosts of other nodes: a request for a host without an origin server here is
+    /// forwarded to a node that has one, once. The other nodes need a
+    /// [`NodeListener`](crate::relay::nodes::NodeListener) with this proxy, and the same credentials.
+    ///
+    /// Only hosts that a credential allows are looked up. A node is asked at most once a second for each host. If no
+    /// node has the host, the response is that of a proxy without nodes. It is 502 if the node that has it does not
+    /// respond, and 503 if a node that may have it does not.
+    ///
+    /// A node prefers its own origin servers, and a name belongs to its credential on each node. So names that include
+    /// one another (a host and a path of it, a host and a pattern) should be registered on all nodes: see
+    /// [`Tunnel::connections`](super::Tunnel::connections).
+    ///
+    /// # Errors
+    /// Returns an error if the configuration is invalid.
+    #[cfg(feature = "nodes")]
+    pub fn with_nodes(config: ProxyConfig, nodes: Nodes) -> Result<Self, ConfigError> {
+        let shared = Shared::new(config.checked()?).with_hosts(HostDirectory::new(nodes));
+        Ok(Self { shared: Arc::new(shared), stopping: false })
+    }
+
+    /// Like [`with_nodes`](Self::with_nodes), but the nodes register their hosts at an engine: a server of the Redis
+    /// protocol. A host that is registered there need not be asked about, and the other nodes know of a new one at
+    /// once. Without the engine, or if it does not know a host, the nodes are asked. Connects to nothing yet: see
+    /// [`start_directory`](Self::start_directory).
+    ///
+    /// # Errors
+    /// Returns an error if one of the configurations is invalid.
+    #[cfg(feature = "directory")]
+    pub fn with_directory(config: ProxyConfig, nodes: Nodes, directory: DirectoryConfig) -> Result<Self, ConfigError> {
+        let hosts = HostDirectory::with_engine(nodes, directory)?;
+        Ok(Self { shared: Arc::new(Shared::new(config.checked()?).with_hosts(hosts)), stopping: false })
+    }
+
+    /// Connects to the engine on this loop, and keeps connecting until [`stop_directory`](Self::stop_directory) or the
+    /// end of the loop. Only the first call counts. Nothing happens without an engine.
+    #[cfg(feature = "directory")]
+    pub fn start_directory(&self, on: &uncork::LoopHandle) {
+        self.shared.hosts.iter().for_each(|hosts| hosts.start(on));
+    }
+
+    /// Ends the connection to the engine. The hosts of this node expire there within 30 s.
+    #[cfg(feature = "directory")]
+    pub fn stop_directory(&self) {
+        self.shared.hosts.iter().for_each(HostDirectory::stop);
+    }
+
+    /// Returns the state of the connection to the engine. `None` if there is no engine.
+    #[cfg(feature = "directory")]
+    pub fn directory_status(&self) -> Option<EngineStatus> {
+        self.shared.hosts.as_ref().and_then(HostDirectory::status)
+    }
+
     /// Returns the configuration.
     pub fn config(&self) -> &ProxyConfig {
         &self.shared.common.config
@@ -138,14 +204,46 @@ impl Proxy {
     /// Like [`handle`](Self::handle), but the caller decides whether the peer is a trusted proxy;
     /// [`ProxyConfig::trusted`] is not used.
     pub fn handle_behind(&self, req: &mut Request<'_>, trusted: bool) -> Action {
-        if self.stopping { public::stopping().into() } else { public::handle(&self.shared, req, trusted) }
+        if self.stopping {
+            return admission::stopping().into();
+        }
+        public::handle(&self.shared, req, admission::Sender::Client { trusted })
+    }
+
+    /// Handles a request that another node has forwarded.
+    #[cfg(feature = "nodes")]
+    pub(in crate::relay) fn handle_for_node(&self, req: &mut Request<'_>) -> Action {
+        match self.stopping {
+            // The other node may know a third one.
+            true => Nodes::without_host(admission::stopping()).into(),
+            false => public::handle(&self.shared, req, admission::Sender::Node),
+        }
+    }
+
+    /// Returns what this node answers to others about a host.
+    #[cfg(feature = "nodes")]
+    pub(in crate::relay) fn host_state(&self, host: &str, now: Moment) -> HostState {
+        match self.shared.host_state(&host.to_ascii_lowercase(), now.mono) {
+            HostState::Connected if self.stopping => HostState::Known,
+            state => state,
+        }
     }
 
     /// Returns `true` if an origin server has registered the request's host and path, or may register them. For
     /// programs that serve other things too, before [`handle`](Self::handle).
+    ///
+    /// With other nodes, all hosts are included that a credential allows by a name or a pattern, since any node may
+    /// have them. With the pattern `*` that is every host, so it is not counted: such a host is included only while a
+    /// node is known to have it.
     pub fn serves(&self, req: &Request<'_>) -> bool {
         let host = host_of(req.authority().unwrap_or_default());
         let claimed = self.shared.table().names.find(&host, req.path(), req.now().mono).is_some();
+        #[cfg(feature = "nodes")]
+        if let Some(hosts) = &self.shared.hosts
+            && (hosts.has(&host, req) || self.shared.is_allowed(&host, |allowed| !allowed.is_all()))
+        {
+            return true;
+        }
         claimed || self.shared.is_known(&host, req.path())
     }
 
@@ -156,7 +254,7 @@ impl Proxy {
 
     /// Accepts an origin server, or rejects it with a status code and the reason.
     pub fn accept_origin_server(&self, req: &mut Request<'_>) -> Action {
-        if self.stopping { public::stopping().into() } else { handshake::handle(&self.shared, req) }
+        if self.stopping { admission::stopping().into() } else { handshake::handle(&self.shared, req) }
     }
 
     /// Returns the `Upgrade` for a connection whose origin server has selected `rh2` by ALPN: HTTP/2 with the roles
@@ -180,7 +278,7 @@ impl Proxy {
     #[cfg(feature = "spdy")]
     pub fn accept_legacy(&self, req: &mut Request<'_>) -> Option<Action> {
         let action = legacy_handshake::accept(&self.shared, req)?;
-        Some(if self.stopping { public::stopping().into() } else { action })
+        Some(if self.stopping { admission::stopping().into() } else { action })
     }
 
     /// Returns the counters.
@@ -234,7 +332,7 @@ impl Handler for OriginHandler {
         if let Some(action) = self.0.accept_legacy(req) {
             return action;
         }
-        if self.0.is_tunnel_path(req.path()) { self.0.accept_origin_server(req) } else { public::unknown().into() }
+        if self.0.is_tunnel_path(req.path()) { self.0.accept_origin_server(req) } else { admission::unknown().into() }
     }
 
     fn alpn(&mut self, protocol: &[u8], peer: &PeerAddr) -> Option<Box<dyn Upgrade>> {

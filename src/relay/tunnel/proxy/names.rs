@@ -127,6 +127,16 @@ impl<L: Clone> Names<L> {
         None
     }
 
+    /// Returns whether a connection serves this host (in lower case), whatever the path; `None` if it is not
+    /// registered.
+    #[cfg(feature = "nodes")]
+    pub(super) fn has(&self, host: &str, now: Instant) -> Option<bool> {
+        let domains = host.match_indices('.').map(|(at, _)| &host[at + 1..]).chain([""]);
+        let any = domains.filter_map(|domain| self.any.get(domain));
+        let names = self.exact.get(host).into_iter().chain(any).flatten().filter(|name| !name.is_free(now));
+        names.map(|name| !name.connections.is_empty()).reduce(|one, other| one || other)
+    }
+
     fn get(&mut self, pattern: &Pattern) -> Option<&mut Name<L>> {
         let table = if pattern.any { &mut self.any } else { &mut self.exact };
         table.get_mut(&pattern.host)?.iter_mut().find(|name| name.path == pattern.path)

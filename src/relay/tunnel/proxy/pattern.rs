@@ -32,6 +32,12 @@ impl Pattern {
         Some(Self { host: host.to_ascii_lowercase().into(), any, path: path.into() })
     }
 
+    /// Returns `true` for `*`, with or without a path.
+    #[cfg(feature = "nodes")]
+    pub(super) fn is_all(&self) -> bool {
+        self.any && self.host.is_empty()
+    }
+
     /// Returns `true` if this pattern includes everything that `other` does.
     pub(super) fn covers(&self, other: &Self) -> bool {
         let host = if self.any {

@@ -23,8 +23,8 @@ use std::{
 use http::HeaderMap;
 use uncork::{PipeIn, PipeOut, Produced, Response, Switch, Ticket, Tx, pipe};
 
-use super::{common::Common, config::ProxyConfig, counters::Count, shares::Permit, upgraded_stream::UpgradedStream};
-use crate::relay::{lock::lock, tunnel::head, wire::retry_after};
+use super::{common::Common, config::ProxyConfig, counters::Count, shares::Permit};
+use crate::relay::{lock::lock, tunnel::head, upgraded_stream::UpgradedStream, wire::retry_after};
 
 /// Bytes between a client and its stream, in each direction.
 pub(super) const PIPE: usize = 64 * 1024;

@@ -3,12 +3,14 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::{Duration, Instant},
 };
 
-use uncork::{Action, EndReason, Moment, PeerAddr, Request, Response, h1::Version, pipe, ws};
+use uncork::{Action, EndReason, Moment, PeerAddr, Request, h1::Version, pipe, ws};
 
+#[cfg(feature = "nodes")]
+use super::elsewhere;
 use super::{
+    admission::{Counted, RejectedRequest, Sender, reject, unknown},
     connection::OriginConnection,
     counters::Count,
     names::{Active, Name},
@@ -17,7 +19,7 @@ use super::{
     shared::Shared,
     shares::{Permit, PermitError, more},
 };
-use crate::relay::{max_forwards, tunnel::head, wire::retry_after};
+use crate::relay::{max_forwards, tunnel::head};
 
 /// Returns the address that limits count the request for: the peer's, or that of the client which a trusted proxy
 /// names. In IPv6 it is the address of the network.
@@ -41,39 +43,10 @@ fn address(text: &[u8]) -> Option<IpAddr> {
     text.parse().ok().or_else(bare).or_else(with_port)
 }
 
-/// A request of one address, counted until this is dropped.
-struct Counted {
-    shared: Arc<Shared>,
-    ip: IpAddr,
-    /// When the request ended, if that was before its complete response.
-    truncated_at: Option<Instant>,
-}
-
-impl Counted {
-    /// Counts one more request. Returns `None` at the limit of the address.
-    fn one_more(shared: &Arc<Shared>, ip: IpAddr, now: Instant) -> Option<Self> {
-        shared.clients().admit(ip, now).then(|| Self { shared: shared.clone(), ip, truncated_at: None })
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.shared.clients().release(self.ip, self.truncated_at);
-    }
-}
-
-pub(super) fn stopping() -> Response {
-    Response::text("the server is stopping\n").with_status(503).header("Retry-After", "1").close()
-}
-
-pub(super) fn unknown() -> Response {
-    Response::text("unknown host\n").with_status(404)
-}
-
 /// Forwards a request, or rejects it.
-pub(super) fn handle(shared: &Arc<Shared>, req: &mut Request<'_>, trusted: bool) -> Action {
+pub(super) fn handle(shared: &Arc<Shared>, req: &mut Request<'_>, sender: Sender) -> Action {
     shared.common.counters.add(Count::Requests);
-    match begin(shared, req, trusted) {
+    match begin(shared, req, sender) {
         Ok(action) => action,
         Err(rejected) => {
             shared.common.counters.add(rejected.count);
@@ -82,17 +55,12 @@ pub(super) fn handle(shared: &Arc<Shared>, req: &mut Request<'_>, trusted: bool)
     }
 }
 
-/// A response without an origin server, and its counter.
-struct RejectedRequest {
-    count: Count,
-    response: Response,
-}
-
-fn reject(count: Count, status: u16, body: impl Into<String>) -> RejectedRequest {
-    RejectedRequest { count, response: Response::text(body.into()).with_status(status) }
-}
-
-fn begin(shared: &Arc<Shared>, req: &mut Request<'_>, trusted: bool) -> Result<Action, RejectedRequest> {
+fn begin(shared: &Arc<Shared>, req: &mut Request<'_>, sender: Sender) -> Result<Action, RejectedRequest> {
+    let trusted = match sender {
+        Sender::Client { trusted } => trusted,
+        #[cfg(feature = "nodes")]
+        Sender::Node => true,
+    };
     if req.method() == "CONNECT" {
         return Err(reject(Count::Unfit, 501, "CONNECT is not supported\n"));
     }
@@ -102,6 +70,10 @@ fn begin(shared: &Arc<Shared>, req: &mut Request<'_>, trusted: bool) -> Result<A
     let forwards = max_forwards(req).map_err(|response| RejectedRequest { count: Count::Unfit, response })?;
     let host = host_of(req.authority().unwrap_or_default());
     let client_address = client_address(shared, req, trusted);
+    #[cfg(feature = "nodes")]
+    if let Some(action) = elsewhere::handle(shared, req, sender, &host, client_address)? {
+        return Ok(action);
+    }
     let (permit, max_body) = route(shared, req, &host, client_address)?;
     if req.content_length().is_some_and(|n| n > max_body) {
         return Err(RejectedRequest {
@@ -109,18 +81,13 @@ fn begin(shared: &Arc<Shared>, req: &mut Request<'_>, trusted: bool) -> Result<A
             response: Failure::TooLarge.response(&shared.common.config),
         });
     }
-    let mut counted = match client_address.map(|ip| Counted::one_more(shared, ip, req.now().mono)) {
-        None => None,
-        Some(Some(counted)) => Some(counted),
-        Some(None) => {
-            let body = "too many concurrent requests from your address\n";
-            let mut rejected = reject(Count::Rejected, 429, body);
-            rejected.response = rejected.response.header("Retry-After", retry_after(Duration::from_secs(1)));
-            return Err(rejected);
-        }
-    };
+    let mut counted = Counted::of(shared, req, client_address)?;
     let mut head = head::request(req, trusted, &shared.common.via, forwards)
         .map_err(|reason| reject(Count::Unfit, 400, format!("{reason}\n")))?;
+    #[cfg(feature = "nodes")]
+    if sender == Sender::Node {
+        elsewhere::remove_fields(head.headers_mut());
+    }
     let upgrade = upgrade(req, &mut head)?;
 
     let cancellation = Arc::new(Cancellation::default());
@@ -131,9 +98,7 @@ fn begin(shared: &Arc<Shared>, req: &mut Request<'_>, trusted: bool) -> Result<A
             common.counters.add(Count::Disconnected);
         }
         its_cancellation.end();
-        if let (Some(counted), false) = (&mut counted, end.reason == EndReason::Complete) {
-            counted.truncated_at = Some(end.now.mono);
-        }
+        counted.iter_mut().for_each(|counted| counted.ended(end));
         drop((counted, under_way));
     });
     let mut responder =

@@ -1,5 +1,7 @@
 //! The state that all clones of a proxy share: names, connections, limits and counters.
 
+#[cfg(feature = "nodes")]
+use std::sync::atomic::AtomicBool;
 use std::{
     collections::HashMap,
     sync::{
@@ -25,6 +27,8 @@ use super::{
     shares::{PermitError, Permits},
 };
 use crate::relay::lock::lock;
+#[cfg(feature = "nodes")]
+use crate::relay::nodes::{HostDirectory, HostState};
 
 /// Connections that one request is tried on.
 const TRIES: usize = 3;
@@ -39,6 +43,12 @@ pub(super) struct Shared {
     /// Requests in progress.
     pub(super) active: Arc<AtomicUsize>,
     ids: AtomicU64,
+    /// The hosts of other nodes.
+    #[cfg(feature = "nodes")]
+    pub(super) hosts: Option<HostDirectory>,
+    /// The numbers of connections are compared with those of other nodes.
+    #[cfg(feature = "nodes")]
+    pub(super) compares: AtomicBool,
 }
 
 pub(super) struct Table {
@@ -58,7 +68,17 @@ impl Shared {
             active: Arc::default(),
             ids: AtomicU64::new(0),
             common: Arc::new(Common::new(config)),
+            #[cfg(feature = "nodes")]
+            hosts: None,
+            #[cfg(feature = "nodes")]
+            compares: AtomicBool::new(false),
         }
+    }
+
+    /// Forwards requests for hosts of other nodes.
+    #[cfg(feature = "nodes")]
+    pub(super) fn with_hosts(self, hosts: HostDirectory) -> Self {
+        Self { hosts: Some(hosts), ..self }
     }
 
     pub(super) fn table(&self) -> MutexGuard<'_, Table> {
@@ -87,6 +107,10 @@ impl Shared {
         self.common.counters.add(Count::Connections);
         self.table().names.join(&connection.patterns, connection);
         connection.set_joined();
+        #[cfg(feature = "nodes")]
+        if let Some(hosts) = self.hosts.as_ref().filter(|_| connection.announces()) {
+            connection.hosts().for_each(|host| hosts.announce(&host));
+        }
         let ConnectionInfo { credential, hosts, peer, .. } = self.info(connection);
         let (id, hosts) = (connection.id, hosts.join(", "));
         log::info!(target: "uncork::relay", "tunnel {id}: origin server {peer} connected with {credential}, for {hosts}");
@@ -99,6 +123,10 @@ impl Shared {
     /// The connection takes no more requests. Those that it has not begun are retried on others.
     pub(super) fn close(&self, connection: &Arc<OriginConnection>, now: Instant) {
         self.table().names.leave(&connection.patterns, |other| other.id == connection.id, now);
+        #[cfg(feature = "nodes")]
+        if let Some(hosts) = self.hosts.as_ref().filter(|_| connection.withdraws()) {
+            connection.hosts().for_each(|host| hosts.withdraw(&host));
+        }
         for request in connection.close() {
             self.retry(request, connection.id);
         }
@@ -179,5 +207,25 @@ impl Shared {
         let requested = Pattern { host: host.into(), any: false, path: path.into() };
         let named = |pattern: &Pattern| !pattern.any && pattern.covers(&requested);
         self.common.config.credentials.iter().any(|one| one.hosts.iter().any(named))
+    }
+
+    /// Returns `true` if a credential may register this host or a path of it, by its name or by a pattern.
+    #[cfg(feature = "nodes")]
+    pub(super) fn is_allowed(&self, host: &str, patterns: impl Fn(&Pattern) -> bool) -> bool {
+        let requested = Pattern { host: host.into(), any: false, path: "".into() };
+        let covers =
+            |allowed: &Pattern| patterns(allowed) && Pattern { path: "".into(), ..allowed.clone() }.covers(&requested);
+        self.common.config.credentials.iter().any(|one| one.hosts.iter().any(covers))
+    }
+
+    /// Returns what this node knows about a host.
+    #[cfg(feature = "nodes")]
+    pub(super) fn host_state(&self, host: &str, now: Instant) -> HostState {
+        match self.table().names.has(host, now) {
+            Some(true) => HostState::Connected,
+            Some(false) => HostState::Known,
+            None if self.is_allowed(host, |allowed| !allowed.any) => HostState::Known,
+            None => HostState::Unknown,
+        }
     }
 }

@@ -1,26 +1,26 @@
-//! A client's connection in another protocol, through the tunnel: bytes in both directions, as they come.
+//! A connection in another protocol that a service passes on: bytes in both directions, as they come.
 
 use uncork::{EventMask, Io, PipeIn, PipeOut, ReadState, Upgrade};
 
 /// Between a connection and two pipes. A half-close is forwarded as a half-close, a truncation as a truncation.
 pub(super) struct UpgradedStream {
-    /// `None` after the client's half-close.
-    to_origin: Option<PipeIn>,
-    from_origin: PipeOut,
+    /// `None` after the peer's half-close.
+    to_other: Option<PipeIn>,
+    from_other: PipeOut,
     started: bool,
-    /// The origin server has finished sending.
+    /// The other side has finished sending.
     finished: bool,
 }
 
 impl UpgradedStream {
-    pub(super) fn new(to_origin: PipeIn, from_origin: PipeOut) -> Self {
-        Self { to_origin: Some(to_origin), from_origin, started: false, finished: false }
+    pub(super) fn new(to_other: PipeIn, from_other: PipeOut) -> Self {
+        Self { to_other: Some(to_other), from_other, started: false, finished: false }
     }
 
-    /// Takes the client's bytes. Returns `true` if more can be taken.
+    /// Takes the peer's bytes. Returns `true` if more can be taken.
     fn receive(&mut self, io: &mut Io<'_>) -> bool {
-        let Some(to_origin) = &mut self.to_origin else { return false };
-        let n = to_origin.write(io.rx.bytes());
+        let Some(to_other) = &mut self.to_other else { return false };
+        let n = to_other.write(io.rx.bytes());
         io.rx.consume(n);
         if !io.rx.bytes().is_empty() {
             // The pipe is full, or has no reader. In the latter case the end of the response decides.
@@ -28,21 +28,21 @@ impl UpgradedStream {
         }
         match io.rx.state() {
             ReadState::Open => return true,
-            ReadState::Eof => self.to_origin.take().into_iter().for_each(|pipe| pipe.finish(None)),
-            ReadState::Truncated => self.to_origin = None,
+            ReadState::Eof => self.to_other.take().into_iter().for_each(|pipe| pipe.finish(None)),
+            ReadState::Truncated => self.to_other = None,
         }
         false
     }
 
-    /// Sends the origin server's bytes. Returns `true` if some are left.
+    /// Sends the other side's bytes. Returns `true` if some are left.
     fn send(&mut self, io: &mut Io<'_>) -> bool {
         loop {
-            let bytes = self.from_origin.bytes();
+            let bytes = self.from_other.bytes();
             if bytes.is_empty() {
                 return false;
             }
             let n = io.tx.write(bytes);
-            self.from_origin.consume(n);
+            self.from_other.consume(n);
             if n == 0 {
                 return true;
             }
@@ -53,9 +53,9 @@ impl UpgradedStream {
 impl Upgrade for UpgradedStream {
     fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
         if !std::mem::replace(&mut self.started, true) {
-            self.from_origin.on_data(io.waker());
-            if let Some(to_origin) = &mut self.to_origin {
-                to_origin.on_room(io.waker());
+            self.from_other.on_data(io.waker());
+            if let Some(to_other) = &mut self.to_other {
+                to_other.on_room(io.waker());
             }
         }
         let mut mask = EventMask::EXTERNAL | EventMask::CORK;
@@ -64,14 +64,14 @@ impl Upgrade for UpgradedStream {
         }
         if self.send(io) {
             mask |= EventMask::WRITE;
-        } else if self.from_origin.is_truncated() {
+        } else if self.from_other.is_truncated() {
             io.abort();
             return EventMask::TERMINATE;
-        } else if !self.finished && self.from_origin.is_finished() {
+        } else if !self.finished && self.from_other.is_finished() {
             self.finished = true;
             io.tx.finish();
         }
-        let unread = self.to_origin.as_ref().is_none_or(PipeIn::is_closed);
+        let unread = self.to_other.as_ref().is_none_or(PipeIn::is_closed);
         if self.finished && unread { EventMask::TERMINATE } else { mask }
     }
 }

@@ -1,0 +1,150 @@
+//! Commands, as they are sent, and the function that gets their replies.
+
+use super::reply::{Reply, Unavailable};
+
+/// One command: its name and its arguments. Binary-safe.
+#[derive(Clone, Debug)]
+pub(in crate::relay) struct Command {
+    name: &'static str,
+    arguments: Vec<Argument>,
+    is_hint: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Argument {
+    Plain(Vec<u8>),
+    /// The prefix is put before it.
+    Key(Vec<u8>),
+}
+
+impl Command {
+    pub(in crate::relay) fn new(name: &'static str) -> Self {
+        Self { name, arguments: Vec::new(), is_hint: false }
+    }
+
+    /// Adds a key, or the name of a channel: the prefix is put before it.
+    pub(in crate::relay) fn key(mut self, key: impl AsRef<[u8]>) -> Self {
+        self.arguments.push(Argument::Key(key.as_ref().to_vec()));
+        self
+    }
+
+    /// Adds an argument. A number is given as text.
+    pub(in crate::relay) fn arg(mut self, arg: impl AsRef<[u8]>) -> Self {
+        self.arguments.push(Argument::Plain(arg.as_ref().to_vec()));
+        self
+    }
+
+    /// Makes it a hint: dropped and counted, the oldest first, if the queue is full or there is no connection. A
+    /// pipeline is dropped as a whole, and only if all of its commands are hints.
+    pub(in crate::relay) fn hint(mut self) -> Self {
+        self.is_hint = true;
+        self
+    }
+
+    /// Returns the name and the arguments, without the prefix.
+    #[cfg(test)]
+    pub(in crate::relay) fn words(&self) -> Vec<Vec<u8>> {
+        let arguments = self.arguments.iter().map(|argument| match argument {
+            Argument::Plain(bytes) | Argument::Key(bytes) => bytes.clone(),
+        });
+        std::iter::once(self.name.as_bytes().to_vec()).chain(arguments).collect()
+    }
+
+    pub(super) fn is_hint(&self) -> bool {
+        self.is_hint
+    }
+
+    /// Appends the command as it is sent.
+    pub(super) fn encode(&self, prefix: &str, into: &mut Vec<u8>) {
+        begin(self.arguments.len() + 1, into);
+        bulk(&[self.name.as_bytes()], into);
+        for argument in &self.arguments {
+            match argument {
+                Argument::Plain(bytes) => bulk(&[bytes], into),
+                Argument::Key(bytes) => bulk(&[prefix.as_bytes(), bytes], into),
+            }
+        }
+    }
+}
+
+/// Appends a command of these words.
+pub(super) fn encode_words(words: &[&[u8]], into: &mut Vec<u8>) {
+    begin(words.len(), into);
+    words.iter().for_each(|word| bulk(&[word], into));
+}
+
+fn begin(words: usize, into: &mut Vec<u8>) {
+    into.extend_from_slice(format!("*{words}\r\n").as_bytes());
+}
+
+/// Appends one string that is made of these parts.
+fn bulk(parts: &[&[u8]], into: &mut Vec<u8>) {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    into.extend_from_slice(format!("${length}\r\n").as_bytes());
+    parts.iter().for_each(|part| into.extend_from_slice(part));
+    into.extend_from_slice(b"\r\n");
+}
+
+/// The result of a pipeline: one reply for each command, or why there are none.
+pub(super) type Outcome = Result<Vec<Reply>, Unavailable>;
+
+/// The function to call with the replies. It is called exactly once: dropping it uncalled calls it.
+pub(super) struct Then(Option<Box<dyn FnOnce(Outcome) + Send>>);
+
+impl Then {
+    pub(super) fn new(then: impl FnOnce(Outcome) + Send + 'static) -> Self {
+        Self(Some(Box::new(then)))
+    }
+
+    pub(super) fn call(mut self, outcome: Outcome) {
+        if let Some(then) = self.0.take() {
+            then(outcome);
+        }
+    }
+}
+
+impl Drop for Then {
+    fn drop(&mut self) {
+        if let Some(then) = self.0.take() {
+            then(Err(Unavailable("the loop has ended".into())));
+        }
+    }
+}
+
+/// Commands that are sent together.
+pub(super) struct Pipeline {
+    /// As they are sent.
+    pub(super) wire: Vec<u8>,
+    /// At least 1.
+    pub(super) commands: usize,
+    pub(super) is_hint: bool,
+    pub(super) then: Then,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn a_command_is_an_array_of_strings() {
+        let mut wire = Vec::new();
+        Command::new("SET").key("gw:1").arg([0, b'\r', b'\n']).arg(7.to_string()).encode("p:", &mut wire);
+        assert_eq!(wire, b"*4\r\n$3\r\nSET\r\n$6\r\np:gw:1\r\n$3\r\n\0\r\n\r\n$1\r\n7\r\n");
+        wire.clear();
+        encode_words(&[b"PING"], &mut wire);
+        assert_eq!(wire, b"*1\r\n$4\r\nPING\r\n");
+        assert!(Command::new("PUBLISH").hint().is_hint() && !Command::new("PUBLISH").is_hint());
+    }
+
+    #[test]
+    fn the_function_is_called_once_even_if_it_is_dropped() {
+        let (report, reports) = channel();
+        let then = |report: std::sync::mpsc::Sender<Outcome>| Then::new(move |outcome| drop(report.send(outcome)));
+        drop(then(report.clone()));
+        then(report).call(Ok(vec![Reply::Nil]));
+        let all: Vec<Outcome> = reports.iter().collect();
+        assert_eq!(all, [Err(Unavailable("the loop has ended".into())), Ok(vec![Reply::Nil])]);
+    }
+}

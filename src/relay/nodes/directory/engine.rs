@@ -1,0 +1,298 @@
+//! The connection to the engine, as the rest of the relay holds it.
+
+use std::{
+    collections::VecDeque,
+    fmt, mem,
+    sync::{Arc, Mutex, MutexGuard},
+    task,
+    time::{Duration, Instant},
+};
+
+use uncork::LoopHandle;
+
+use super::{
+    command::{Command, Outcome, Pipeline, Then},
+    config::{DirectoryConfig, Settings},
+    queue::Queue,
+    reply::Unavailable,
+    url::Place,
+};
+use crate::relay::{ConfigError, lock::lock};
+
+/// Errors of several addresses and Sentinels.
+const MAX_LOGGED: usize = 16;
+
+/// The connection to the engine: a server of the Redis protocol (Redis 7, Valkey). Clones share it.
+#[derive(Clone)]
+pub struct Engine(pub(super) Arc<Shared>);
+
+/// The owner of the engine. All functions are called on the engine's loop and must not block.
+pub(in crate::relay) trait EngineEvents: Send + Sync {
+    /// Commands go through now: the connection is established, authenticated and subscribed, and the server is a
+    /// master. Called after every (re)connection. The owner registers everything again and calls `done` when it has.
+    fn connected(&self, engine: &Engine, done: Box<dyn FnOnce() + Send>);
+
+    /// A message of a channel, whose name is without the prefix. It can arrive before `connected`.
+    fn message(&self, channel: &[u8], payload: &[u8]);
+
+    /// The connection is lost. Called once after each `connected`.
+    fn lost(&self);
+}
+
+/// The state of the connection to the engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EngineState {
+    /// There is no connection: the directory is unavailable.
+    #[default]
+    Disconnected,
+    /// There is a connection, and this node is registering what it has.
+    Connected,
+    /// This node has registered what it has.
+    Ready,
+}
+
+/// The connection to the engine, for operators.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct EngineStatus {
+    /// The state.
+    pub state: EngineState,
+    /// The reason why the last attempt failed or the last connection ended. It stays after a reconnection.
+    pub last_error: Option<String>,
+    /// The address of the server, while there is a connection.
+    pub address: Option<String>,
+    /// The time from the last PING to its reply. There is one every 5 s.
+    pub round_trip: Option<Duration>,
+    /// Commands that were accepted to be sent.
+    pub commands: u64,
+    /// Hints that were dropped.
+    pub dropped_hints: u64,
+    /// Connections after the first one.
+    pub reconnections: u64,
+}
+
+pub(super) struct Shared {
+    pub(super) settings: Arc<Settings>,
+    pub(super) state: Mutex<State>,
+}
+
+pub(super) struct State {
+    pub(super) phase: EngineState,
+    pub(super) started: Option<Started>,
+    /// No connection is made any more.
+    pub(super) stopped: bool,
+    /// The server of the loop stops.
+    pub(super) stopping: bool,
+    /// The latest attempt. What an earlier one reports changes nothing.
+    pub(super) generation: u64,
+    /// Attempts in a row that failed or did not last.
+    pub(super) failures: u32,
+    pub(super) connected_since: Option<Instant>,
+    /// Connections that were established.
+    pub(super) connections: u64,
+    /// The connection for commands.
+    pub(super) waker: Option<task::Waker>,
+    /// The connection for messages in RESP2.
+    pub(super) messages: MessagesState,
+    pub(super) queue: Queue,
+    /// Where the Sentinels have last found the master.
+    pub(super) master: Option<Place>,
+    /// The Sentinel is asked at once: its last answer may be too old.
+    pub(super) ask_sentinel: bool,
+    /// The connection to a Sentinel.
+    pub(super) sentinel_waker: Option<task::Waker>,
+    pub(super) last_error: Option<String>,
+    /// The last errors that the log has, since there was a connection.
+    pub(super) logged: VecDeque<String>,
+    pub(super) address: Option<String>,
+    pub(super) round_trip: Option<Duration>,
+    commands: u64,
+}
+
+/// The connection for messages, in RESP2.
+#[derive(Default)]
+pub(super) enum MessagesState {
+    #[default]
+    None,
+    /// It is being established.
+    Opening,
+    Open(task::Waker),
+    Failed(String),
+}
+
+#[derive(Clone)]
+pub(super) struct Started {
+    pub(super) on: LoopHandle,
+    pub(super) events: Arc<dyn EngineEvents>,
+    /// With the prefix.
+    pub(super) channels: Vec<Vec<u8>>,
+}
+
+impl Engine {
+    /// Checks the configuration. Connects to nothing yet.
+    ///
+    /// # Errors
+    /// Returns an error if the configuration is invalid.
+    pub fn new(config: DirectoryConfig) -> Result<Self, ConfigError> {
+        let settings = config.checked()?;
+        let state = State {
+            phase: EngineState::Disconnected,
+            started: None,
+            stopped: false,
+            stopping: false,
+            generation: 0,
+            failures: 0,
+            connected_since: None,
+            connections: 0,
+            waker: None,
+            messages: MessagesState::None,
+            queue: Queue::new(settings.queue),
+            master: None,
+            ask_sentinel: false,
+            sentinel_waker: None,
+            last_error: None,
+            logged: VecDeque::new(),
+            address: None,
+            round_trip: None,
+            commands: 0,
+        };
+        Ok(Self(Arc::new(Shared { settings, state: Mutex::new(state) })))
+    }
+
+    /// Sends commands as one pipeline, from any thread. `then` gets one reply for each, in order, on the engine's loop,
+    /// or the reason why there are none: then any of them may have been carried out. It is called exactly once, within
+    /// `command_timeout` from the next turn of the loop.
+    ///
+    /// Without a connection, or if the queue is full, the caller's thread calls it at once.
+    pub(in crate::relay) fn send(&self, commands: Vec<Command>, then: impl FnOnce(Outcome) + Send + 'static) {
+        if commands.is_empty() {
+            return then(Ok(Vec::new()));
+        }
+        let mut wire = Vec::new();
+        commands.iter().for_each(|command| command.encode(&self.0.settings.prefix, &mut wire));
+        let is_hint = commands.iter().all(Command::is_hint);
+        let commands = commands.len();
+        let pipeline = Pipeline { wire, commands, is_hint, then: Then::new(then) };
+        let mut state = self.0.lock();
+        let (rejected, reason) = if state.phase == EngineState::Disconnected {
+            if is_hint {
+                state.queue.count_dropped(commands);
+            }
+            (Some(pipeline), state.reason())
+        } else {
+            match state.queue.push(pipeline) {
+                Ok(()) => {
+                    state.commands = state.commands.saturating_add(commands as u64);
+                    (None, String::new())
+                }
+                Err(pipeline) => (Some(pipeline), "too many commands wait for the engine".to_owned()),
+            }
+        };
+        let waker = state.waker.clone();
+        drop(state);
+        match (rejected, waker) {
+            (Some(pipeline), _) => pipeline.then.call(Err(Unavailable(reason))),
+            (None, Some(waker)) => waker.wake(),
+            (None, None) => {}
+        }
+    }
+
+    /// Returns the loop that it was started on.
+    pub(in crate::relay) fn loop_handle(&self) -> Option<LoopHandle> {
+        self.0.lock().started.as_ref().map(|started| started.on.clone())
+    }
+
+    /// Returns when the present connection was made; `None` without one.
+    pub(in crate::relay) fn connected_since(&self) -> Option<Instant> {
+        self.0.lock().connected_since
+    }
+
+    /// Ends the connection, and makes no other. Calls that wait are told that the directory is unavailable.
+    pub fn stop(&self) {
+        let mut state = self.0.lock();
+        state.stopped = true;
+        let wakers = state.wakers();
+        drop(state);
+        wakers.into_iter().for_each(task::Waker::wake);
+    }
+
+    /// Returns the state, for operators.
+    pub fn status(&self) -> EngineStatus {
+        let state = self.0.lock();
+        EngineStatus {
+            state: state.phase,
+            last_error: state.last_error.clone(),
+            address: state.address.clone(),
+            round_trip: state.round_trip,
+            commands: state.commands,
+            dropped_hints: state.queue.dropped_hints(),
+            reconnections: state.connections.saturating_sub(1),
+        }
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("status", &self.status()).finish()
+    }
+}
+
+impl Shared {
+    /// No function of a caller may be called while it is locked.
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    /// Records why an attempt or a connection has ended. The log has an error once, until there is a connection again:
+    /// an engine that is down would fill it.
+    pub(super) fn failed(&self, error: String) {
+        let mut state = self.lock();
+        let is_new = !state.logged.contains(&error);
+        if is_new {
+            if state.logged.len() == MAX_LOGGED {
+                state.logged.pop_front();
+            }
+            state.logged.push_back(error.clone());
+        }
+        state.last_error = Some(error.clone());
+        drop(state);
+        if is_new {
+            log::warn!(target: "uncork::relay", "directory: {error}");
+        } else {
+            log::debug!(target: "uncork::relay", "directory: {error}");
+        }
+    }
+}
+
+impl State {
+    /// Returns why there is no connection.
+    fn reason(&self) -> String {
+        match &self.last_error {
+            _ if self.stopped => "it was stopped".to_owned(),
+            Some(error) => format!("not connected: {error}"),
+            None => "not connected yet".to_owned(),
+        }
+    }
+
+    /// Returns `true` if an attempt, or its connection, is the latest and may go on.
+    pub(super) fn is_current(&self, generation: u64) -> bool {
+        self.generation == generation && !self.stopped
+    }
+
+    /// Returns the wakers of all connections.
+    pub(super) fn wakers(&mut self) -> Vec<task::Waker> {
+        let messages = match &mut self.messages {
+            MessagesState::Open(waker) => Some(waker.clone()),
+            _ => None,
+        };
+        [self.waker.clone(), messages, self.sentinel_waker.clone()].into_iter().flatten().collect()
+    }
+
+    /// Ends the connection: nothing is accepted any more. Returns what waits, and whether it was established.
+    pub(super) fn disconnect(&mut self) -> (Vec<Then>, bool) {
+        let was_connected = mem::take(&mut self.phase) != EngineState::Disconnected;
+        (self.waker, self.address, self.round_trip) = (None, None, None);
+        (self.queue.drain(), was_connected)
+    }
+}

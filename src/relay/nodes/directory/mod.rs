@@ -1,0 +1,82 @@
+//! The directory: what all nodes must know, in a server of the Redis protocol. It is called the engine here.
+//!
+//! ```text
+//!   any thread                        the engine's loop
+//!   Engine::send ──▶ Queue ──wake──▶ Link: an Upgrade on a socket ◀──▶ TCP, TLS, Unix
+//!        │            │ full: the oldest     │  ▲
+//!        │            ▼ hint is dropped      ▼  │ bytes, time
+//!        │         dropped             Connection, without I/O: handshake, commands in flight, PING
+//!        │                                   │
+//!        └◀── then(replies, or Unavailable) ─┴─▶ EngineEvents: connected, message, lost
+//! ```
+//! [`Unavailable`](reply::Unavailable) never means "no". There is no connection, a deadline has passed, the queue is
+//! full, the connection was lost meanwhile, or the engine says "not now" (`LOADING`, `READONLY`, `CLUSTERDOWN`,
+//! `MASTERDOWN`, `BUSY`, `TRYAGAIN`; also `MISCONF`, `NOREPLICAS` and `OOM`, with which it rejects all writes). A command
+//! without a reply may have been carried out.
+//!
+//! **A connection** is used after its handshake: the user is authenticated, the database selected, `ROLE` says `master`,
+//! `PING` has its reply, and the channels are subscribed. RESP3 has messages on the connection for commands. If the
+//! server does not know `HELLO 3`, a second connection has them, and the loss of either ends both.
+//!
+//! **It is lost** if the engine closes it, breaks a rule of the protocol, says `READONLY` (it is a replica now), or does
+//! not reply to a PING, of which there is one every 5 s, within `command_timeout`. A new one is made after a random part
+//! of 0.1 s, then 0.2 s, up to 10 s, until one has lasted 10 s. Each attempt resolves the name anew and tries all of its
+//! addresses. A call that is too slow does not end a connection: its replies are discarded when they arrive, since a
+//! slow engine would become slower by nodes that register everything again.
+//!
+//! **With Sentinels** the address of the master is asked for, see `sentinel`. **A cluster** is not supported: the
+//! handshake fails if the server says that it is part of one, and `MOVED` and `ASK` mean "not now".
+//!
+//! **Bounds.** 100,000 commands ([`DirectoryConfig::queue`]) and 64 MiB wait at most. A reply has at most 64 MiB, and
+//! arrays in 32 others; so have all replies to one pipeline together.
+//!
+//! | file | content |
+//! |---|---|
+//! | `engine` | what the rest of the relay holds; status; the state that links and callers share |
+//! | `start`, `connect` | the start; the connection for commands: attempts, use, loss |
+//! | `sentinel` | the connection to a Sentinel |
+//! | `link` | a connection on a socket |
+//! | `route` | names and addresses, the time between attempts |
+//! | `connection`, `handshake` | one connection without I/O |
+//! | `queue` | pipelines that wait to be sent |
+//! | `decode`, `reply`, `command` | the protocol |
+//! | `config`, `url` | the configuration |
+//! | `fuzz` | the fuzz target `engine` |
+//! | `connection_tests`, `engine_tests`, `redis` | traces without I/O; tests with real servers, and those servers |
+
+mod command;
+mod config;
+mod connect;
+mod connection;
+#[cfg(test)]
+mod connection_tests;
+mod decode;
+mod engine;
+#[cfg(test)]
+mod engine_tests;
+#[cfg(any(test, fuzzing, feature = "__internals"))]
+pub(crate) mod fuzz;
+mod handshake;
+mod link;
+mod queue;
+#[cfg(test)]
+mod redis;
+mod reply;
+mod route;
+mod sentinel;
+mod start;
+mod url;
+
+#[cfg_attr(
+    not(any(test, feature = "gateway", feature = "tunnel")),
+    allow(unused_imports, reason = "for services")
+)]
+pub(in crate::relay) use self::{
+    command::Command,
+    engine::EngineEvents,
+    reply::{Reply, Unavailable},
+};
+pub use self::{
+    config::{DirectoryConfig, SentinelConfig},
+    engine::{Engine, EngineState, EngineStatus},
+};

@@ -1,0 +1,302 @@
+//! The leases of this node's keys, without I/O: what is held, the commands for the engine, and what its replies mean.
+//!
+//! ```text
+//!   uncork:gw:key:<key>          = fra1:9f31c07a:17:1796…   which node has the key, since which start, by which lease,
+//!                                                           since when; for 30 s
+//!   uncork:gw:of:<node>:<epoch>  = { key, key, … }          for the close callbacks, if the node is lost
+//! ```
+//! The newest lease of a key wins. A new lease takes the key. One that is registered again, because the engine was away,
+//! takes it only if it is free, or if the other lease is older by the clocks of the two nodes. A value has a number, so
+//! that a message about a former lease of the same node does not end the present one. Nothing is renewed, removed or
+//! replaced unless the value is still the expected one.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
+
+use super::super::directory::{Command, Reply};
+
+pub(in crate::relay) type Key = Arc<[u8]>;
+
+/// How long a key stays after the last renewal.
+pub(super) const LEASE: Duration = Duration::from_secs(30);
+
+/// How long the set of a node's keys stays after the last renewal. A node that is lost has it until a survivor has
+/// read it.
+const SET: Duration = Duration::from_secs(24 * 3600);
+
+/// Maximum number of ended leases of which the engine does not know. Beyond it the oldest are forgotten: their entries
+/// expire, but if this node is lost soon, their clients are reported once more.
+const ENDED: usize = 100_000;
+
+/// Renews a value if it is still the lease's. Returns 0 if it is not.
+const RENEW: &str =
+    "if redis.call('GET',KEYS[1])==ARGV[1] then return redis.call('PEXPIRE',KEYS[1],ARGV[2]) end return 0";
+/// Removes a value if it is still the lease's.
+const REMOVE: &str = "if redis.call('GET',KEYS[1])==ARGV[1] then return redis.call('DEL',KEYS[1]) end return 0";
+/// Replaces a value if it is still the expected one.
+const REPLACE: &str =
+    "if redis.call('GET',KEYS[1])==ARGV[1] then redis.call('SET',KEYS[1],ARGV[2],'PX',ARGV[3]) return 1 end return 0";
+
+/// The holder of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::relay) struct Holder {
+    pub(in crate::relay) node: String,
+    pub(super) epoch: String,
+    pub(in crate::relay) number: u64,
+    /// When the lease began, in milliseconds since 1970.
+    pub(super) since: u64,
+}
+
+impl Holder {
+    /// Reads the value of a key; `None` if it is not one of this program's.
+    pub(super) fn parse(value: &[u8]) -> Option<Self> {
+        let mut parts = std::str::from_utf8(value).ok()?.split(':');
+        let (node, epoch) = (parts.next()?, parts.next()?);
+        let (number, since) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        let is_whole = parts.next().is_none() && !node.is_empty() && !epoch.is_empty();
+        is_whole.then(|| Self { node: node.to_owned(), epoch: epoch.to_owned(), number, since })
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}:{}", self.node, self.epoch, self.number, self.since)
+    }
+}
+
+/// The leases of this node.
+pub(super) struct Leases {
+    node: String,
+    epoch: String,
+    next: u64,
+    held: HashMap<Key, Lease>,
+    /// Leases that have ended, and of which the engine does not know yet.
+    ended: VecDeque<Ended>,
+}
+
+#[derive(Clone, Copy)]
+struct Lease {
+    number: u64,
+    since: u64,
+}
+
+struct Ended {
+    key: Key,
+    lease: Lease,
+    /// The value to put back.
+    before: Option<Holder>,
+}
+
+/// What became of a lease that was renewed or registered again.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Renewed {
+    Kept,
+    /// It has the key now; this holder had it before.
+    TookOver(Holder),
+    /// The engine has no such value: it is registered again, by [`Leases::register`].
+    Gone,
+    /// An older lease has the key: it is replaced by [`Leases::replace`].
+    Older(Holder),
+    /// Another lease has the key.
+    Lost,
+    /// It has ended in the meantime, or the reply is unknown.
+    Nothing,
+}
+
+impl Leases {
+    pub(super) fn new(node: String, epoch: String) -> Self {
+        Self { node, epoch, next: 0, held: HashMap::new(), ended: VecDeque::new() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    pub(super) fn keys(&self) -> Vec<Key> {
+        self.held.keys().cloned().collect()
+    }
+
+    fn holder(&self, lease: Lease) -> Holder {
+        Holder { node: self.node.clone(), epoch: self.epoch.clone(), number: lease.number, since: lease.since }
+    }
+
+    /// Returns `true` if this node has the key by the lease with this number.
+    pub(super) fn has(&self, key: &[u8], number: u64) -> bool {
+        self.held.get(key).is_some_and(|lease| lease.number == number)
+    }
+
+    /// Returns `true` if a value is this node's, of this start.
+    pub(super) fn is_own(&self, holder: &Holder) -> bool {
+        holder.node == self.node && holder.epoch == self.epoch
+    }
+
+    /// Begins a lease. A former lease of the same key is over. `now`: in milliseconds since 1970. Returns its number.
+    pub(super) fn claim(&mut self, key: &Key, now: u64) -> u64 {
+        self.next += 1;
+        self.held.insert(key.clone(), Lease { number: self.next, since: now });
+        self.next
+    }
+
+    /// Ends a lease. `before`: the holder whose session goes on, because the application has rejected the new one.
+    pub(super) fn release(&mut self, key: &Key, number: u64, before: Option<Holder>) {
+        if let Some(lease) = self.held.get(key).copied().filter(|lease| lease.number == number) {
+            self.held.remove(key);
+            self.end(Ended { key: key.clone(), lease, before });
+        }
+    }
+
+    /// Another lease has the key now: this one ends, and the engine's value stays. The key is no longer in the set of
+    /// this node's keys: if this node is lost later, the end of that client is not its to report.
+    pub(super) fn lose(&mut self, key: &[u8], number: u64) -> bool {
+        let has = self.has(key, number);
+        if has && let Some((key, lease)) = self.held.remove_entry(key) {
+            self.end(Ended { key, lease, before: None });
+        }
+        has
+    }
+
+    /// Returns the commands that register a lease: two, of which the second one's reply is for [`registered`]. `again`:
+    /// it is not new.
+    ///
+    /// [`registered`]: Self::registered
+    pub(super) fn register(&self, key: &Key, again: bool) -> Option<[Command; 2]> {
+        let lease = *self.held.get(key)?;
+        let set = Command::new("SADD").key(self.set()).arg(key);
+        let value = Command::new("SET").key(name(key)).arg(self.holder(lease).to_string());
+        let value = value.arg("PX").arg(millis(LEASE)).arg("GET");
+        Some([set, if again { value.arg("NX") } else { value }])
+    }
+
+    /// Returns what the reply to [`register`](Self::register) means for the lease with this number.
+    pub(super) fn registered(&self, key: &Key, number: u64, again: bool, reply: &Reply) -> Renewed {
+        let lease = self.held.get(key).copied().filter(|lease| lease.number == number);
+        let (Some(lease), Reply::Nil | Reply::Bytes(_)) = (lease, reply) else { return Renewed::Nothing };
+        let other = match reply {
+            Reply::Bytes(value) => Holder::parse(value).filter(|holder| *holder != self.holder(lease)),
+            _ => None,
+        };
+        match other {
+            None => Renewed::Kept,
+            Some(other) if !again => Renewed::TookOver(other),
+            Some(other) if other.since < lease.since => Renewed::Older(other),
+            Some(_) => Renewed::Lost,
+        }
+    }
+
+    /// Returns the command that replaces an older lease; `None` if this one has ended.
+    pub(super) fn replace(&self, key: &Key, number: u64, other: &Holder) -> Option<Command> {
+        let lease = self.held.get(key).copied().filter(|lease| lease.number == number)?;
+        let script = script(REPLACE, name(key)).arg(other.to_string()).arg(self.holder(lease).to_string());
+        Some(script.arg(millis(LEASE)))
+    }
+
+    /// Returns the command that renews a lease, and its number; `None` if it has ended.
+    pub(super) fn renew(&self, key: &Key) -> Option<(u64, Command)> {
+        let lease = *self.held.get(key)?;
+        let value = self.holder(lease).to_string();
+        Some((lease.number, script(RENEW, name(key)).arg(value).arg(millis(LEASE))))
+    }
+
+    pub(super) fn renewed(&self, key: &Key, number: u64, reply: &Reply) -> Renewed {
+        match reply {
+            _ if !self.has(key, number) => Renewed::Nothing,
+            Reply::Int(1) => Renewed::Kept,
+            Reply::Int(_) => Renewed::Gone,
+            _ => Renewed::Nothing,
+        }
+    }
+
+    /// Returns the number of the lease of a key.
+    pub(super) fn number(&self, key: &[u8]) -> Option<u64> {
+        self.held.get(key).map(|lease| lease.number)
+    }
+
+    /// Takes the leases that have ended: two commands for each, and what to give back if they were not carried out.
+    pub(super) fn take_ended(&mut self, most: usize) -> (Vec<Command>, TakenEnded) {
+        let taken: Vec<_> = self.ended.drain(..self.ended.len().min(most)).collect();
+        let mut commands = Vec::with_capacity(2 * taken.len());
+        for ended in &taken {
+            let value = self.holder(ended.lease).to_string();
+            commands.push(match &ended.before {
+                None => script(REMOVE, name(&ended.key)).arg(value),
+                Some(before) => script(REPLACE, name(&ended.key)).arg(value).arg(before.to_string()).arg(millis(LEASE)),
+            });
+            // A newer lease of this node needs the entry.
+            match self.held.contains_key(&ended.key) {
+                true => commands.push(Command::new("SADD").key(self.set()).arg(&ended.key)),
+                false => commands.push(Command::new("SREM").key(self.set()).arg(&ended.key)),
+            }
+        }
+        (commands, TakenEnded(taken))
+    }
+
+    pub(super) fn give_back(&mut self, ended: TakenEnded) {
+        ended.0.into_iter().for_each(|ended| self.end(ended));
+    }
+
+    fn end(&mut self, ended: Ended) {
+        if self.ended.len() >= ENDED {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(ended);
+    }
+
+    /// Returns the command that keeps the set of this node's keys.
+    pub(super) fn keep_set(&self) -> Command {
+        Command::new("PEXPIRE").key(self.set()).arg(millis(SET))
+    }
+
+    fn set(&self) -> String {
+        set_of(&self.node, &self.epoch)
+    }
+}
+
+/// Leases that have ended and are being reported to the engine.
+pub(super) struct TakenEnded(Vec<Ended>);
+
+/// Returns the name of the set of a node's keys.
+pub(super) fn set_of(node: &str, epoch: &str) -> String {
+    format!("gw:of:{node}:{epoch}")
+}
+
+fn name(key: &[u8]) -> Vec<u8> {
+    [b"gw:key:", key].concat()
+}
+
+/// Returns the command that reads who has a key.
+pub(super) fn lookup(key: &[u8]) -> Command {
+    Command::new("GET").key(name(key))
+}
+
+/// Returns the command that removes the value of a lease that has turned out not to exist.
+pub(super) fn remove_stale(key: &[u8], holder: &Holder) -> Command {
+    script(REMOVE, name(key)).arg(holder.to_string())
+}
+
+fn script(text: &'static str, key: Vec<u8>) -> Command {
+    Command::new("EVAL").arg(text).arg("1").key(key)
+}
+
+pub(super) fn millis(time: Duration) -> String {
+    time.as_millis().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_read_as_it_was_written() {
+        let holder = Holder { node: "fra1".into(), epoch: "9f31c07a".into(), number: 17, since: 1_796_000_000_000 };
+        assert_eq!(holder.to_string(), "fra1:9f31c07a:17:1796000000000");
+        assert_eq!(Holder::parse(holder.to_string().as_bytes()), Some(holder));
+        for bad in ["", "a:b:1", "a:b:x:1", "a:b:1:-1", ":b:1:1", "a::1:1", "a:b:1:1:1", "\u{fc}"] {
+            assert_eq!(Holder::parse(bad.as_bytes()), None, "{bad}");
+        }
+        assert_eq!(Holder::parse(b"\xff"), None);
+    }
+}

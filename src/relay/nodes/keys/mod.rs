@@ -1,0 +1,40 @@
+//! Which node has which key: the clients of the gateway, by a directory that all nodes share.
+//!
+//! ```text
+//!   claim, release ──▶ Leases ──commands──▶ Engine ══▶ redis-server
+//!                        ▲  every 10 s: renewed, in batches; after a reconnection: all registered again
+//!   lookup ──────────────┴──────────────▶ Engine ══▶ who has these keys?
+//!   a node is lost ──▶ one survivor claims it ──▶ the close callbacks of its clients
+//! ```
+//!
+//! The directory has hints; the node that holds a session is the truth. A message for a key that the node does not have
+//! is reported by that node, and the entry is removed.
+//!
+//! **Without the engine**, sessions go on. Their leases are renewed, or registered again, when it is back. A lookup
+//! fails, which is not the same as an unknown key.
+//!
+//! **A node is lost** if its own entry is missing, although the engine was connected all the time, and it does not
+//! respond. One survivor claims it, and reports its clients.
+//!
+//! | file | content |
+//! |---|---|
+//! | `leases` | the leases of this node, without I/O |
+//! | `handle` | the directory, as the gateway and the program hold it |
+//! | `renewal` | what is done periodically, and after a reconnection |
+//! | `absent`, `lost` | nodes whose entries are missing, without I/O; those that are lost |
+//! | `messages` | what nodes tell each other about keys |
+//! | `simulation` | the leases of several nodes, with faults, on a virtual clock |
+
+mod absent;
+mod handle;
+mod leases;
+mod lost;
+mod messages;
+mod renewal;
+#[cfg(test)]
+mod simulation;
+
+pub use handle::Directory;
+pub(in crate::relay) use handle::{Claimed, KeyOwner};
+pub(in crate::relay) use leases::Holder;
+pub(in crate::relay) use messages::{EPOCH, REPLACED, parse_replaced};

@@ -1,0 +1,188 @@
+//! What is done periodically, and after a reconnection.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use uncork::LoopHandle;
+
+use super::{
+    super::directory::{Command, Engine, EngineEvents, Reply},
+    handle::Inner,
+    leases::{Holder, Key, Renewed, millis},
+};
+
+/// Leases are renewed at this interval: two renewals may fail before one expires.
+const RENEW: Duration = Duration::from_secs(10);
+/// Renewals are spread over this time, so that other commands do not wait for all of them.
+const SPREAD: Duration = Duration::from_secs(8);
+/// Number of keys in one pipeline.
+const BATCH: usize = 500;
+/// A node renews its own entry, and looks at those of the others, at this interval.
+const HEARTBEAT: Duration = Duration::from_secs(3);
+/// How long a node's own entry stays after the last renewal.
+const NODE: Duration = Duration::from_secs(10);
+
+/// The events of the engine.
+struct Events(Arc<Inner>);
+
+impl EngineEvents for Events {
+    fn connected(&self, _: &Engine, done: Box<dyn FnOnce() + Send>) {
+        self.0.clone().heartbeat();
+        // The lock ends here.
+        let keys = self.0.leases().keys();
+        self.0.clone().register_all(keys, done);
+    }
+
+    fn message(&self, _channel: &[u8], _payload: &[u8]) {}
+
+    fn lost(&self) {
+        // An entry that was missing may be missing because the engine was.
+        self.0.forget_absences();
+    }
+}
+
+impl Inner {
+    pub(super) fn run(self: Arc<Self>, on: &LoopHandle) {
+        self.engine.start(on, Arc::new(Events(self.clone())), Vec::new());
+        let (renewing, beating) = (self.clone(), self);
+        renewing.renew_after(on.clone(), RENEW);
+        beating.beat_after(on.clone(), HEARTBEAT);
+    }
+
+    fn renew_after(self: Arc<Self>, on: LoopHandle, delay: Duration) {
+        let next = on.clone();
+        on.after(delay, move |_| {
+            if self.stopped.load(Ordering::Relaxed) {
+                return;
+            }
+            self.clone().renew_all(&next);
+            self.renew_after(next, RENEW);
+        });
+    }
+
+    fn beat_after(self: Arc<Self>, on: LoopHandle, delay: Duration) {
+        let next = on.clone();
+        on.after(delay, move |_| {
+            if self.stopped.load(Ordering::Relaxed) {
+                return;
+            }
+            self.clone().heartbeat();
+            self.clone().look_for_absent_nodes(&next);
+            self.clone().report_ended();
+            self.beat_after(next, HEARTBEAT);
+        });
+    }
+
+    /// Renews this node's own entry.
+    fn heartbeat(self: Arc<Self>) {
+        let entry = Command::new("SET").key(format!("node:{}", self.nodes.id())).arg(&self.epoch);
+        let member = format!("{}:{}", self.nodes.id(), self.epoch);
+        let keep_set = self.leases().keep_set();
+        self.tell(vec![
+            entry.arg("PX").arg(millis(NODE)).hint(),
+            Command::new("SADD").key("nodes").arg(member).hint(),
+            keep_set.hint(),
+        ]);
+    }
+
+    /// Renews all leases, batch by batch.
+    fn renew_all(self: Arc<Self>, on: &LoopHandle) {
+        let keys = self.leases().keys();
+        let batches = keys.len().div_ceil(BATCH).max(1);
+        for (n, batch) in keys.chunks(BATCH).enumerate() {
+            let (inner, batch) = (self.clone(), batch.to_vec());
+            let share = SPREAD * u32::try_from(n).unwrap_or(u32::MAX) / u32::try_from(batches).unwrap_or(u32::MAX);
+            on.after(share, move |_| inner.renew(&batch));
+        }
+    }
+
+    fn renew(self: Arc<Self>, keys: &[Key]) {
+        let (renewed, commands): (Vec<_>, Vec<_>) = {
+            let leases = self.leases();
+            let one = |key: &Key| leases.renew(key).map(|(number, command)| ((key.clone(), number), command));
+            keys.iter().filter_map(one).unzip()
+        };
+        if commands.is_empty() {
+            return;
+        }
+        let inner = self.clone();
+        self.engine.send(commands, move |result| {
+            // Without the engine they are registered again after the reconnection.
+            let Ok(replies) = result else { return };
+            let gone: Vec<_> = {
+                let leases = inner.leases();
+                let is_gone =
+                    |((key, number), reply): &((Key, u64), _)| leases.renewed(key, *number, reply) == Renewed::Gone;
+                renewed.into_iter().zip(replies).filter(is_gone).map(|((key, _), _)| key).collect()
+            };
+            if !gone.is_empty() {
+                inner.register_all(gone, Box::new(|| {}));
+            }
+        });
+    }
+
+    /// Registers keys, batch by batch. Calls `done` at the end, or if the engine is lost.
+    fn register_all(self: Arc<Self>, mut keys: Vec<Key>, done: Box<dyn FnOnce() + Send>) {
+        let rest = keys.split_off(keys.len().min(BATCH));
+        let (registered, commands): (Vec<_>, Vec<_>) = {
+            let leases = self.leases();
+            let one = |key: Key| {
+                let (number, commands) = (leases.number(&key)?, leases.register(&key, true)?);
+                Some(((key, number), commands))
+            };
+            keys.into_iter().filter_map(one).unzip()
+        };
+        if registered.is_empty() {
+            return done();
+        }
+        let inner = self.clone();
+        self.engine.send(commands.into_iter().flatten().collect(), move |result| {
+            let Ok(replies) = result else { return done() };
+            // The second of each two replies counts.
+            for ((key, number), reply) in registered.iter().zip(replies.iter().skip(1).step_by(2)) {
+                let registered = inner.leases().registered(key, *number, true, reply);
+                match registered {
+                    Renewed::Lost => inner.lost_key(key, *number),
+                    Renewed::Older(other) => inner.clone().replace(key, *number, other),
+                    _ => {}
+                }
+            }
+            inner.register_all(rest, done);
+        });
+    }
+
+    /// Takes a key from an older lease: both sessions were established while the engine was away.
+    fn replace(self: Arc<Self>, key: &Key, number: u64, other: Holder) {
+        let Some(command) = self.leases().replace(key, number, &other) else { return };
+        let (inner, key) = (self.clone(), key.clone());
+        self.engine.send(vec![command], move |result| {
+            let has_replaced = matches!(result.as_deref(), Ok([Reply::Int(1)]));
+            if has_replaced && !inner.leases().is_own(&other) {
+                inner.tell_replaced(&key, &other);
+            }
+        });
+    }
+
+    /// Another node has a key that this one had, too.
+    fn lost_key(&self, key: &Key, number: u64) {
+        let had = self.leases().lose(key, number);
+        if let Some(owner) = self.owner().filter(|_| had) {
+            owner.replaced(key, number);
+        }
+    }
+
+    /// Reports leases that have ended. What the engine does not get is reported later.
+    pub(super) fn report_ended(self: Arc<Self>) {
+        let (commands, taken) = self.leases().take_ended(BATCH);
+        if commands.is_empty() {
+            return;
+        }
+        let inner = self.clone();
+        self.engine.send(commands, move |result| match result {
+            Ok(_) => inner.report_ended(),
+            Err(_) => inner.leases().give_back(taken),
+        });
+    }
+}

@@ -1,0 +1,181 @@
+//! Three nodes with a gateway each, and their application.
+
+use std::{
+    net::TcpListener,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use uncork::{
+    Limits, Listen, Running, Server,
+    relay::{
+        Gateway, GatewayConfig,
+        nodes::{Directory, DirectoryConfig, EngineState, NodeListener, Nodes, NodesConfig},
+    },
+};
+
+use crate::{
+    app::{App, Reaction, agrees},
+    cut::Cut,
+    socket::Socket,
+    until,
+    wire::TestResponse,
+    world::{Host, Mode, World},
+};
+
+const WORLD: World = World { mode: Mode::Threads, tls: false };
+
+pub(crate) struct Node {
+    pub(crate) id: &'static str,
+    pub(crate) public: Host,
+    pub(crate) directory: Directory,
+    /// The listener for other nodes.
+    internal: Option<Running>,
+}
+
+impl Node {
+    pub(crate) fn is_ready(&self) -> bool {
+        self.directory.status().state == EngineState::Ready
+    }
+
+    #[track_caller]
+    pub(crate) fn post(&self, path: &str, keys: &[&str], fields: &[&str], body: &[u8]) -> Response {
+        let keys: Vec<String> = keys.iter().map(|key| format!("X-Kuiperbelt-Session: {key}")).collect();
+        let fields: Vec<&str> = fields.iter().copied().chain(keys.iter().map(String::as_str)).collect();
+        let mut wire = self.public.connect();
+        wire.post(path, &fields, body);
+        Response(wire.response())
+    }
+
+    #[track_caller]
+    pub(crate) fn send(&self, keys: &[&str], body: &str) -> Response {
+        self.post("/send", keys, &["Content-Type: text/plain"], body.as_bytes())
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.directory.stop();
+        if let Some(internal) = self.internal.take() {
+            let _ = internal.stop_now();
+        }
+    }
+}
+
+pub(crate) struct Response(TestResponse);
+
+impl Response {
+    pub(crate) fn text(&self) -> &str {
+        self.0.text()
+    }
+
+    /// Asserts the status and the body, to the byte.
+    #[track_caller]
+    pub(crate) fn is(&self, status: u16, body: &str) {
+        assert_eq!((self.0.status, self.0.text()), (status, body));
+    }
+}
+
+pub(crate) struct Cluster {
+    pub(crate) a: Node,
+    pub(crate) b: Node,
+    pub(crate) c: Node,
+    /// The way to the listener of node a.
+    way_to_a: Cut,
+    /// The way of node a to the engine.
+    engine_of_a: Option<Cut>,
+    rejects: Arc<AtomicBool>,
+    pub(crate) app: App,
+}
+
+impl Cluster {
+    pub(crate) fn start(engine: u16, change: impl Fn(&mut GatewayConfig)) -> Self {
+        let engine_of_a = Cut::before(engine);
+        let port = engine_of_a.port();
+        Self { engine_of_a: Some(engine_of_a), ..Self::start_with(engine, Some(port), change) }
+    }
+
+    /// `engine_of_a`: node a has the engine on this port.
+    pub(crate) fn start_with(engine: u16, engine_of_a: Option<u16>, change: impl Fn(&mut GatewayConfig)) -> Self {
+        let rejects = Arc::new(AtomicBool::new(false));
+        let rejecting = rejects.clone();
+        let app = App::start(move |call| match call.path.as_str() {
+            "/establish" if rejecting.swap(false, Ordering::SeqCst) => Reaction::status(403),
+            _ => agrees(call),
+        });
+        let listeners = ["a", "b", "c"].map(|id| (id, TcpListener::bind("127.0.0.1:0").expect("bound")));
+        let port = |at: usize| listeners[at].1.local_addr().expect("bound").port();
+        let way_to_a = Cut::before(port(0));
+        let url = |port: u16| format!("http://127.0.0.1:{port}");
+        let urls: Vec<(String, String)> =
+            vec![("a".into(), url(way_to_a.port())), ("b".into(), url(port(1))), ("c".into(), url(port(2)))];
+        let [a, b, c] = listeners.map(|(id, listener)| {
+            let engine = engine_of_a.filter(|_| id == "a").unwrap_or(engine);
+            node(id, &urls, listener, engine, &app, &change)
+        });
+        let cluster = Self { a, b, c, way_to_a, engine_of_a: None, rejects, app };
+        cluster.wait_until("connected", Node::is_ready);
+        cluster
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Node> {
+        [&self.a, &self.b, &self.c].into_iter()
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_until(&self, what: &str, is: impl Fn(&Node) -> bool) {
+        let status = || self.all().map(|node| format!("{:?} ", node.directory.status())).collect::<String>();
+        until(|| format!("{what}: {}", status()), || self.all().all(&is));
+    }
+
+    pub(crate) fn reject_next_establish(&self) {
+        self.rejects.store(true, Ordering::SeqCst);
+    }
+
+    /// Cuts node a from the engine and from the other nodes. Its clients and its application still have it.
+    pub(crate) fn lose_a(&self) {
+        self.engine_of_a.as_ref().expect("a proxy").cut();
+        self.way_to_a.cut();
+    }
+}
+
+fn node(
+    id: &'static str,
+    urls: &[(String, String)],
+    listener: TcpListener,
+    engine: u16,
+    app: &App,
+    change: impl Fn(&mut GatewayConfig),
+) -> Node {
+    let config = NodesConfig { id: id.into(), key: vec![7; 32], nodes: urls.to_vec(), ..NodesConfig::default() };
+    let nodes = Nodes::new(config).expect("a valid configuration");
+    let config = DirectoryConfig { url: format!("redis://127.0.0.1:{engine}"), ..DirectoryConfig::default() };
+    let directory = Directory::new(config, nodes.clone()).expect("a valid configuration");
+    let mut config = GatewayConfig { endpoint: format!("{id}.test:9180"), ..GatewayConfig::default() };
+    config.callback.connect = app.url("/connect");
+    config.callback.establish = app.url("/establish");
+    config.callback.receive = app.url("/receive");
+    config.callback.close = app.url("/close");
+    config.limits.sessions_per_address = config.limits.sessions;
+    change(&mut config);
+    let limits = Limits { connections_per_address: usize::MAX, ..config.server_limits(Limits::default()) };
+    let gateway = Gateway::with_directory(config, directory.clone()).expect("a valid configuration");
+    let listen = Listen::inherited(listener).expect("a listener");
+    let internal =
+        Server::new().listen(listen).threads(1, NodeListener::new(nodes).gateway(&gateway)).expect("running");
+    directory.start(&internal.loops()[0]);
+    let public = WORLD.serve_within(limits, gateway);
+    Node { id, public, directory, internal: Some(internal) }
+}
+
+/// Connects a client under that key. The session is established when the application has agreed.
+#[track_caller]
+pub(crate) fn connect(node: &Node, key: &str) -> Socket {
+    let mut socket = Socket::connect(&node.public, &format!("/connect?key={key}"), &[]);
+    // A message that arrives shows that the session is established.
+    node.send(&[key], "established?").is(200, r#"{"result":"OK"}"#);
+    socket.receives("established?");
+    socket
+}
