@@ -53,7 +53,8 @@ const NOT_RUN: [(&str, &str, &str); 2] = [
 ];
 
 /// Pages whose commands start a program that they do not name.
-const NEEDS: [(&str, &str); 1] = [("examples/relay/cluster/README.md", "nginx")];
+const NEEDS: [(&str, &str); 2] =
+    [("examples/relay/cluster/README.md", "nginx"), ("examples/relay/cluster/README.md", "redis-server")];
 
 /// Writes a line to standard error, since the test harness hides the output of a test that succeeds.
 fn say(line: &str) {

@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
-# Starts three relays as nodes, and nginx in front of them, on 127.0.0.1. Ctrl-C stops all of them.
+# Starts three relays as nodes, their directory, nginx in front of them, and an application of the gateway, on 127.0.0.1.
+# Ctrl-C stops all of them.
 #
 #   RELAY   the relay program. Default: target/release/examples/relay of this checkout
 #   NGINX   nginx. Default: the one in PATH, /usr/sbin or /usr/local/sbin
+#   REDIS   redis-server or valkey-server. Default: one of these in PATH
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 relay=${RELAY:-$here/../../../target/release/examples/relay}
 nginx=${NGINX:-$(PATH=$PATH:/usr/sbin:/usr/local/sbin command -v nginx || true)}
+redis=${REDIS:-$(command -v redis-server || command -v valkey-server || true)}
 
 fail() {
     echo "error: $1" >&2
@@ -15,6 +18,8 @@ fail() {
 }
 [[ -x $relay ]] || fail "there is no $relay: cargo build --release --example relay"
 [[ -n $nginx ]] || fail "there is no nginx (Debian: apt install nginx-light)"
+[[ -n $redis ]] || fail "there is no redis-server (Debian: apt install redis-server)"
+command -v python3 >/dev/null || fail "there is no python3, which runs the application of the gateway"
 
 directory=$(mktemp -d)
 pids=()
@@ -49,10 +54,15 @@ wait_for() {
 # The nodes have the key in common. It must be secret; a new one makes all earlier ids unknown.
 (umask 077 && head -c 48 /dev/urandom | base64 -w 0 >"$directory/node.key")
 
-# Servers that the nodes need start here.
+# The directory of the gateway's clients and of the tunnels' hosts. It keeps nothing on disk.
+start "$redis" --port 0 --unixsocket "$directory/redis.sock" --save "" --appendonly no --dir "$directory"
+# The application of the gateway, which sends to its clients by any node.
+start python3 "$here/../../gateway/app.py" 127.0.0.1:9095 127.0.0.1:9091
+wait_for 9095
 
 for n in 1 2 3; do
-    start "$relay" --config "$here/node-$n.toml" --node-key-file "$directory/node.key"
+    start "$relay" --config "$here/node-$n.toml" --node-key-file "$directory/node.key" \
+        --directory-url "unix:$directory/redis.sock"
 done
 for n in 1 2 3; do wait_for "808$n"; done
 # As root, nginx would give its directories to another user.

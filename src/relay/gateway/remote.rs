@@ -6,8 +6,8 @@
 //!                                                                                                      │
 //!   application ◀── one response: the errors of all ◀───────────────────────────── the errors of each node
 //! ```
-//! The node that has a session is the truth: if it does not have a key, the directory's entry is removed, and the other
-//! nodes are asked before the application is told that the session is not found.
+//! An entry of the directory is a hint: if its node does not have the key, the entry is removed, and the other nodes are
+//! asked before the application is told that the session is not found.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

@@ -76,7 +76,7 @@ impl Inner {
         });
     }
 
-    /// The node is the truth: it is not lost if it responds, and has not started again since.
+    /// The node itself decides: it is not lost if it responds, and has not started again since.
     fn ask_whether_lost(self: Arc<Self>, member: String, on: &LoopHandle) {
         let Some((id, epoch)) = parts(&member).map(|(id, epoch)| (id.to_owned(), epoch.to_owned())) else { return };
         let (inner, asked) = (self.clone(), id.clone());
@@ -119,7 +119,7 @@ impl Reporter {
         ];
         let this = self.clone();
         self.inner.engine.send(commands, move |result| {
-            // Without the engine: the claim expires, and somebody begins again.
+            // Without the engine: the claim expires, and a survivor begins again.
             let Some(Reply::Array(keys)) = result.ok().and_then(|replies| replies.into_iter().nth(1)) else { return };
             let bytes = |reply| match reply {
                 Reply::Bytes(key) => Some(Key::from(key)),

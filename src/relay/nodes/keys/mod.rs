@@ -7,8 +7,8 @@
 //!   a node is lost ──▶ one survivor claims it ──▶ the close callbacks of its clients
 //! ```
 //!
-//! The directory has hints; the node that holds a session is the truth. A message for a key that the node does not have
-//! is reported by that node, and the entry is removed.
+//! An entry of the directory is a hint. Only the node itself knows whether it has a session. A node reports a message for
+//! a key that it does not have, and the entry is removed.
 //!
 //! **Without the engine**, sessions go on. Their leases are renewed, or registered again, when it is back. A lookup
 //! fails, which is not the same as an unknown key.

@@ -179,7 +179,7 @@ impl World {
         }
     }
 
-    /// A session gives way to another one.
+    /// A session ends, because another one has its key.
     fn replaced(&mut self, at: usize, key: &Key, number: u64) {
         let node = &mut self.nodes[at];
         node.leases.lose(key, number);
