@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Deserializer, de::Visitor};
 use uncork::relay::{
     Rendezvous, RendezvousConfig, SessionConfig, SessionRelay, Via,
-    nodes::{DirectoryConfig, Engine, Nodes, NodesConfig, SentinelConfig},
+    nodes::{DirectoryConfig, Nodes, NodesConfig, SentinelConfig},
 };
 
 use super::{logs, tunnel};
@@ -249,7 +249,7 @@ text! {
         let sentinel = SentinelConfig { urls: vec![text.to_owned()], master: "x".into(), ..SentinelConfig::default() };
         let config =
             DirectoryConfig { url: "redis://".into(), sentinel: Some(sentinel), ..DirectoryConfig::default() };
-        Engine::new(config).map(drop).map_err(|error| format!("invalid URL {text:?}: {error}"))
+        config.check().map_err(|error| format!("invalid URL {text:?}: {error}"))
     }
 }
 

@@ -81,10 +81,7 @@ mod carried;
 mod config;
 mod counts;
 #[cfg(feature = "directory")]
-#[cfg_attr(
-    not(any(test, feature = "gateway", feature = "tunnel")),
-    allow(dead_code, reason = "only some services use it")
-)]
+#[cfg_attr(not(any(test, feature = "gateway")), allow(dead_code, unused_imports, reason = "not all services use all"))]
 pub(crate) mod directory;
 mod error;
 mod forward;
@@ -114,7 +111,7 @@ mod report;
 mod times;
 
 #[cfg(feature = "directory")]
-pub use self::directory::{DirectoryConfig, Engine, EngineState, EngineStatus, SentinelConfig};
+pub use self::directory::{DirectoryConfig, EngineState, EngineStatus, SentinelConfig};
 #[cfg(all(feature = "directory", feature = "gateway"))]
 pub use self::keys::Directory;
 #[cfg(all(feature = "directory", feature = "gateway"))]

@@ -7,16 +7,16 @@ use uncork::TlsClient;
 use super::url::{EngineUrl, Place};
 use crate::relay::{ConfigError, config::times};
 
-/// The configuration of an [`Engine`](super::Engine).
+/// The configuration of the connection to a server of the Redis protocol (Redis 7, Valkey): the directory.
 ///
 /// ```
-/// use uncork::relay::nodes::{DirectoryConfig, Engine};
-/// let engine = Engine::new(DirectoryConfig {
+/// use uncork::relay::nodes::DirectoryConfig;
+/// let config = DirectoryConfig {
 ///     url: "rediss://relay@redis.internal:6380/2".into(),
 ///     password: Some("secret".into()), // from a file
 ///     ..DirectoryConfig::default()
-/// })?;
-/// assert_eq!(engine.status().address, None); // it has not connected yet
+/// };
+/// config.check()?;
 /// # Ok::<(), uncork::relay::ConfigError>(())
 /// ```
 #[derive(Clone)]
@@ -126,6 +126,14 @@ pub(super) struct Server {
 }
 
 impl DirectoryConfig {
+    /// Checks the configuration, and connects to nothing.
+    ///
+    /// # Errors
+    /// Returns an error if the configuration is invalid.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.clone().checked().map(drop)
+    }
+
     pub(super) fn checked(mut self) -> Result<Arc<Settings>, ConfigError> {
         times([&mut self.connect_timeout, &mut self.command_timeout]);
         if self.connect_timeout.is_zero() || self.command_timeout.is_zero() {

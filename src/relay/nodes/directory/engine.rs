@@ -24,7 +24,7 @@ const MAX_LOGGED: usize = 16;
 
 /// The connection to the engine: a server of the Redis protocol (Redis 7, Valkey). Clones share it.
 #[derive(Clone)]
-pub struct Engine(pub(super) Arc<Shared>);
+pub(in crate::relay) struct Engine(pub(super) Arc<Shared>);
 
 /// The owner of the engine. All functions are called on the engine's loop and must not block.
 pub(in crate::relay) trait EngineEvents: Send + Sync {
@@ -131,10 +131,7 @@ pub(super) struct Started {
 
 impl Engine {
     /// Checks the configuration. Connects to nothing yet.
-    ///
-    /// # Errors
-    /// Returns an error if the configuration is invalid.
-    pub fn new(config: DirectoryConfig) -> Result<Self, ConfigError> {
+    pub(in crate::relay) fn new(config: DirectoryConfig) -> Result<Self, ConfigError> {
         let settings = config.checked()?;
         let state = State {
             phase: EngineState::Disconnected,
@@ -209,7 +206,7 @@ impl Engine {
     }
 
     /// Ends the connection, and makes no other. Calls that wait are told that the directory is unavailable.
-    pub fn stop(&self) {
+    pub(in crate::relay) fn stop(&self) {
         let mut state = self.0.lock();
         state.stopped = true;
         let wakers = state.wakers();
@@ -218,7 +215,7 @@ impl Engine {
     }
 
     /// Returns the state, for operators.
-    pub fn status(&self) -> EngineStatus {
+    pub(in crate::relay) fn status(&self) -> EngineStatus {
         let state = self.0.lock();
         EngineStatus {
             state: state.phase,

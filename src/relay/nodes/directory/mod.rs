@@ -73,10 +73,10 @@ mod url;
 )]
 pub(in crate::relay) use self::{
     command::Command,
-    engine::EngineEvents,
+    engine::{Engine, EngineEvents},
     reply::{Reply, Unavailable},
 };
 pub use self::{
     config::{DirectoryConfig, SentinelConfig},
-    engine::{Engine, EngineState, EngineStatus},
+    engine::{EngineState, EngineStatus},
 };
