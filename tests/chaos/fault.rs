@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use crate::{
     cluster::Cluster,
-    run::{Random, Run},
+    run::{LEASE, Random, Run},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub(crate) enum Fault {
     PauseEngine,
     /// A node cannot reach the engine.
     CutEngine(usize),
+    /// The same, for longer than a lease.
+    CutEngineForLong(usize),
     /// Two nodes cannot reach each other.
     CutNodes(usize, usize),
 }
@@ -49,6 +51,7 @@ impl Fault {
             "pause" => Self::Pause(node),
             "kill-engine" => Self::KillEngine,
             "pause-engine" => Self::PauseEngine,
+            "cut-engine" if random.below(6) == 0 => Self::CutEngineForLong(node),
             "cut-engine" => Self::CutEngine(node),
             _ => Self::CutNodes(node, (node + 1) % 3),
         }
@@ -56,7 +59,11 @@ impl Fault {
 
     /// How long it takes, with everything that is waited for after it.
     pub(crate) fn usual_time(self) -> Duration {
-        Duration::from_secs(if self.loses_clients().is_some() { 30 } else { 10 })
+        Duration::from_secs(match self {
+            Self::CutEngineForLong(_) => 40,
+            Self::Kill(_) | Self::Terminate(_) => 25,
+            _ => 10,
+        })
     }
 
     /// Returns the node whose clients are disconnected.
@@ -110,10 +117,9 @@ impl Fault {
                 sleep(time);
                 cluster.signal_engine(Signal::CONT);
             }
-            Self::CutEngine(node) => {
+            Self::CutEngine(node) | Self::CutEngineForLong(node) => {
                 cluster.engine_of[node].cut();
-                // Longer than a lease, sometimes.
-                sleep(if random.below(4) == 0 { Duration::from_secs(33) } else { time });
+                sleep(if self == Self::CutEngine(node) { time } else { LEASE + Duration::from_secs(3) });
                 cluster.engine_of[node].mend();
             }
             Self::CutNodes(a, b) => {
