@@ -6,6 +6,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::OnceLock,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -18,7 +19,7 @@ use crate::{
     cut::Cut,
     program::{identity, program},
     redis::Redis,
-    run::Run,
+    run::{Random, Run, nanoseconds},
 };
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
@@ -68,7 +69,10 @@ pub(crate) struct Cluster {
 fn port() -> u16 {
     use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = std::process::id() as u16 % 8000;
+    static FIRST: OnceLock<u16> = OnceLock::new();
+    // Another run on this machine has other ports.
+    let first = || Random::new(u64::from(std::process::id()) << 32 ^ nanoseconds()).below(12_000) as u16;
+    let first = FIRST.get_or_init(first);
     loop {
         let port = 20_000 + (first + NEXT.fetch_add(1, Relaxed)) % 12_000;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
