@@ -7,6 +7,14 @@ use uncork::LoopHandle;
 
 use super::{calls::Caller, key::Key, lease::Lease, session::Session, shared::Shared};
 
+/// The end of a session that the application was not told of: if this node is lost meanwhile, another one tells it.
+#[cfg(feature = "directory")]
+pub(super) struct Unreported(#[expect(dead_code, reason = "dropped")] Option<crate::relay::nodes::Unreported>);
+
+/// Nothing: there is no other node.
+#[cfg(not(feature = "directory"))]
+pub(super) struct Unreported;
+
 #[cfg(not(feature = "directory"))]
 impl Shared {
     pub(super) fn claim(self: &Arc<Self>, _key: &Key, _on: &LoopHandle, then: impl FnOnce(Lease) + Send + 'static) {
@@ -15,7 +23,9 @@ impl Shared {
 
     pub(super) fn settled(&self, _session: &Session) {}
 
-    pub(super) fn release(&self, _session: &Session) {}
+    pub(super) fn release(&self, _session: &Session) -> Unreported {
+        Unreported
+    }
 
     pub(super) fn if_gone(&self, _key: &Key, caller: &Caller, then: impl FnOnce(Caller) + Send + 'static) {
         then(caller.clone());
@@ -42,10 +52,12 @@ impl Shared {
     }
 
     /// A session has ended. If the application has not agreed to it, the one on another node goes on.
-    pub(super) fn release(&self, session: &Session) {
-        if let Some(directory) = &self.directory {
-            directory.release(session.key(), session.lease().number, session.lease().take_before());
-        }
+    /// What is returned is dropped when the application was told, or is not to be told.
+    pub(super) fn release(&self, session: &Session) -> Unreported {
+        let Some(directory) = &self.directory else { return Unreported(None) };
+        let unreported = directory.unreported(session.key(), session.lease().number);
+        directory.release(session.key(), session.lease().number, session.lease().take_before());
+        Unreported(unreported)
     }
 
     /// Calls `then` unless another node has the key. Its argument has the loop for the call of the application: with a

@@ -24,6 +24,7 @@ use uncork::{
 use super::{
     application::{Verdict, chosen},
     calls::Caller,
+    claims::Unreported,
     config::OriginPolicy,
     delivery::{frame, is_binary},
     key::Key,
@@ -233,8 +234,9 @@ impl Handler for ClientHandler {
                 log::warn!(target: "uncork::relay", "establish callback of {}: {reason}", Printable(its_session.key()));
                 its_shared.counters.connect_error();
                 its_session.reject();
-                if its_shared.remove(&its_session) && its_session.owes_a_close() {
-                    its_shared.notify_closed(its_session.key(), &its_caller);
+                let free = its_shared.remove(&its_session).filter(|_| its_session.owes_a_close());
+                if let Some(unreported) = free {
+                    its_shared.notify_closed(its_session.key(), &its_caller, Some(unreported));
                 }
             }
         });
@@ -285,11 +287,11 @@ impl Handler for ClientHandler {
             LastPhase::Establishing if self.opened => {}
             LastPhase::Establishing => {
                 shared.counters.connect_error();
-                if free {
-                    shared.notify_closed(session.key(), caller);
+                if free.is_some() {
+                    shared.notify_closed(session.key(), caller, free);
                 }
             }
-            LastPhase::Open if free => shared.notify_closed(session.key(), caller),
+            LastPhase::Open if free.is_some() => shared.notify_closed(session.key(), caller, free),
             LastPhase::Open | LastPhase::Quiet => {}
         }
     }
@@ -311,7 +313,9 @@ fn established(shared: &Arc<Shared>, session: &Arc<Session>, caller: &Caller, gr
             }
         }
         // The client has disconnected in the meantime, and the application does not know.
-        Err(LastPhase::Open) if !shared.registry.has(session.key()) => shared.notify_closed(session.key(), caller),
+        Err(LastPhase::Open) if !shared.registry.has(session.key()) => {
+            shared.notify_closed(session.key(), caller, None)
+        }
         Err(_) => {}
     }
 }
@@ -331,28 +335,30 @@ fn pass_on(shared: &Arc<Shared>, session: &Arc<Session>, caller: &Caller, messag
 }
 
 impl Shared {
-    /// Removes a session that has ended. Returns `true` if no other session has its key. If one has, that one calls the
-    /// close callback when it ends.
-    fn remove(&self, session: &Arc<Session>) -> bool {
+    /// Removes a session that has ended. Returns `None` if another session has its key: that one calls the close
+    /// callback when it ends.
+    fn remove(&self, session: &Arc<Session>) -> Option<Unreported> {
         match self.registry.remove(session) {
-            None => {
-                self.release(session);
-                true
-            }
+            None => Some(self.release(session)),
             Some(successor) => {
                 successor.owe_close();
-                false
+                None
             }
         }
     }
 
     /// Calls the close callback for a client whose session has ended.
-    fn notify_closed(self: &Arc<Self>, key: &Key, caller: &Caller) {
+    fn notify_closed(self: &Arc<Self>, key: &Key, caller: &Caller, unreported: Option<Unreported>) {
         if self.config.callback.close.is_empty() {
             return;
         }
         let (counted, shared, its_key) = (self.counters.closing(), self.clone(), key.clone());
-        self.if_gone(key, caller, move |caller| shared.call_close(&its_key, &caller, || drop(counted)));
+        self.if_gone(key, caller, move |caller| {
+            shared.call_close(&its_key, &caller, || {
+                drop(unreported);
+                drop(counted);
+            });
+        });
     }
 
     /// Calls the close callback, and then `done`, whatever the response is.

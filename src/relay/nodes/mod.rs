@@ -115,7 +115,7 @@ pub use self::directory::{DirectoryConfig, EngineState, EngineStatus, SentinelCo
 #[cfg(all(feature = "directory", feature = "gateway"))]
 pub use self::keys::Directory;
 #[cfg(all(feature = "directory", feature = "gateway"))]
-pub(super) use self::keys::{Claimed, EPOCH, Holder, KeyOwner, REPLACED, parse_replaced};
+pub(super) use self::keys::{Claimed, EPOCH, Holder, KeyOwner, REPLACED, Unreported, parse_replaced};
 pub use self::{
     config::NodesConfig,
     counts::{NodeCounts, NodeState},

@@ -205,6 +205,11 @@ impl Engine {
         self.0.lock().connected_since
     }
 
+    /// Returns `true` if commands go through now.
+    pub(in crate::relay) fn is_connected(&self) -> bool {
+        self.0.lock().phase != EngineState::Disconnected
+    }
+
     /// Ends the connection, and makes no other. Calls that wait are told that the directory is unavailable.
     pub(in crate::relay) fn stop(&self) {
         let mut state = self.0.lock();

@@ -14,7 +14,7 @@ use super::{
         handle::Nodes,
     },
     absent::Absent,
-    leases::{Holder, Key, LEASE, Leases, Renewed, lookup, remove_stale},
+    leases::{Holder, Key, LEASE, Lease, Leases, Renewed, lookup, remove_stale},
 };
 use crate::relay::{ConfigError, lock::lock};
 
@@ -144,6 +144,13 @@ impl Directory {
         });
     }
 
+    /// The session with this lease is over, and the application is not told yet. To be called before
+    /// [`release`](Self::release).
+    pub(in crate::relay) fn unreported(&self, key: &Key, number: u64) -> Option<Unreported> {
+        let lease = self.0.leases().unreported(key, number)?;
+        Some(Unreported { inner: self.0.clone(), key: key.clone(), lease })
+    }
+
     /// The session with this lease is over. `before`: the holder whose session goes on, because the application has
     /// rejected this one.
     pub(in crate::relay) fn release(&self, key: &Key, number: u64, before: Option<Holder>) {
@@ -215,6 +222,20 @@ impl Directory {
     /// The holder says that it does not have the key: its entry is removed, if it is still the same.
     pub(in crate::relay) fn stale(&self, key: &Key, holder: &Holder) {
         self.0.engine.send(vec![remove_stale(key, holder).hint()], |_| {});
+    }
+}
+
+/// An end that the application was not told of. If this node is lost before this is dropped, another one tells it.
+pub(in crate::relay) struct Unreported {
+    inner: Arc<Inner>,
+    key: Key,
+    lease: Lease,
+}
+
+impl Drop for Unreported {
+    fn drop(&mut self) {
+        self.inner.leases().reported(&self.key, self.lease);
+        self.inner.clone().report_ended();
     }
 }
 

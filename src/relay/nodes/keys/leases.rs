@@ -76,10 +76,12 @@ pub(super) struct Leases {
     held: HashMap<Key, Lease>,
     /// Leases that have ended, and of which the engine does not know yet.
     ended: VecDeque<Ended>,
+    /// Keys of ended leases that stay in the set, and how often: the application is being told.
+    unreported: HashMap<Key, usize>,
 }
 
 #[derive(Clone, Copy)]
-struct Lease {
+pub(super) struct Lease {
     number: u64,
     since: u64,
 }
@@ -109,7 +111,7 @@ pub(super) enum Renewed {
 
 impl Leases {
     pub(super) fn new(node: String, epoch: String) -> Self {
-        Self { node, epoch, next: 0, held: HashMap::new(), ended: VecDeque::new() }
+        Self { node, epoch, next: 0, held: HashMap::new(), ended: VecDeque::new(), unreported: HashMap::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -147,6 +149,27 @@ impl Leases {
             self.held.remove(key);
             self.end(Ended { key: key.clone(), lease, before });
         }
+    }
+
+    /// The application is about to be told of the end of a key's lease, with this number. Until [`reported`], the key stays
+    /// in the set of this node's keys: if this node is lost meanwhile, another one tells it. Returns the lease.
+    ///
+    /// [`reported`]: Self::reported
+    pub(super) fn unreported(&mut self, key: &Key, number: u64) -> Option<Lease> {
+        let lease = self.held.get(key).copied().filter(|lease| lease.number == number)?;
+        *self.unreported.entry(key.clone()).or_default() += 1;
+        Some(lease)
+    }
+
+    /// The application was told of the end of this lease.
+    pub(super) fn reported(&mut self, key: &Key, lease: Lease) {
+        if let Some(count) = self.unreported.get_mut(key) {
+            *count -= 1;
+            if *count == 0 {
+                self.unreported.remove(key);
+            }
+        }
+        self.end(Ended { key: key.clone(), lease, before: None });
     }
 
     /// Another lease has the key now: this one ends, and the engine's value stays. The key is no longer in the set of
@@ -225,8 +248,8 @@ impl Leases {
                 None => script(REMOVE, name(&ended.key)).arg(value),
                 Some(before) => script(REPLACE, name(&ended.key)).arg(value).arg(before.to_string()).arg(millis(LEASE)),
             });
-            // A newer lease of this node needs the entry.
-            match self.held.contains_key(&ended.key) {
+            // A newer lease of this node needs the entry, or a survivor of this node.
+            match self.held.contains_key(&ended.key) || self.unreported.contains_key(&ended.key) {
                 true => commands.push(Command::new("SADD").key(self.set()).arg(&ended.key)),
                 false => commands.push(Command::new("SREM").key(self.set()).arg(&ended.key)),
             }

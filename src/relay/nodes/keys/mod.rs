@@ -35,6 +35,6 @@ mod renewal;
 mod simulation;
 
 pub use handle::Directory;
-pub(in crate::relay) use handle::{Claimed, KeyOwner};
+pub(in crate::relay) use handle::{Claimed, KeyOwner, Unreported};
 pub(in crate::relay) use leases::Holder;
 pub(in crate::relay) use messages::{EPOCH, REPLACED, parse_replaced};

@@ -175,6 +175,10 @@ impl Inner {
 
     /// Reports leases that have ended. What the engine does not get is reported later.
     pub(super) fn report_ended(self: Arc<Self>) {
+        // Each end of a session calls this: without the engine, it must cost nothing.
+        if !self.engine.is_connected() {
+            return;
+        }
         let (commands, taken) = self.leases().take_ended(BATCH);
         if commands.is_empty() {
             return;
