@@ -314,7 +314,7 @@ fn established(shared: &Arc<Shared>, session: &Arc<Session>, caller: &Caller, gr
         }
         // The client has disconnected in the meantime, and the application does not know.
         Err(LastPhase::Open) if !shared.registry.has(session.key()) => {
-            shared.notify_closed(session.key(), caller, None)
+            shared.notify_closed(session.key(), caller, None);
         }
         Err(_) => {}
     }
