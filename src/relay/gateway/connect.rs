@@ -355,7 +355,7 @@ impl Shared {
         let (counted, shared, its_key) = (self.counters.closing(), self.clone(), key.clone());
         self.if_gone(key, caller, move |caller| {
             shared.call_close(&its_key, &caller, || {
-                drop(unreported);
+                let _told_now = unreported;
                 drop(counted);
             });
         });

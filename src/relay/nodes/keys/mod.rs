@@ -23,9 +23,12 @@
 //! | `renewal` | what is done periodically, and after a reconnection |
 //! | `absent`, `lost` | nodes whose entries are missing, without I/O; those that are lost |
 //! | `messages` | what nodes tell each other about keys |
+//! | `cost` | what many leases cost, measured |
 //! | `simulation` | the leases of several nodes, with faults, on a virtual clock |
 
 mod absent;
+#[cfg(test)]
+mod cost;
 mod handle;
 mod leases;
 mod lost;
