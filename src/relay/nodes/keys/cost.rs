@@ -1,6 +1,6 @@
 //! What 100,000 leases cost this program, with a real engine. Takes half a minute, so it runs only when it is asked for:
 //!
-//!     cargo test --release --lib leases_cost -- --ignored --nocapture
+//!     cargo test --release --lib what_many_leases_cost -- --ignored --nocapture
 
 use std::{fs, net::TcpListener, process, sync::mpsc, thread, time::Duration};
 
@@ -28,7 +28,7 @@ fn processor_time() -> Duration {
 #[test]
 #[ignore = "takes half a minute and measures: see above"]
 #[expect(clippy::disallowed_methods, reason = "time is measured")]
-fn leases_cost_little() {
+fn what_many_leases_cost() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut engine = process::Command::new("redis-server");
     engine.args(["--port", &port.to_string(), "--save", "", "--appendonly", "no"]).stdout(process::Stdio::null());
