@@ -89,7 +89,7 @@ fn rules_hold_while_parts_fail() {
     // The run ends with the first broken rule.
     let broken = |run: &Run| run.broken().is_some();
     sleep(Duration::from_secs(2));
-    let _ = heal(&run, "the start", Instant::now());
+    let _ = heal(&run, "the start", true, Instant::now());
 
     let (start, time) = (Instant::now(), Duration::from_secs(variable("UNCORK_CHAOS_SECONDS", 60)));
     let (mut made, most) = (0, variable("UNCORK_CHAOS_FAULTS", 1000));
@@ -111,7 +111,7 @@ fn rules_hold_while_parts_fail() {
         let number = run.begin(fault);
         fault.make(&mut cluster, &run, &mut random);
         run.repaired(number);
-        if heal(&run, &format!("{fault:?}"), Instant::now()) {
+        if heal(&run, &format!("{fault:?}"), fault.loses_clients().is_some(), Instant::now()) {
             run.settled(number);
             if fault.loses_clients().is_some() {
                 run.wait_for_reports();
@@ -148,9 +148,10 @@ fn start_load(run: &Arc<Run>, random: &mut Random) {
 }
 
 /// Waits until everything is as before a fault, and records how long that takes. Returns `false` if a rule is broken.
-fn heal(run: &Run, what: &str, repaired: Instant) -> bool {
-    // The longest pause between two attempts to connect to the engine is 10 s.
-    let limit = Duration::from_secs(10 + 5);
+fn heal(run: &Run, what: &str, clients_reconnect: bool, repaired: Instant) -> bool {
+    // The longest pause between two attempts to connect to an engine that was away is 2 s.
+    let registered = Duration::from_secs(5);
+    let connected = if clients_reconnect { Duration::from_secs(20) } else { registered };
     let wait = |name: &str, limit: Duration, is: &dyn Fn() -> bool| {
         while !is() {
             if run.broken().is_some() {
@@ -165,7 +166,7 @@ fn heal(run: &Run, what: &str, repaired: Instant) -> bool {
         run.measured(name, repaired.elapsed(), what);
         true
     };
-    wait("all nodes are ready", limit, &|| run.ports().iter().all(cluster::is_ready))
-        && wait("all clients are reachable from all nodes", limit + Duration::from_secs(5), &|| sends::reach_all(run))
-        && wait("the tunnel responds on all nodes", limit + Duration::from_secs(5), &|| tunnel::all_respond(run))
+    wait("all nodes are ready", registered, &|| run.ports().iter().all(cluster::is_ready))
+        && wait("all clients are reachable from all nodes", connected, &|| sends::reach_all(run))
+        && wait("the tunnel responds on all nodes", Duration::from_secs(20), &|| tunnel::all_respond(run))
 }

@@ -4,7 +4,7 @@
 //!   attempt ─▶ resolve ─▶ dial each address in turn ─▶ Link: handshake ─┬─────────────────────▶ connected ─▶ ready
 //!      ▲          │               │                        │            └ RESP2: a second Link ─▶┘   │        │
 //!      │          └───────────────┴────── failed ──────────┘                                         │        │
-//!      └── after a random part of 0.1 s, 0.2 s … 10 s ◀─────────────────────────── lost ◀────────────┴────────┘
+//!      └── after a random part of 0.1 s, 0.2 s … ◀──────────────────────────────── lost ◀────────────┴────────┘
 //! ```
 //! Each attempt has a generation: what an earlier one reports changes nothing.
 
@@ -22,9 +22,9 @@ use super::{
     connection::Connection,
     engine::{Engine, EngineEvents, EngineState, MessagesState, Shared, Started, State},
     handshake::{Purpose, Setup},
-    link::{Link, Role, Turn},
+    link::{End, Link, Role, Turn},
     reply::Unavailable,
-    route::{Address, MAX_BACKOFF, backoff, dial, resolve},
+    route::{Address, Failure, Failures, MAX_BACKOFF, dial, resolve},
     url::Place,
 };
 
@@ -49,7 +49,7 @@ pub(super) fn attempt(shared: Arc<Shared>, started: Started, generation: u64) {
             attempt.addresses = addresses;
             attempt.next();
         }
-        Err(reason) => attempt.over(reason, None),
+        Err(reason) => attempt.over(reason, Failure::Away, None),
     });
 }
 
@@ -70,7 +70,7 @@ impl Attempt {
         }
         let Some(address) = self.addresses.pop_front() else {
             let reason = format!("{} has no address", self.place);
-            return self.over(reason, None);
+            return self.over(reason, Failure::Away, None);
         };
         let settings = self.shared.settings.clone();
         let to = dial(&address, &self.place, &settings.server, settings.connect_timeout);
@@ -92,24 +92,24 @@ impl Attempt {
                 None
             }
             Err(error) => {
-                self.failed(&address, &error.to_string());
+                self.failed(&address, &error.to_string(), Failure::Away);
                 None
             }
         });
     }
 
     /// This address cannot be used.
-    fn failed(self, address: &Address, reason: &str) {
+    fn failed(self, address: &Address, reason: &str, failure: Failure) {
         let reason = format!("{address}: {reason}");
         if self.addresses.is_empty() || self.is_outdated(&self.shared.lock()) {
-            return self.over(reason, None);
+            return self.over(reason, failure, None);
         }
         log::debug!(target: "uncork::relay", "directory: {reason}");
         self.next();
     }
 
     /// The attempt has failed, or its connection has ended, which has lasted for this long.
-    fn over(self, reason: String, lasted: Option<Duration>) {
+    fn over(self, reason: String, failure: Failure, lasted: Option<Duration>) {
         let shared = self.shared.clone();
         let mut state = shared.lock();
         let is_outdated = self.is_outdated(&state);
@@ -118,14 +118,11 @@ impl Attempt {
         if !state.is_current(generation) {
             return;
         }
-        if lasted.is_some_and(|lasted| lasted >= MAX_BACKOFF) {
-            state.failures = 0;
+        if is_outdated || lasted.is_some_and(|lasted| lasted >= MAX_BACKOFF) {
+            state.failures = Failures::default();
         }
-        if is_outdated {
-            state.failures = 0;
-        }
-        let delay = if is_outdated { Duration::ZERO } else { backoff(state.failures) };
-        state.failures = state.failures.saturating_add(1);
+        let delay = state.failures.add(failure);
+        let delay = if is_outdated { Duration::ZERO } else { delay };
         state.generation += 1;
         let next = state.generation;
         // It may know of another master already.
@@ -309,25 +306,32 @@ impl Role for Commands {
         }
     }
 
-    fn ended(&mut self, reason: String, now: Option<Instant>) {
+    fn ended(&mut self, End { reason, is_rejected, now }: End) {
         let Some(attempt) = self.attempt.take() else { return };
         let mut state = attempt.shared.lock();
         let messages = mem::take(&mut state.messages);
         let since = state.connected_since.take();
-        let (waiting, was_connected) = state.disconnect();
+        let (waiting, phase) = state.disconnect();
         drop(state);
         if let MessagesState::Open(waker) = messages {
             waker.wake();
         }
         waiting.into_iter().for_each(|then| then.call(Err(Unavailable(reason.clone()))));
-        if was_connected {
+        if phase != EngineState::Disconnected {
             attempt.started.events.lost();
         }
+        let failure = match phase {
+            EngineState::Connected => Failure::Lost,
+            _ if is_rejected => Failure::Rejected,
+            _ => Failure::Away,
+        };
         match self.stage {
-            Stage::Handshake => attempt.failed(&self.address, &reason),
+            Stage::Handshake => {
+                attempt.failed(&self.address, &reason, failure);
+            }
             _ => {
                 let lasted = since.zip(now).map(|(since, now)| now.saturating_duration_since(since));
-                attempt.over(format!("{}: {reason}", self.address), lasted);
+                attempt.over(format!("{}: {reason}", self.address), failure, lasted);
             }
         }
     }
@@ -375,8 +379,8 @@ impl Role for Messages {
 
     fn stopping(&mut self, _: &mut Connection, _: Instant) {}
 
-    fn ended(&mut self, reason: String, _: Option<Instant>) {
-        self.report(MessagesState::Failed(reason));
+    fn ended(&mut self, end: End) {
+        self.report(MessagesState::Failed(end.reason));
     }
 }
 

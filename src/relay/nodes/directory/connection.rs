@@ -59,6 +59,8 @@ pub(super) struct Connection {
     ping_sent: Option<Instant>,
     events: VecDeque<Event>,
     failure: Option<String>,
+    /// The engine has said so: it is there, and trying again soon has little use.
+    is_rejected: bool,
 }
 
 enum InFlight {
@@ -91,6 +93,7 @@ impl Connection {
             ping_sent: None,
             events: VecDeque::new(),
             failure: None,
+            is_rejected: false,
             setup,
         }
     }
@@ -104,7 +107,7 @@ impl Connection {
             match self.decoder.next(&mut bytes) {
                 Ok(Some(frame)) => self.frame(frame, now),
                 Ok(None) => return,
-                Err(rule) => self.fail(format!("it does not speak the protocol: {rule}")),
+                Err(rule) => self.reject(format!("it does not speak the protocol: {rule}")),
             }
         }
     }
@@ -221,6 +224,17 @@ impl Connection {
         self.failure.as_deref()
     }
 
+    /// Returns `true` if the engine has rejected the connection. If it is away, or says "not now", it has not.
+    pub(super) fn is_rejected(&self) -> bool {
+        self.is_rejected
+    }
+
+    /// Gives the connection up because of what the engine has said.
+    fn reject(&mut self, reason: String) {
+        self.is_rejected |= self.failure.is_none();
+        self.fail(reason);
+    }
+
     /// Gives the connection up. Only the first reason counts.
     pub(super) fn fail(&mut self, reason: impl Into<String>) {
         if self.failure.is_some() {
@@ -242,7 +256,8 @@ impl Connection {
         }
         if let Some(handshake) = &mut self.handshake {
             if let Err(reason) = handshake.reply(&frame.reply, &mut self.output) {
-                return self.fail(reason);
+                let is_final = matches!(frame.reply, Reply::Error(_)) && frame.reply.not_now().is_none();
+                return if is_final { self.reject(reason) } else { self.fail(reason) };
             }
             return self.check_handshake(now);
         }

@@ -15,6 +15,7 @@ use super::{
     config::{DirectoryConfig, Settings},
     queue::Queue,
     reply::Unavailable,
+    route::Failures,
     url::Place,
 };
 use crate::relay::{ConfigError, lock::lock};
@@ -86,8 +87,8 @@ pub(super) struct State {
     pub(super) stopping: bool,
     /// The latest attempt. What an earlier one reports changes nothing.
     pub(super) generation: u64,
-    /// Attempts in a row that failed or did not last.
-    pub(super) failures: u32,
+    /// Attempts in a row that failed, or whose connections did not last.
+    pub(super) failures: Failures,
     pub(super) connected_since: Option<Instant>,
     /// Connections that were established.
     pub(super) connections: u64,
@@ -139,7 +140,7 @@ impl Engine {
             stopped: false,
             stopping: false,
             generation: 0,
-            failures: 0,
+            failures: Failures::default(),
             connected_since: None,
             connections: 0,
             waker: None,
@@ -291,10 +292,9 @@ impl State {
         [self.waker.clone(), messages, self.sentinel_waker.clone()].into_iter().flatten().collect()
     }
 
-    /// Ends the connection: nothing is accepted any more. Returns what waits, and whether it was established.
-    pub(super) fn disconnect(&mut self) -> (Vec<Then>, bool) {
-        let was_connected = mem::take(&mut self.phase) != EngineState::Disconnected;
+    /// Ends the connection: nothing is accepted any more. Returns what waits, and the state so far.
+    pub(super) fn disconnect(&mut self) -> (Vec<Then>, EngineState) {
         (self.waker, self.address, self.round_trip) = (None, None, None);
-        (self.queue.drain(), was_connected)
+        (self.queue.drain(), mem::take(&mut self.phase))
     }
 }

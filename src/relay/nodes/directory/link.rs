@@ -28,7 +28,16 @@ pub(super) trait Role: Send {
     fn stopping(&mut self, connection: &mut Connection, now: Instant);
 
     /// The link is over. Called once, as the last.
-    fn ended(&mut self, reason: String, now: Option<Instant>);
+    fn ended(&mut self, end: End);
+}
+
+/// The end of a link.
+pub(super) struct End {
+    pub(super) reason: String,
+    /// The engine has rejected the connection.
+    pub(super) is_rejected: bool,
+    /// `None` if it has never run.
+    pub(super) now: Option<Instant>,
 }
 
 /// The result of a turn.
@@ -108,6 +117,6 @@ impl Drop for Link {
         self.connection.fail("the loop has ended");
         self.report(None);
         let reason = self.connection.failure().unwrap_or_default().to_owned();
-        self.role.ended(reason, self.now);
+        self.role.ended(End { reason, is_rejected: self.connection.is_rejected(), now: self.now });
     }
 }

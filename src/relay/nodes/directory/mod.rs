@@ -19,10 +19,17 @@
 //! server does not know `HELLO 3`, a second connection has them, and the loss of either ends both.
 //!
 //! **It is lost** if the engine closes it, breaks a rule of the protocol, says `READONLY` (it is a replica now), or does
-//! not reply to a PING, of which there is one every 5 s, within `command_timeout`. A new one is made after a random part
-//! of 0.1 s, then 0.2 s, up to 10 s, until one has lasted 10 s. Each attempt resolves the name anew and tries all of its
-//! addresses. A call that is too slow does not end a connection: its replies are discarded when they arrive, since a
-//! slow engine would become slower by nodes that register everything again.
+//! not reply to a PING, of which there is one every 5 s, within `command_timeout`. A call that is too slow does not end a
+//! connection: its replies are discarded when they arrive, since a slow engine would become slower by nodes that register
+//! everything again.
+//!
+//! **A new one** is made after a random part of 0.1 s, then 0.2 s, 0.4 s … until one has lasted 10 s. Each attempt resolves
+//! the name anew and tries all of its addresses. The longest time depends on what the attempts cost:
+//!  - up to 2 s while the engine is away: no name, no connection, no reply, a replica, or "not now". That costs it nothing,
+//!    and each attempt that has a timeout takes that long anyway. All must be registered again within 5 s of its return.
+//!  - up to 10 s if the engine rejects the connection (the password, one client more), or if the connection is lost before
+//!    everything is registered: then the engine is there, and each attempt costs it something.
+//!
 //!
 //! **With Sentinels** the address of the master is asked for, see `sentinel`. **A cluster** is not supported: the
 //! handshake fails if the server says that it is part of one, and `MOVED` and `ASK` mean "not now".

@@ -14,9 +14,16 @@ use uncork::{Dial, LoopHandle};
 use super::{config::Server, url::Place};
 use crate::relay::lock::lock;
 
-/// The first and the longest time between two attempts.
+/// The longest time before the first attempt after a failure. It doubles with each failure.
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
+/// The longest time between two attempts, if the engine rejects connections, or ends them too early.
 pub(super) const MAX_BACKOFF: Duration = Duration::from_secs(10);
+/// The same, if the engine is away. Everything must be registered again within 5 s of its return, and an attempt costs
+/// an engine that is away nothing. An attempt that began before the return has up to a second until it is noticed: the
+/// system repeats a lost SYN after 1 s.
+const MAX_BACKOFF_AWAY: Duration = Duration::from_secs(2);
+/// The number of failures after which it is the longest time for an engine that is away.
+const FAILURES_AWAY: u32 = 5;
 
 /// An address of a server.
 #[derive(Clone, Debug)]
@@ -87,10 +94,40 @@ pub(super) fn dial(address: &Address, place: &Place, server: &Server, timeout: D
     }
 }
 
+/// Why an attempt has failed, or its connection has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// There is no name, no connection or no reply, the engine is a replica or says "not now"; or the connection was
+    /// used for as long as the engine was there.
+    Away,
+    /// The engine is there and says no: to the password, to one client more, …
+    Rejected,
+    /// The connection was lost before everything was registered.
+    Lost,
+}
+
+/// Failures in a row.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Failures(u32);
+
+impl Failures {
+    /// Counts a failure, and returns the time before the next attempt.
+    pub(super) fn add(&mut self, failure: Failure) -> Duration {
+        let (max, next) = match failure {
+            // Not for each attempt: however long it was away, nothing is known about how it is after its return.
+            Failure::Away => (MAX_BACKOFF_AWAY, self.0.max(self.0.saturating_add(1).min(FAILURES_AWAY))),
+            Failure::Rejected | Failure::Lost => (MAX_BACKOFF, self.0.saturating_add(1)),
+        };
+        let delay = backoff(self.0, max);
+        self.0 = next;
+        delay
+    }
+}
+
 /// Returns the time before the next attempt after this many failures in a row. It has full jitter, so that nodes that
 /// one event has disconnected do not all reconnect at the same moment.
-pub(super) fn backoff(failures: u32) -> Duration {
-    let max = MIN_BACKOFF.saturating_mul(1 << failures.min(16)).min(MAX_BACKOFF);
+fn backoff(failures: u32, max: Duration) -> Duration {
+    let max = MIN_BACKOFF.saturating_mul(1 << failures.min(16)).min(max);
     let mut random = [0; 4];
     // Without random bytes it is the longest one.
     let part = match getrandom::fill(&mut random) {
@@ -104,13 +141,32 @@ pub(super) fn backoff(failures: u32) -> Duration {
 mod tests {
     use super::*;
 
+    fn spread(time: impl Fn() -> Duration, max: f64) {
+        let times: Vec<f64> = (0..200).map(|_| time().as_secs_f64()).collect();
+        assert!(times.iter().all(|time| *time <= max), "{max}");
+        let spread = |from: f64, to: f64| times.iter().any(|time| (from * max..to * max).contains(time));
+        assert!(spread(0.0, 0.2) && spread(0.4, 0.6) && spread(0.8, 1.0), "{max}");
+    }
+
     #[test]
-    fn the_time_between_attempts_grows_to_ten_seconds_and_is_random() {
-        for (failures, max) in [(0, 0.1), (1, 0.2), (3, 0.8), (7, 10.0), (u32::MAX, 10.0)] {
-            let times: Vec<f64> = (0..200).map(|_| backoff(failures).as_secs_f64()).collect();
-            assert!(times.iter().all(|time| *time <= max), "{failures}");
-            let spread = |from: f64, to: f64| times.iter().any(|time| (from * max..to * max).contains(time));
-            assert!(spread(0.0, 0.2) && spread(0.4, 0.6) && spread(0.8, 1.0), "{failures}");
+    fn the_time_between_attempts_grows_and_is_random() {
+        for failure in [Failure::Rejected, Failure::Lost] {
+            for (failures, max) in [(0, 0.1), (1, 0.2), (3, 0.8), (7, 10.0), (u32::MAX, 10.0)] {
+                spread(|| Failures(failures).add(failure), max);
+            }
         }
+    }
+
+    #[test]
+    fn an_engine_that_was_away_is_found_within_two_seconds() {
+        for (failures, max) in [(0, 0.1), (1, 0.2), (4, 1.6), (5, 2.0), (u32::MAX, 2.0)] {
+            spread(|| Failures(failures).add(Failure::Away), max);
+        }
+        let mut failures = Failures::default();
+        for _ in 0..1000 {
+            failures.add(Failure::Away);
+        }
+        // Its first connection ends too early.
+        spread(|| { failures }.add(Failure::Lost), 3.2);
     }
 }

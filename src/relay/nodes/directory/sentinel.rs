@@ -3,7 +3,7 @@
 //! ```text
 //!   watch ─▶ resolve ─▶ dial ─▶ Link: handshake, SUBSCRIBE +switch-master ─▶ question ─▶ the master's address
 //!     ▲         └─────────┴──────────┴── failed: the next Sentinel                │            │ another one
-//!     └── after all have failed: a random part of 0.1 s, 0.2 s … 10 s ◀───────────┘            ▼
+//!     └── after all have failed: a random part of 0.1 s, 0.2 s … ◀────────────────┘            ▼
 //!                                                                      the connection for commands is made anew
 //! ```
 //! A message has the question asked at once; the address in it is not used. In RESP2 there is only the question.
@@ -24,10 +24,10 @@ use super::{
     connection::Connection,
     engine::{EngineState, Shared},
     handshake::{Purpose, Setup},
-    link::{Link, Role, Turn},
+    link::{End, Link, Role, Turn},
     queue::Queue,
     reply::{Reply, Unavailable, printable},
-    route::{Address, backoff, dial, resolve},
+    route::{Address, Failure, Failures, dial, resolve},
     url::Place,
 };
 use crate::relay::lock::lock;
@@ -39,7 +39,7 @@ const CHANNEL: &[u8] = b"+switch-master";
 
 /// Asks the Sentinels from now on. Runs on the loop.
 pub(super) fn watch(shared: Arc<Shared>, on: LoopHandle) {
-    Watch { shared, on, next: 0, failures: 0 }.next();
+    Watch { shared, on, next: 0, tried: 0, failure: Failure::Rejected, failures: Failures::default() }.next();
 }
 
 struct Watch {
@@ -47,8 +47,11 @@ struct Watch {
     on: LoopHandle,
     /// The number of the Sentinel.
     next: usize,
-    /// Sentinels in a row that gave no address.
-    failures: u32,
+    /// Sentinels in a row that gave no address, since the last pause.
+    tried: usize,
+    /// `Away` if one of them was.
+    failure: Failure,
+    failures: Failures,
 }
 
 impl Watch {
@@ -68,7 +71,7 @@ impl Watch {
         let on = self.on.clone();
         resolve(&server.place.clone(), &on, move |resolved| match resolved {
             Ok(addresses) => self.dial(server, addresses.into()),
-            Err(reason) => self.over(&server.place, &reason),
+            Err(reason) => self.over(&server.place, &reason, Failure::Away),
         });
     }
 
@@ -98,6 +101,7 @@ impl Watch {
                     queue: Queue::new(16),
                     next_question: None,
                     answer: Arc::default(),
+                    has_rejected: false,
                     waker: None,
                 };
                 Some(Box::new(Link::new(connection, role)) as Box<dyn Upgrade>)
@@ -105,7 +109,7 @@ impl Watch {
             Err(DialError::LoopEnded) => None,
             Err(error) => {
                 match addresses.is_empty() {
-                    true => self.over(&server.place, &error.to_string()),
+                    true => self.over(&server.place, &error.to_string(), Failure::Away),
                     false => self.dial(server, addresses),
                 }
                 None
@@ -114,7 +118,7 @@ impl Watch {
     }
 
     /// This Sentinel cannot be used, or its connection has ended.
-    fn over(mut self, place: &Place, reason: &str) {
+    fn over(mut self, place: &Place, reason: &str, failure: Failure) {
         let state = self.shared.lock();
         let is_over = state.stopped || state.stopping;
         drop(state);
@@ -123,12 +127,17 @@ impl Watch {
         }
         self.shared.failed(format!("Sentinel {place}: {reason}"));
         self.next = self.next.wrapping_add(1);
-        self.failures = self.failures.saturating_add(1);
-        let count = u32::try_from(self.sentinels().len()).unwrap_or(u32::MAX).max(1);
+        self.tried += 1;
+        if failure == Failure::Away {
+            self.failure = failure;
+        }
         // The others are tried at once.
-        let delay = match self.failures % count {
-            0 => backoff(self.failures / count - 1),
-            _ => Duration::ZERO,
+        let delay = if self.tried < self.sentinels().len() {
+            Duration::ZERO
+        } else {
+            self.tried = 0;
+            let failure = mem::replace(&mut self.failure, Failure::Rejected);
+            self.failures.add(failure)
         };
         let on = self.on.clone();
         on.after(delay, move |_| self.next());
@@ -145,6 +154,8 @@ struct Asking {
     next_question: Option<Instant>,
     /// The reply to the last question.
     answer: Arc<Mutex<Option<Outcome>>>,
+    /// It does not know the master.
+    has_rejected: bool,
     waker: Option<task::Waker>,
 }
 
@@ -177,13 +188,16 @@ impl Role for Asking {
         drop(state);
         let Some((_, master)) = &shared.settings.sentinels else { return Turn::default() };
         let answer = lock(&self.answer).take();
-        match answer.map(|outcome| address(master, outcome)) {
+        match answer.map(|outcome| (outcome.is_ok(), address(master, outcome))) {
             None => {}
-            Some(Ok(place)) => {
-                watch.failures = 0;
+            Some((_, Ok(place))) => {
+                (watch.tried, watch.failure, watch.failures) = (0, Failure::Rejected, Failures::default());
                 found(&shared, place);
             }
-            Some(Err(reason)) => connection.fail(reason),
+            Some((has_replied, Err(reason))) => {
+                self.has_rejected = has_replied;
+                connection.fail(reason);
+            }
         }
         if ask_now && let Some(next) = &mut self.next_question {
             *next = now;
@@ -226,11 +240,12 @@ impl Role for Asking {
         }
     }
 
-    fn ended(&mut self, reason: String, _: Option<Instant>) {
+    fn ended(&mut self, end: End) {
         self.queue.drain();
         if let Some(watch) = self.watch.take() {
             watch.shared.lock().sentinel_waker = None;
-            watch.over(&self.place, &reason);
+            let failure = if end.is_rejected || self.has_rejected { Failure::Rejected } else { Failure::Away };
+            watch.over(&self.place, &end.reason, failure);
         }
     }
 }
@@ -266,7 +281,7 @@ fn found(shared: &Arc<Shared>, place: Place) {
         return waker.wake();
     }
     state.generation += 1;
-    state.failures = 0;
+    state.failures = Failures::default();
     let (generation, started) = (state.generation, state.started.clone());
     drop(state);
     if let Some(started) = started {
