@@ -4,7 +4,7 @@
 //!   GET /metrics     Prometheus' text format            GET /sessions    sessions of the session relay, as JSON
 //!   GET /health      200 while the program runs         GET /log-level   the log level
 //!   GET /ready       200, or 503 while it shuts down    PUT /log-level   changes it: debug
-//!   GET /stream      streams of the rendezvous          /send, /close    for the gateway's application; /stats, /ping
+//!   GET /stream      streams of the rendezvous          /send, /close    for the gateway's application; /stats, /presence, /ping
 //!   GET /tunnels     connected origin servers, as JSON  GET /nodes       the nodes, as JSON
 //! ```
 //! HEAD is supported wherever GET is.

@@ -84,7 +84,7 @@ impl Services {
             let own = &gateway.config().path;
             paths.push(("gateway", own.connect.clone()));
             if self.gateway_is_open {
-                paths.extend([&own.send, &own.close, &own.stats].map(|path| ("gateway", path.clone())));
+                paths.extend([&own.send, &own.close, &own.stats, &own.presence].map(|path| ("gateway", path.clone())));
             }
         }
         if let Some(tunnel) = &self.tunnel {
@@ -235,6 +235,7 @@ fn gateway(settings: &Settings, api: &str) -> GatewayConfig {
             send: own.send_path.clone(),
             close: own.close_path.clone(),
             stats: own.stats_path.clone(),
+            presence: own.presence_path.clone(),
             ..GatewayPaths::default()
         },
         limits: GatewayLimits {

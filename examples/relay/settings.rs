@@ -272,7 +272,7 @@ settings! {
         /// Address of the gateway for the application, sent with each call; empty for the admin listener, or the first
         /// public one with public-api
         endpoint: String = String::new(), "gateway-endpoint" "HOST:PORT";
-        /// Serve the application's paths (send, close, statistics) on the public listeners, too. They have no
+        /// Serve the application's paths (send, close, statistics, presence) on the public listeners, too. They have no
         /// authentication: every client that reaches them can send to all others
         public_api: bool = false, "gateway-public-api" "BOOL";
         /// Field that names sessions
@@ -302,6 +302,8 @@ settings! {
         close_path: String = gateway().path.close, "gateway-close-path" "PATH";
         /// Path of the statistics
         stats_path: String = gateway().path.stats, "gateway-stats-path" "PATH";
+        /// Path where the application asks which clients are connected
+        presence_path: String = gateway().path.presence, "gateway-presence-path" "PATH";
         /// Bytes of one message from a client
         max_message: Bytes = Bytes(gateway().limits.message as u64), "gateway-max-message" "BYTES";
         /// Bytes of one message to clients

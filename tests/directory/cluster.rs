@@ -19,6 +19,7 @@ use uncork::{
 use crate::{
     app::{App, Reaction, agrees},
     cut::Cut,
+    identity::identity,
     socket::Socket,
     until,
     wire::TestResponse,
@@ -50,6 +51,15 @@ impl Node {
     }
 
     #[track_caller]
+    pub(crate) fn get(&self, target: &str, keys: &[&str]) -> Response {
+        let keys: Vec<String> = keys.iter().map(|key| format!("X-Kuiperbelt-Session: {key}")).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let mut wire = self.public.connect();
+        wire.request(&format!("GET {target}"), &keys);
+        Response(wire.response())
+    }
+
+    #[track_caller]
     pub(crate) fn send(&self, keys: &[&str], body: &str) -> Response {
         self.post("/send", keys, &["Content-Type: text/plain"], body.as_bytes())
     }
@@ -69,6 +79,10 @@ pub(crate) struct Response(TestResponse);
 impl Response {
     pub(crate) fn text(&self) -> &str {
         self.0.text()
+    }
+
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        self.0.get(name)
     }
 
     /// Asserts the status and the body, to the byte.
@@ -92,13 +106,22 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn start(engine: u16, change: impl Fn(&mut GatewayConfig)) -> Self {
+        Self::start_over(false, engine, change)
+    }
+
+    /// Like [`start`](Self::start). `tls`: between the nodes.
+    pub(crate) fn start_over(tls: bool, engine: u16, change: impl Fn(&mut GatewayConfig)) -> Self {
         let engine_of_a = Cut::before(engine);
         let port = engine_of_a.port();
-        Self { engine_of_a: Some(engine_of_a), ..Self::start_with(engine, Some(port), change) }
+        Self { engine_of_a: Some(engine_of_a), ..Self::start_nodes(tls, engine, Some(port), change) }
     }
 
     /// `engine_of_a`: node a has the engine on this port.
     pub(crate) fn start_with(engine: u16, engine_of_a: Option<u16>, change: impl Fn(&mut GatewayConfig)) -> Self {
+        Self::start_nodes(false, engine, engine_of_a, change)
+    }
+
+    fn start_nodes(tls: bool, engine: u16, engine_of_a: Option<u16>, change: impl Fn(&mut GatewayConfig)) -> Self {
         let rejects = Arc::new(AtomicBool::new(false));
         let rejecting = rejects.clone();
         let app = App::start(move |call| match call.path.as_str() {
@@ -108,12 +131,15 @@ impl Cluster {
         let listeners = ["a", "b", "c"].map(|id| (id, TcpListener::bind("127.0.0.1:0").expect("bound")));
         let port = |at: usize| listeners[at].1.local_addr().expect("bound").port();
         let way_to_a = Cut::before(port(0));
-        let url = |port: u16| format!("http://127.0.0.1:{port}");
+        let url = |port: u16| match tls {
+            true => format!("https://localhost:{port}"),
+            false => format!("http://127.0.0.1:{port}"),
+        };
         let urls: Vec<(String, String)> =
             vec![("a".into(), url(way_to_a.port())), ("b".into(), url(port(1))), ("c".into(), url(port(2)))];
         let [a, b, c] = listeners.map(|(id, listener)| {
             let engine = engine_of_a.filter(|_| id == "a").unwrap_or(engine);
-            node(id, &urls, listener, engine, &app, &change)
+            node(id, &urls, (listener, tls), engine, &app, &change)
         });
         let cluster = Self { a, b, c, way_to_a, engine_of_a: None, rejects, app };
         cluster.wait_until("connected", Node::is_ready);
@@ -134,6 +160,11 @@ impl Cluster {
         self.rejects.store(true, Ordering::SeqCst);
     }
 
+    /// Cuts the way of the other nodes to node a.
+    pub(crate) fn cut_way_to_a(&self) {
+        self.way_to_a.cut();
+    }
+
     /// Cuts node a from the engine and from the other nodes. Its clients and its application still have it.
     pub(crate) fn lose_a(&self) {
         self.engine_of_a.as_ref().expect("a proxy").cut();
@@ -144,12 +175,14 @@ impl Cluster {
 fn node(
     id: &'static str,
     urls: &[(String, String)],
-    listener: TcpListener,
+    (listener, tls): (TcpListener, bool),
     engine: u16,
     app: &App,
     change: impl Fn(&mut GatewayConfig),
 ) -> Node {
-    let config = NodesConfig { id: id.into(), key: vec![7; 32], nodes: urls.to_vec(), ..NodesConfig::default() };
+    let trusted = tls.then(|| identity().1.clone());
+    let (id_text, key, nodes) = (id.into(), vec![7; 32], urls.to_vec());
+    let config = NodesConfig { id: id_text, key, nodes, tls: trusted, ..NodesConfig::default() };
     let nodes = Nodes::new(config).expect("a valid configuration");
     let config = DirectoryConfig { url: format!("redis://127.0.0.1:{engine}"), ..DirectoryConfig::default() };
     let directory = Directory::new(config, nodes.clone()).expect("a valid configuration");
@@ -163,6 +196,7 @@ fn node(
     let limits = Limits { connections_per_address: usize::MAX, ..config.server_limits(Limits::default()) };
     let gateway = Gateway::with_directory(config, directory.clone()).expect("a valid configuration");
     let listen = Listen::inherited(listener).expect("a listener");
+    let listen = if tls { listen.tls(identity().0.clone()) } else { listen };
     let internal =
         Server::new().listen(listen).threads(1, NodeListener::new(nodes).gateway(&gateway)).expect("running");
     directory.start(&internal.loops()[0]);

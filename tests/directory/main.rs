@@ -13,6 +13,8 @@ mod app;
 mod client;
 #[path = "../support/frames.rs"]
 mod frames;
+#[path = "../support/node_identity.rs"]
+mod identity;
 #[path = "../gateway/socket.rs"]
 #[allow(dead_code, reason = "each test uses a part of it")]
 mod socket;
@@ -25,6 +27,7 @@ mod world;
 
 mod cluster;
 mod cut;
+mod presence;
 mod redis;
 
 use std::time::{Duration, Instant};

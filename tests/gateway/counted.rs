@@ -9,7 +9,7 @@ use crate::{
     world::World,
 };
 
-worlds! { statistics_as_json, statistics_as_text, is_anybody_there, right_after_all_of_it, paths_of_ones_own, requests_are_logged }
+worlds! { statistics_as_json, statistics_as_text, is_anybody_there, right_after_all_of_it, paths_of_ones_own, requests_are_logged, presence }
 
 const NOTHING: &str = "{\"connections\":0,\"total_connections\":0,\"total_messages\":0,\"connect_errors\":0,\
                        \"message_errors\":0,\"closing_connections\":0}\n";
@@ -135,6 +135,29 @@ fn paths_of_ones_own(world: &World) {
     for path in ["/connect", "/send", "/close", "/stats", "/ping"] {
         is(&gateway.get(path), 404, "404 page not found\n");
     }
+}
+
+fn presence(world: &World) {
+    let gateway = start_with(world, |config, _| config.limits.targets = 3, agrees);
+    let ask = |keys: &[&str]| {
+        let keys: Vec<String> = keys.iter().map(|key| format!("X-Kuiperbelt-Session: {key}")).collect();
+        let mut wire = gateway.host.connect();
+        wire.request("GET /presence", &keys.iter().map(String::as_str).collect::<Vec<_>>());
+        wire.response()
+    };
+    is(&ask(&[]), 200, "{\"keys\":0,\"result\":\"OK\"}\n");
+    let mut client = gateway.client("k");
+    let yes = r#"{"connected":true,"session":"k"}"#;
+    let want =
+        format!("{{\"result\":\"OK\",\"sessions\":[{yes},{{\"connected\":false,\"session\":\"\\\"<\"}},{yes}]}}\n");
+    is(&ask(&["k", "\"<", "k"]), 200, &want.replace('<', "\\u003c"));
+    is(&ask(&[]), 200, "{\"keys\":1,\"result\":\"OK\"}\n");
+    is(&ask(&["k"; 4]), 431, r#"{"errors":[{"error":"too many session headers"}],"result":"NG"}"#);
+    // Without other nodes, `nodes=all` changes nothing.
+    assert_eq!(gateway.get("/stats?nodes=all").text(), gateway.get("/stats").text());
+    client.close();
+    gateway.stats("it has left", |stats| stats.connections == 0);
+    is(&ask(&["k"]), 200, "{\"result\":\"OK\",\"sessions\":[{\"connected\":false,\"session\":\"k\"}]}\n");
 }
 
 /// Keeps the lines of the access log.

@@ -143,9 +143,12 @@ fn the_exchanges_are_those_of_the_gateway() {
     gateway.stats("eve has disconnected", |stats| stats.connections == 1);
     assert_exchange(&gateway, of("GET /stats")[0]);
     assert_exchange(&gateway, of("GET /ping")[0]);
+    let presence = of("GET /presence");
+    assert_exchange(&gateway, presence[0]);
+    assert_exchange(&gateway, presence[1]);
     ann.close();
     assert_shown(&app.wait_for_calls("/close", 1)[0], &close_callback.0);
-    assert_eq!(shown.len(), 9, "all exchanges of the manual are in this test");
+    assert_eq!(shown.len(), 11, "all exchanges of the manual are in this test");
 }
 
 #[test]

@@ -2,22 +2,20 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
-    sync::OnceLock,
     thread::JoinHandle,
     time::Duration,
 };
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use socket2::SockRef;
 use uncork::{
-    Action, Handler, Limits, Listen, Request, Server, StopHandle, Tls, TlsClient,
+    Action, Handler, Limits, Listen, Request, Server, StopHandle, TlsClient,
     relay::{
         Rendezvous, RendezvousConfig, SessionConfig, SessionRelay,
         nodes::{NodeListener, Nodes, NodesConfig},
     },
 };
 
-use crate::support::Client;
+use crate::{identity::identity, support::Client};
 
 /// Both services on one listener.
 #[derive(Clone)]
@@ -148,27 +146,6 @@ fn node(id: &str, key: &[u8], nodes: Vec<(String, String)>, listen: Listen, tls:
     let internal = Serving::start(listen, 1, listener);
     let public = Serving::start(bind(), 2, Site { sessions, rendezvous });
     Node { nodes, public, internal }
-}
-
-/// The certificate of all nodes, which they show as servers and as clients; and a client without it.
-fn identity() -> &'static (Tls, TlsClient, TlsClient) {
-    static IDENTITY: OnceLock<(Tls, TlsClient, TlsClient)> = OnceLock::new();
-    IDENTITY.get_or_init(|| {
-        let (ca_key, key) = (KeyPair::generate().expect("a key"), KeyPair::generate().expect("a key"));
-        let mut params = CertificateParams::new(Vec::<String>::new()).expect("parameters");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca = params.self_signed(&ca_key).expect("a certificate").pem();
-        let params_of_node = CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
-        let issuer = Issuer::new(params, ca_key);
-        let cert = params_of_node.signed_by(&key, &issuer).expect("a certificate").pem();
-        let (cert, key) = (cert.into_bytes(), key.serialize_pem().into_bytes());
-        let server =
-            Tls::builder().pem_bytes(&cert, &key).and_then(|tls| tls.client_certificates_bytes(ca.as_bytes(), true));
-        let client = TlsClient::builder().roots_pem(ca.as_bytes()).and_then(|tls| tls.certificate_pem(&cert, &key));
-        let server = server.and_then(uncork::TlsBuilder::build).expect("a server's configuration");
-        let stranger = TlsClient::roots_pem(ca.as_bytes()).expect("a client's configuration");
-        (server, client.and_then(uncork::TlsClientBuilder::build).expect("a client's configuration"), stranger)
-    })
 }
 
 /// Returns what a client without the nodes' certificate has.

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 mod cluster;
 mod faults;
+#[path = "../support/node_identity.rs"]
+mod identity;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, unused_imports)] // other tests use the rest
 mod support;

@@ -133,29 +133,60 @@ pub struct GatewayStats {
 
 impl fmt::Display for GatewayStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            connections,
-            total_connections,
-            total_messages,
-            connect_errors,
-            message_errors,
-            closing_connections,
-            ..
-        } = self;
-        let json = JsonObject::new()
-            .member("connections", *connections)
-            .member("total_connections", *total_connections)
-            .member("total_messages", *total_messages)
-            .member("connect_errors", *connect_errors)
-            .member("message_errors", *message_errors)
-            .member("closing_connections", *closing_connections);
-        f.write_str(&json.end())
+        f.write_str(&self.object().end())
     }
 }
 
 impl GatewayStats {
-    /// Returns the lines that a monitoring agent reads: name, value and time, separated by tabs.
-    pub(super) fn lines(&self, now: SystemTime) -> String {
+    /// Returns the counters of `/stats`, with their names.
+    fn named(&self) -> [(&'static str, u64); 6] {
+        [
+            ("connections", self.connections),
+            ("total_connections", self.total_connections),
+            ("total_messages", self.total_messages),
+            ("connect_errors", self.connect_errors),
+            ("message_errors", self.message_errors),
+            ("closing_connections", self.closing_connections),
+        ]
+    }
+
+    /// Returns the JSON of `/stats`, to which members can be added.
+    pub(super) fn object(&self) -> JsonObject {
+        self.named().into_iter().fold(JsonObject::new(), |object, (name, value)| object.member(name, value))
+    }
+
+    /// Reads what [`object`](Self::object) has written. `None` if a counter is missing.
+    #[cfg(feature = "directory")]
+    pub(super) fn parse(object: &serde_json::Value) -> Option<Self> {
+        let counter = |name: &str| object.get(name)?.as_u64();
+        Some(Self {
+            connections: counter("connections")?,
+            total_connections: counter("total_connections")?,
+            total_messages: counter("total_messages")?,
+            connect_errors: counter("connect_errors")?,
+            message_errors: counter("message_errors")?,
+            closing_connections: counter("closing_connections")?,
+            ..Self::default()
+        })
+    }
+
+    /// Returns the sums of the counters of `/stats`.
+    #[cfg(feature = "directory")]
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            connections: self.connections.saturating_add(other.connections),
+            total_connections: self.total_connections.saturating_add(other.total_connections),
+            total_messages: self.total_messages.saturating_add(other.total_messages),
+            connect_errors: self.connect_errors.saturating_add(other.connect_errors),
+            message_errors: self.message_errors.saturating_add(other.message_errors),
+            closing_connections: self.closing_connections.saturating_add(other.closing_connections),
+            ..self
+        }
+    }
+
+    /// Returns the lines that a monitoring agent reads: name, value and time, separated by tabs. `prefix`: the start of
+    /// each name.
+    pub(super) fn lines(&self, prefix: &str, now: SystemTime) -> String {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         [
             ("conn.current", self.connections),
@@ -165,7 +196,7 @@ impl GatewayStats {
             ("messages.total", self.total_messages),
             ("messages.errors", self.message_errors),
         ]
-        .map(|(name, value)| format!("kuiperbelt.{name}\t{value}\t{now}\n"))
+        .map(|(name, value)| format!("{prefix}.{name}\t{value}\t{now}\n"))
         .concat()
     }
 }
@@ -208,7 +239,7 @@ mod tests {
             r#"{"connections":1,"total_connections":5,"total_messages":12,"connect_errors":2,"message_errors":3,"closing_connections":4}"#
         );
         assert_eq!(
-            stats.lines(SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_181_849_900)),
+            stats.lines("kuiperbelt", SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_181_849_900)),
             "kuiperbelt.conn.current\t1\t1795181849\nkuiperbelt.conn.total\t5\t1795181849\n\
              kuiperbelt.conn.errors\t2\t1795181849\nkuiperbelt.conn.closing\t4\t1795181849\n\
              kuiperbelt.messages.total\t12\t1795181849\nkuiperbelt.messages.errors\t3\t1795181849\n"

@@ -207,9 +207,8 @@ impl Delivery {
         self.shared.config.send_timeout
     }
 
-    /// Returns the session of this node that has the key.
-    pub(super) fn session(&self, key: &[u8]) -> Option<Arc<Session>> {
-        self.shared.registry.find(std::iter::once(key)).pop().flatten()
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// The response waits for so many nodes.

@@ -21,7 +21,9 @@
 //! | `session` | one client's session, and its queue of messages |
 //! | `key`, `lease`, `claims` | the key of a session; its lease, if there are several nodes |
 //! | `send`, `delivery` | the calls that send; one message to many sessions |
-//! | `confirm` | which node has a key that is not in the directory |
+//! | `locate`, `confirm` | which node has a key; one that is not in the directory |
+//! | `stats`, `presence` | the calls that ask: the counters; which clients are connected |
+//! | `all_nodes` | the numbers of all nodes |
 //! | `node_message` | messages between nodes, as bytes |
 //! | `remote`, `owner` | messages to and from other nodes, and what the directory tells |
 //! | `registry` | all sessions, by their keys |
@@ -53,6 +55,8 @@
 //! - A server that stops closes with 1001, and calls the close callback for every client.
 
 mod access;
+#[cfg(feature = "directory")]
+mod all_nodes;
 mod application;
 mod calls;
 mod claims;
@@ -66,9 +70,12 @@ mod key;
 mod lease;
 mod limits;
 #[cfg(feature = "directory")]
+mod locate;
+#[cfg(feature = "directory")]
 mod node_message;
 #[cfg(feature = "directory")]
 mod owner;
+mod presence;
 mod printable;
 mod registry;
 #[cfg(feature = "directory")]
@@ -76,11 +83,12 @@ mod remote;
 mod send;
 mod session;
 mod shared;
+mod stats;
 mod wire;
 
 use std::{fmt, sync::Arc};
 
-use uncork::{Action, Consumed, Handler, Request, Upload, h1::Headers};
+use uncork::{Action, Handler, Request};
 
 use super::config::ConfigError;
 #[cfg(feature = "directory")]
@@ -165,6 +173,7 @@ pub use self::{
 /// | `/send` | `POST` with a message, and one `X-Kuiperbelt-Session` for each client | JSON |
 /// | `/close` | the same, with the last message, which a Close frame (1000) follows | the same |
 /// | `/stats` | any method | JSON, or lines of text with `?format=tsv`, `txt` or `text` |
+/// | `/presence` | any method, with one `X-Kuiperbelt-Session` for each client, or none | JSON |
 /// | `/ping` | any method | `{"result":"OK"}` |
 ///
 /// The response comes when the message is in all queues, or has failed.
@@ -197,6 +206,31 @@ pub use self::{
 /// {"connections":1,"total_connections":2,"total_messages":6,
 ///  "connect_errors":0,"message_errors":0,"closing_connections":0}
 /// ```
+///
+/// With several nodes, these are the counters of the node that is asked. `/stats?nodes=all` responds with the sums, and
+/// in `nodes` with the counters of each node. A node that does not respond within 1 s is `null` there, and named in the
+/// field `X-Missing-Nodes`; its counters are not in the sums. In text, the names of a node's counters begin with
+/// `kuiperbelt.nodes.<id>`.
+///
+/// `/presence` tells which clients are connected, in the order of the keys; kuiperbelt does not have it. `node` is there
+/// with several nodes only:
+///
+/// ```json
+/// {"result":"OK","sessions":[{"connected":true,"node":"fra1","session":"ann"},{"connected":false,"session":"bob"}]}
+/// ```
+///
+/// A client is connected from the 101 on, like for `/send`. With several nodes, it is not connected only if that is
+/// certain, by the rules of `/send`. The client of a node that has just been lost may be called connected for 30 s.
+///
+/// | status of `/presence` | body | when |
+/// |---|---|---|
+/// | 200 | `{"result":"OK","sessions":[…]}` | it is known of all keys |
+/// | 200 | `{"keys":12,"nodes":{"fra1":7,"ber2":5},"result":"OK"}` | no key: how many keys there are |
+/// | 431 | `{"errors":[{"error":"too many session headers"}],"result":"NG"}` | more than [`targets`](GatewayLimits::targets) |
+/// | 503 | `{"errors":[{"error":…,"session":"eve"}],"result":"NG","sessions":[…]}` | it is not known of those in `errors` |
+///
+/// The errors are `directory unavailable` and `node unavailable`; there is a `Retry-After`. In `nodes`, a node that does
+/// not respond within 1 s is `null`, as in `/stats`.
 #[derive(Clone)]
 pub struct Gateway {
     shared: Arc<Shared>,
@@ -255,8 +289,7 @@ impl Gateway {
 
     /// Returns `true` if `path` is one of the gateway's paths.
     pub fn serves(&self, path: &str) -> bool {
-        let GatewayPaths { connect, close, stats, send, ping } = &self.shared.config.path;
-        [connect, close, stats, send, ping].iter().any(|own| *own == path)
+        self.shared.config.path.named().iter().any(|(_, own)| *own == path)
     }
 
     /// Handles a request. The response is 404 if the path is not one of the gateway's.
@@ -268,7 +301,8 @@ impl Gateway {
             own if own == path.send => send::request(shared, req, false),
             own if own == path.connect => connect::request(shared, req, *stopping),
             own if own == path.close => send::request(shared, req, true),
-            own if own == path.stats => self.stats_response(req),
+            own if own == path.stats => stats::request(shared, req),
+            own if own == path.presence => presence::request(shared, req),
             own if own == path.ping => respond(wire::ok()),
             _ => respond(wire::not_found()),
         }
@@ -278,63 +312,6 @@ impl Gateway {
     #[cfg(feature = "directory")]
     pub(in crate::relay) fn handle_node(&self, req: &mut Request<'_>) -> Option<Action> {
         remote::request(&self.shared, req)
-    }
-
-    /// Handles `/stats`: responds with JSON, or with text if a query parameter or a field of a form asks for it.
-    fn stats_response(&self, req: &mut Request<'_>) -> Action {
-        let form = req.header("content-type").and_then(|value| value.split(|&b| b == b';').next());
-        let is_form = form.is_some_and(|kind| kind.eq_ignore_ascii_case(b"application/x-www-form-urlencoded"));
-        let format = req.query().and_then(format_of);
-        if is_form && matches!(req.method(), "POST" | "PUT" | "PATCH") && req.has_body() {
-            let form = Form { gateway: self.clone(), now: req.now().wall, query: format, bytes: Vec::new() };
-            return Action::Receive(Box::new(form));
-        }
-        self.stats_as(format, req.now().wall)
-    }
-
-    fn stats_as(&self, format: Option<Format>, now: std::time::SystemTime) -> Action {
-        let stats = self.stats();
-        let response = match format {
-            Some(Format::Text) => wire::stats("text/plain", stats.lines(now)),
-            Some(Format::Other) | None => wire::stats("application/json", format!("{stats}\n")),
-        };
-        response.response.into()
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Format {
-    Text,
-    Other,
-}
-
-/// Returns the first `format` parameter, if there is one.
-fn format_of(parameters: &str) -> Option<Format> {
-    let value = parameters.split('&').find_map(|pair| pair.strip_prefix("format")?.strip_prefix('='))?;
-    Some(if matches!(value, "tsv" | "txt" | "text") { Format::Text } else { Format::Other })
-}
-
-/// Collects a form that asks for statistics. Its `format` takes precedence over that of the query.
-struct Form {
-    gateway: Gateway,
-    now: std::time::SystemTime,
-    query: Option<Format>,
-    bytes: Vec<u8>,
-}
-
-impl Upload for Form {
-    fn data(&mut self, chunk: &[u8]) -> Consumed {
-        const LIMIT: usize = 4096;
-        if self.bytes.len() + chunk.len() > LIMIT {
-            return Consumed::Stop(wire::text(413, "Request Entity Too Large").close().response.into());
-        }
-        self.bytes.extend_from_slice(chunk);
-        Consumed::All
-    }
-
-    fn end(self: Box<Self>, _trailers: &Headers) -> Action {
-        let format = std::str::from_utf8(&self.bytes).ok().and_then(format_of).or(self.query);
-        self.gateway.stats_as(format, self.now)
     }
 }
 

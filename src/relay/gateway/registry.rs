@@ -101,6 +101,12 @@ impl Registry {
         keys.map(|key| sessions.get(key).and_then(|list| list.all().last()).cloned()).collect()
     }
 
+    /// Returns the session of this key that gets its messages.
+    #[cfg(feature = "directory")]
+    pub(super) fn session(&self, key: &[u8]) -> Option<Arc<Session>> {
+        self.find(std::iter::once(key)).pop().flatten()
+    }
+
     /// Returns the session of this key with this lease.
     #[cfg(feature = "directory")]
     pub(super) fn with_lease(&self, key: &[u8], number: u64) -> Option<Arc<Session>> {
@@ -108,7 +114,7 @@ impl Registry {
         sessions.get(key)?.all().iter().find(|session| session.lease().number == number).cloned()
     }
 
-    #[cfg(test)]
+    /// Returns the number of keys.
     pub(super) fn len(&self) -> usize {
         self.sessions().len()
     }

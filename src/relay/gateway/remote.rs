@@ -9,31 +9,27 @@
 //! An entry of the directory is a hint: if its node does not have the key, the entry is removed, and the other nodes are
 //! asked before the application is told that the session is not found.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use uncork::{Action, Consumed, LoopHandle, Request, Response, Upload, h1::Headers};
 
 use super::{
+    all_nodes::{self, Numbers},
     confirm::{Confirmed, confirm},
     delivery::{Delivery, Targets, frame},
     key::Key,
+    locate::{Group, Groups, locate},
     node_message::{CHECK, MessageHead, SEND, failures, parse_failures},
     shared::Shared,
     wire::{self, Problem},
 };
-use crate::relay::nodes::{self, Directory, Holder};
+use crate::relay::nodes::{self, Directory};
 
 /// Longest list of keys in a message, in bytes.
 const LONGEST_HEAD: usize = 1 << 20;
 
 /// Timeout of the question, and what a message may take beyond the timeout of its sessions.
 const TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Keys of one node, with their entries in the directory, if there are any.
-type Group = Vec<(Key, Option<Holder>)>;
-
-/// Keys, by their nodes.
-type Groups = HashMap<String, Group>;
 
 /// A message for keys of which some are not on this node.
 pub(super) struct Outgoing {
@@ -49,48 +45,21 @@ impl Outgoing {
         if frame(self.targets.binary, &self.message).is_none() {
             return self.delivery.respond(wire::fault(400, "message is not valid UTF-8"));
         }
-        let (directory, unknown) = (directory.clone(), std::mem::take(&mut self.targets.unknown));
-        let asked = unknown.clone();
-        directory.clone().lookup(&asked, move |result| match result {
-            Ok(holders) => self.found(&directory, unknown.into_iter().zip(holders)),
-            Err(_) => {
-                // "Not found" would be wrong: applications forget such a session.
-                let problems: Vec<_> = unknown.into_iter().map(|key| (Problem::NoDirectory, key)).collect();
-                self.delivery.respond(wire::unavailable(&problems));
-            }
-        });
-    }
-
-    fn found(mut self, directory: &Directory, holders: impl Iterator<Item = (Key, Option<Holder>)>) {
-        let (mut groups, mut unsure) = (Groups::new(), Vec::new());
-        for (key, holder) in holders {
-            match holder {
-                Some(holder) => groups.entry(holder.node.clone()).or_default().push((key, Some(holder))),
-                // It may have connected to this node in the meantime.
-                None => match self.delivery.session(&key) {
-                    Some(session) => self.targets.found.push(session),
-                    None => unsure.push(key),
-                },
-            }
-        }
-        if unsure.is_empty() {
-            return self.located(directory, groups);
-        }
-        let (on, directory_of_reply) = (self.loop_handle.clone(), directory.clone());
+        let unknown = std::mem::take(&mut self.targets.unknown);
+        let (shared, on, its_directory) = (self.delivery.shared().clone(), self.loop_handle.clone(), directory.clone());
         let cancel = self.delivery.clone();
-        let then = move |confirmed| {
-            self.confirmed(confirmed, &mut groups);
-            self.located(&directory_of_reply, groups);
-        };
-        confirm(directory, &on, unsure, None, |call| cancel.cancels(call), then);
-    }
-
-    /// Adds what the other nodes have said.
-    fn confirmed(&mut self, confirmed: Confirmed, groups: &mut Groups) {
-        self.targets.missing.extend(confirmed.missing);
-        for (node, key) in confirmed.found {
-            groups.entry(node).or_default().push((key, None));
-        }
+        locate(
+            &shared,
+            directory,
+            &on,
+            unknown,
+            move |call| cancel.cancels(call),
+            move |located| {
+                self.targets.found.extend(located.here);
+                self.targets.missing.extend(located.missing);
+                self.located(&its_directory, located.elsewhere);
+            },
+        );
     }
 
     /// The nodes of all keys are known, as far as they can be.
@@ -140,6 +109,14 @@ impl Outgoing {
         match unsure.is_empty() {
             true => then(Confirmed { found: Vec::new(), missing: Vec::new() }),
             false => confirm(directory, &on, unsure, None, |call| cancel.cancels(call), then),
+        }
+    }
+
+    /// Adds what the other nodes have said.
+    fn confirmed(&mut self, confirmed: Confirmed, groups: &mut Groups) {
+        self.targets.missing.extend(confirmed.missing);
+        for (node, key) in confirmed.found {
+            groups.entry(node).or_default().push((key, None));
         }
     }
 
@@ -227,7 +204,11 @@ fn problems_of(directory: &Directory, group: &Group, response: Option<Vec<u8>>) 
 /// Handles the messages of other nodes about keys; `None` for another path.
 pub(super) fn request(shared: &Arc<Shared>, req: &mut Request<'_>) -> Option<Action> {
     let directory = shared.directory.clone()?;
+    if req.method() == "GET" && req.path() == all_nodes::PATH {
+        return Some(Response::json(Numbers::of(shared).json()).into());
+    }
     let what = match req.path() {
+        _ if req.method() != "POST" => return None,
         nodes::EPOCH => return Some(Response::text(directory.epoch().to_owned()).into()),
         nodes::REPLACED => What::Replaced(directory),
         CHECK => What::Check,

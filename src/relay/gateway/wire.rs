@@ -110,13 +110,36 @@ pub(super) fn unavailable(problems: &[(Problem, Key)]) -> SizedResponse {
 }
 
 fn listed(status: u16, problems: &[(Problem, Key)], result: &str) -> SizedResponse {
-    let mut body = String::from(r#"{"errors":["#);
+    SizedResponse::json(status, format!("{{{},\"result\":\"{result}\"}}\n", errors(problems)))
+}
+
+/// Returns the member `errors`.
+fn errors(problems: &[(Problem, Key)]) -> String {
+    let mut list = String::from(r#""errors":["#);
     for (i, (problem, key)) in problems.iter().enumerate() {
         let comma = if i == 0 { "" } else { "," };
-        let _ = write!(body, r#"{comma}{{"error":"{}","session":{}}}"#, problem.text(), Quoted(key));
+        let _ = write!(list, r#"{comma}{{"error":"{}","session":{}}}"#, problem.text(), Quoted(key));
     }
-    let _ = writeln!(body, r#"],"result":"{result}"}}"#);
-    SizedResponse::json(status, body)
+    list.push(']');
+    list
+}
+
+/// Which clients are connected. `unsure`: keys of which that is not known. `sessions`: the JSON of the others.
+pub(super) fn presence(unsure: &[(Problem, Key)], sessions: &str) -> SizedResponse {
+    match unsure.is_empty() {
+        true => SizedResponse::json(200, format!("{{\"result\":\"OK\",\"sessions\":[{sessions}]}}\n")),
+        false => {
+            let errors = errors(unsure);
+            let body = format!("{{{errors},\"result\":\"NG\",\"sessions\":[{sessions}]}}\n");
+            SizedResponse::json(503, body).header("Retry-After", "1")
+        }
+    }
+}
+
+/// The number of keys, and the JSON with that of each node.
+pub(super) fn keys(count: u64, nodes: Option<&str>) -> SizedResponse {
+    let nodes = nodes.map_or_else(String::new, |nodes| format!(r#""nodes":{nodes},"#));
+    SizedResponse::json(200, format!("{{\"keys\":{count},{nodes}\"result\":\"OK\"}}\n"))
 }
 
 /// A short text with a newline.
@@ -145,7 +168,7 @@ pub(super) fn passed_on(status: u16, content_type: Option<&[u8]>, body: Vec<u8>)
 }
 
 /// Writes a JSON string as Go's `encoding/json` does: characters with a meaning in HTML and invalid UTF-8 are escaped.
-struct Quoted<'a>(&'a [u8]);
+pub(super) struct Quoted<'a>(pub(super) &'a [u8]);
 
 impl std::fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

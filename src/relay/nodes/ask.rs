@@ -141,8 +141,16 @@ impl Nodes {
     where
         F: FnOnce(Vec<Option<Vec<u8>>>) + Send + 'static,
     {
+        self.ask_all_for(&req.loop_handle(), &Asker::of(req), path, then);
+    }
+
+    /// Like [`ask_all`](Self::ask_all), but for a request that is not at hand.
+    pub(in crate::relay) fn ask_all_for<F>(&self, on: &LoopHandle, asker: &Asker, path: &str, then: F)
+    where
+        F: FnOnce(Vec<Option<Vec<u8>>>) + Send + 'static,
+    {
         let Some(answers) = self.answers(then) else { return };
-        self.ask_each(&req.loop_handle(), &Asker::of(req), path, move |at, body| answered(at, &answers, body));
+        self.ask_each(on, asker, path, move |at, body| answered(at, &answers, body));
     }
 
     /// Sends a GET of this path to all other nodes. Calls `each` on this loop for each of them, by its number, with the

@@ -101,9 +101,7 @@ impl Handler for NodeListener {
             return rendezvous.handle(req);
         }
         #[cfg(all(feature = "directory", feature = "gateway"))]
-        if let Some(action) =
-            self.gateway.as_ref().filter(|_| req.method() == "POST").and_then(|own| own.handle_node(req))
-        {
+        if let Some(action) = self.gateway.as_ref().and_then(|own| own.handle_node(req)) {
             return action;
         }
         self.reject(Rejection::NotHere)

@@ -112,6 +112,8 @@ mod times;
 
 #[cfg(feature = "directory")]
 pub use self::directory::{DirectoryConfig, EngineState, EngineStatus, SentinelConfig};
+#[cfg(any(feature = "tunnel", all(feature = "directory", feature = "gateway")))]
+pub(super) use self::handle::Asker;
 #[cfg(all(feature = "directory", feature = "gateway"))]
 pub use self::keys::Directory;
 #[cfg(all(feature = "directory", feature = "gateway"))]
@@ -127,7 +129,6 @@ pub use self::{
 pub(super) use self::{error::NodeError, handle::Located, pending::Pending};
 #[cfg(feature = "tunnel")]
 pub(super) use self::{
-    handle::Asker,
     held::{FIELDS, Forwarding},
     host_cache::{Found, HostState},
     hosts::HostDirectory,

@@ -179,6 +179,7 @@ impl Reader {
                 "stats" => &mut path.stats,
                 "send" => &mut path.send,
                 "ping" => &mut path.ping,
+                "presence" => &mut path.presence,
                 _ => {
                     self.unknown(key.line, &name);
                     continue;

@@ -92,6 +92,8 @@ pub struct GatewayPaths {
     pub send: String,
     /// Path of the health check. Default: `/ping`.
     pub ping: String,
+    /// Path at which the application asks which clients are connected. Default: `/presence`.
+    pub presence: String,
 }
 
 /// Limits of a gateway. kuiperbelt has none of them.
@@ -203,6 +205,7 @@ impl Default for GatewayPaths {
             stats: "/stats".into(),
             send: "/send".into(),
             ping: "/ping".into(),
+            presence: "/presence".into(),
         }
     }
 }
@@ -285,13 +288,14 @@ impl GatewayConfig {
 }
 
 impl GatewayPaths {
-    pub(super) fn named(&self) -> [(&'static str, &str); 5] {
+    pub(in crate::relay::gateway) fn named(&self) -> [(&'static str, &str); 6] {
         [
             ("connect", &self.connect),
             ("close", &self.close),
             ("stats", &self.stats),
             ("send", &self.send),
             ("ping", &self.ping),
+            ("presence", &self.presence),
         ]
     }
 }
