@@ -101,6 +101,7 @@ pub(crate) struct Cluster {
     /// The way of node a to the engine.
     engine_of_a: Option<Cut>,
     rejects: Arc<AtomicBool>,
+    hangs: Arc<AtomicBool>,
     pub(crate) app: App,
 }
 
@@ -123,8 +124,10 @@ impl Cluster {
 
     fn start_nodes(tls: bool, engine: u16, engine_of_a: Option<u16>, change: impl Fn(&mut GatewayConfig)) -> Self {
         let rejects = Arc::new(AtomicBool::new(false));
-        let rejecting = rejects.clone();
+        let hangs = Arc::new(AtomicBool::new(false));
+        let (rejecting, hanging) = (rejects.clone(), hangs.clone());
         let app = App::start(move |call| match call.path.as_str() {
+            "/establish" if hanging.swap(false, Ordering::SeqCst) => Reaction::Hang,
             "/establish" if rejecting.swap(false, Ordering::SeqCst) => Reaction::status(403),
             _ => agrees(call),
         });
@@ -141,7 +144,7 @@ impl Cluster {
             let engine = engine_of_a.filter(|_| id == "a").unwrap_or(engine);
             node(id, &urls, (listener, tls), engine, &app, &change)
         });
-        let cluster = Self { a, b, c, way_to_a, engine_of_a: None, rejects, app };
+        let cluster = Self { a, b, c, way_to_a, engine_of_a: None, rejects, hangs, app };
         cluster.wait_until("connected", Node::is_ready);
         cluster
     }
@@ -158,6 +161,11 @@ impl Cluster {
 
     pub(crate) fn reject_next_establish(&self) {
         self.rejects.store(true, Ordering::SeqCst);
+    }
+
+    /// The application responds to the next establish callback when it is [released](App::release).
+    pub(crate) fn delay_next_establish(&self) {
+        self.hangs.store(true, Ordering::SeqCst);
     }
 
     /// Cuts the way of the other nodes to node a.

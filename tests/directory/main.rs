@@ -260,6 +260,44 @@ fn the_clients_of_a_lost_node_are_reported_by_one_survivor() {
     });
 }
 
+/// The application may agree to a client that has left meanwhile, and then it must learn of its end, even if the node
+/// is lost before it can tell.
+#[test]
+fn a_client_that_leaves_during_its_establish_callback_stays_in_the_set_of_its_node() {
+    with_engine(|redis| {
+        let cluster = Cluster::start(redis.port(), |_| {});
+        let is_in_set = |key: &str| redis.cli(&["SISMEMBER", &of_node(&redis, "a"), key]) == "1";
+        let has_entry = |key: &str| redis.cli(&["EXISTS", &format!("uncork:gw:key:{key}")]) == "1";
+        let leaves = |key: &str, number: usize| {
+            cluster.delay_next_establish();
+            let mut client = socket::Socket::connect(&cluster.a.public, &format!("/connect?key={key}"), &[]);
+            cluster.app.wait_for_calls("/establish", number);
+            client.close();
+            until("the entry is removed", || !has_entry(key));
+            assert!(is_in_set(key), "{key}");
+        };
+        leaves("bob", 1);
+        cluster.app.release(1, 200);
+        assert_eq!(cluster.app.wait_for_calls("/close", 1)[0].key(), "bob");
+        until("it was told", || !is_in_set("bob"));
+        // Rejected: the application knows that there is no session.
+        leaves("eve", 2);
+        cluster.app.release(1, 403);
+        until("it need not be told", || !is_in_set("eve"));
+        // The node is lost before the response.
+        leaves("dan", 3);
+        cluster.lose_a();
+        let start = Instant::now();
+        while cluster.app.calls("/close").len() < 2 {
+            assert!(start.elapsed() < Duration::from_secs(60));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        let keys: Vec<_> = cluster.app.calls("/close").iter().map(app::Call::key).collect();
+        assert_eq!(keys, ["bob", "dan"]);
+    });
+}
+
 #[test]
 fn many_clients_are_registered_in_batches() {
     with_engine(|mut redis| {

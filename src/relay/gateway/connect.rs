@@ -231,6 +231,8 @@ impl Handler for ClientHandler {
         shared.application.establish(&shared.config, caller, session.key(), move |result| match result {
             Ok(()) => established(&its_shared, &its_session, &its_caller, greeting),
             Err(reason) => {
+                // The application knows that there is no session.
+                drop(its_session.take_unreported());
                 log::warn!(target: "uncork::relay", "establish callback of {}: {reason}", Printable(its_session.key()));
                 its_shared.counters.connect_error();
                 its_session.reject();
@@ -283,8 +285,12 @@ impl Handler for ClientHandler {
         let last = session.closed();
         let free = shared.remove(session);
         match last {
-            // The establish callback is running: its response decides.
-            LastPhase::Establishing if self.opened => {}
+            // The establish callback is running: its response decides. Until then the node's set has the key.
+            LastPhase::Establishing if self.opened => {
+                if let Some(unreported) = free {
+                    session.keep_unreported(unreported);
+                }
+            }
             LastPhase::Establishing => {
                 shared.counters.connect_error();
                 if free.is_some() {
@@ -314,9 +320,9 @@ fn established(shared: &Arc<Shared>, session: &Arc<Session>, caller: &Caller, gr
         }
         // The client has disconnected in the meantime, and the application does not know.
         Err(LastPhase::Open) if !shared.registry.has(session.key()) => {
-            shared.notify_closed(session.key(), caller, None);
+            shared.notify_closed(session.key(), caller, session.take_unreported());
         }
-        Err(_) => {}
+        Err(_) => drop(session.take_unreported()),
     }
 }
 

@@ -261,7 +261,9 @@ impl Gateway {
     ///   that node is known to be lost, and the close callbacks of its clients were called.
     /// - If a client's node does not respond, the error is `node unavailable`: whether the client gets the message is not
     ///   known. With `strict_broadcast` it is 503, and no client gets the message.
-    /// - If a node is lost, another one calls the close callbacks of its clients, within half a minute.
+    /// - If a node is lost, another one calls the close callbacks of its clients, within half a minute. So it does for
+    ///   clients whose establish callback has no response yet, even if they have left. It does not for a client whose key
+    ///   was not in the directory yet: that client never got its 101. Use the establish callback to count clients.
     /// - `strict_broadcast` asks the nodes before any client gets the message. A client that disconnects in between is
     ///   reported, although the others have it.
     ///

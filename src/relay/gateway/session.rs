@@ -21,7 +21,7 @@ use std::{
 
 use uncork::ws::{Done, Frame, SendError, Sender};
 
-use super::{key::Key, lease::Lease, limits::AddressGuard, wire::Problem};
+use super::{claims::Unreported, key::Key, lease::Lease, limits::AddressGuard, wire::Problem};
 use crate::relay::lock::lock;
 
 /// Minimum number of messages that are held for a client that is being established.
@@ -90,6 +90,8 @@ struct State {
     owes_close: bool,
     /// A message of the client was dropped, so those behind it are dropped, too.
     discards: bool,
+    /// The client has left during the establish callback, whose response decides whether the application is told.
+    unreported: Option<Box<Unreported>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,6 +167,7 @@ impl Session {
                 quiet: false,
                 owes_close: false,
                 discards: false,
+                unreported: None,
             }),
         })
     }
@@ -308,6 +311,18 @@ impl Session {
     /// Returns `true` if the application still expects a close callback for another session with this key.
     pub(super) fn owes_a_close(&self) -> bool {
         self.state().owes_close
+    }
+
+    /// Keeps the end of this session until the establish callback has a response. If this node is lost meanwhile,
+    /// another one tells the application.
+    pub(super) fn keep_unreported(&self, unreported: Unreported) {
+        self.state().unreported = Some(Box::new(unreported));
+    }
+
+    /// Takes the end that was kept, when the establish callback has a response.
+    pub(super) fn take_unreported(&self) -> Option<Unreported> {
+        let taken = self.state().unreported.take();
+        taken.map(|unreported| *unreported)
     }
 
     /// Closes the session, because a newer one has its key.
