@@ -116,14 +116,21 @@
 //! | `transport` | bytes on and off sockets; rustls in `tls`, unsafe code in `sys` | `base` |
 //! | [`form`] | HTML forms: urlencoded and multipart, sans-IO | `h1 api` |
 //! | [`cookie`] | cookies of a request, `Set-Cookie` of a response | `h1 api` |
-//! | `engine` | one event loop | `base h1 conn api transport` |
+//! | `h2` | HTTP/2 between the `h2` crate and the engine, sans-IO | `base h1 conn api` |
+//! | `engine` | one event loop | `base h1 h2 conn api transport` |
 //! | `drive` | the three modes; the only module that reads the clocks | `base api engine` |
 //! | `server` | [`Server`], [`Listen`], [`Running`] | `base api transport engine drive` |
 //! | `auth` | Basic and Digest authentication, sans-IO | `base h1 api` |
 //! | `ws` | WebSocket, server and client, as an [`Upgrade`] | `base h1 api` |
 //! | `client` | outgoing HTTP/1.1 on the same loops | `base h1 conn api transport server` |
-#![cfg_attr(feature = "relay", doc = "| [`relay`] | services, written with the public API only | the public API |")]
-#![cfg_attr(not(feature = "relay"), doc = "| `relay` | services, written with the public API only | the public API |")]
+#![cfg_attr(
+    feature = "relay",
+    doc = "| [`relay`] | services, written with the public API only | the public API `h2` |"
+)]
+#![cfg_attr(
+    not(feature = "relay"),
+    doc = "| `relay` | services, written with the public API only | the public API `h2` |"
+)]
 //!
 //! `tests/layering` checks this table, and fails if a module imports another that it may not import.
 //!
@@ -233,6 +240,8 @@ pub(crate) mod drive;
 pub(crate) mod engine;
 pub mod form;
 pub mod h1;
+#[cfg(feature = "http2")]
+pub(crate) mod h2;
 #[cfg(feature = "relay")]
 pub mod relay;
 pub(crate) mod server;

@@ -22,6 +22,17 @@ pub(crate) trait Duplex: fmt::Debug + Send {
     /// Half-closes. A second call has no effect.
     fn finish(&mut self);
 
+    /// Ends what is complete: called when all bytes were written that there are for now. Returns `false` if more calls
+    /// are needed.
+    fn flush(&mut self) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    /// Returns `true` if [`flush`](Self::flush) has something to do.
+    fn has_pending(&self) -> bool {
+        false
+    }
+
     /// Truncates this side, so that a truncated body never looks complete.
     fn cut(&mut self);
 

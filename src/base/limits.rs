@@ -89,6 +89,9 @@ pub struct Limits {
     pub linger_timeout: Duration,
     /// Requests on one connection; after the last it is closed. Default: 1,000,000, only against counters that wrap.
     pub requests: u32,
+    /// Requests in progress on one connection of HTTP/2 (RFC 9113 §5.1.2). Default: 100, the least that the RFC
+    /// recommends. A client waits with further ones.
+    pub streams: u32,
 }
 
 impl Limits {
@@ -154,6 +157,7 @@ impl Default for Limits {
             min_rate: 240,
             linger_timeout: Duration::from_secs(2),
             requests: 1_000_000,
+            streams: 100,
         }
     }
 }

@@ -9,6 +9,7 @@
 //!                             Halves: all transitions, one file
 //! ```
 //!
+//! `message` is where heads go that are not text: on a stream of HTTP/2.
 //! `client` is the client's side: it writes requests and reads responses, with the same halves.
 //!
 //! Tests and fuzz targets drive these as the engine does. Call `poll_head` until it has a head, `begin` with it, then
@@ -26,6 +27,7 @@ pub(crate) mod fuzz;
 #[cfg(any(test, fuzzing, feature = "__internals"))]
 mod fuzz_input;
 pub(crate) mod halves;
+pub(crate) mod message;
 pub(crate) mod server;
 #[cfg(any(test, fuzzing, feature = "__internals"))]
 pub(crate) mod server_harness;

@@ -1,6 +1,9 @@
 //! The server's side of one HTTP/1.1 connection.
 
-use super::halves::{Did, Half, Halves, Illegal};
+use super::{
+    halves::{Did, Half, Halves, Illegal},
+    message::Message,
+};
 use crate::{
     base::{Limits, buf::Buf, out::Out},
     h1::{
@@ -46,11 +49,16 @@ pub(crate) enum BodyOut {
     UntilClose,
 }
 
+/// The length of a body that ends with its stream.
+const UNKNOWN: u64 = u64::MAX;
+
 enum BodyIn {
     None,
     Length(u64),
     /// In a box: most connections never have one.
     Chunked(Box<Decoder>),
+    /// All bytes are data, and the stream says where they end. The number of bytes that are left, or [`UNKNOWN`].
+    Stream(u64),
 }
 
 /// The head of a response, as the machine needs it.
@@ -76,6 +84,8 @@ pub(crate) struct ServerConn {
     expects: bool,
     /// Bytes of the request's body taken so far.
     received: u64,
+    /// It is a stream of HTTP/2. The second `Box` keeps the pointer at one word: two would make every connection larger.
+    message: Option<Box<Box<dyn Message>>>,
 }
 
 impl ServerConn {
@@ -91,6 +101,7 @@ impl ServerConn {
             upgrade: false,
             expects: false,
             received: 0,
+            message: None,
         }
     }
 
@@ -110,6 +121,12 @@ impl ServerConn {
     #[inline]
     pub(crate) fn is_receiving(&self) -> bool {
         self.halves.request() == Half::Body
+    }
+
+    /// Makes it the machine of a stream. After [`begin`](Self::begin), with a head of that stream.
+    #[cfg(feature = "http2")]
+    pub(crate) fn speak(&mut self, message: Box<dyn Message>) {
+        self.message = Some(Box::new(message));
     }
 
     /// Returns `true` if no more bytes of the request's body will come, whether its end was reported or not.
@@ -200,6 +217,8 @@ impl ServerConn {
         match head.framing {
             Framing::None | Framing::Length(0) => self.body = BodyIn::None,
             Framing::Length(n) if n > limits.body => return Err(Misbehaved::BodyTooLarge),
+            Framing::Length(n) if head.version == Version::Http2 => self.body = BodyIn::Stream(n),
+            Framing::Chunked if head.version == Version::Http2 => self.body = BodyIn::Stream(UNKNOWN),
             Framing::Length(n) => self.body = BodyIn::Length(n),
             Framing::Chunked => self.body = BodyIn::Chunked(Box::new(Decoder::new())),
         }
@@ -224,6 +243,19 @@ impl ServerConn {
             BodyIn::None | BodyIn::Length(0) => None,
             BodyIn::Length(_) if input.is_empty() => return Ok((0, BodyEvent::NeedMore)),
             BodyIn::Length(left) => return Ok((0, BodyEvent::Data(clamp(*left).min(input.len())))),
+            BodyIn::Stream(left) if !input.is_empty() => {
+                let most = if *left == UNKNOWN { limits.body.saturating_sub(self.received) } else { *left };
+                return match clamp(most).min(input.len()) {
+                    0 => Err(Misbehaved::BodyTooLarge),
+                    n => Ok((0, BodyEvent::Data(n))),
+                };
+            }
+            BodyIn::Stream(left) => match self.message.as_mut().and_then(|message| message.poll_end()) {
+                // h2 has compared the length with the data; a part must never look like the whole.
+                Some(_) if *left != UNKNOWN && *left > 0 => return Err(Misbehaved::TruncatedBody),
+                Some(trailers) => trailers,
+                None => return Ok((0, BodyEvent::NeedMore)),
+            },
             BodyIn::Chunked(decoder) => {
                 let limits = BodyLimits { body: limits.body, trailers: limits.head, fields: limits.fields };
                 loop {
@@ -265,7 +297,8 @@ impl ServerConn {
         match &mut self.body {
             BodyIn::Length(left) => *left = left.saturating_sub(n as u64),
             BodyIn::Chunked(decoder) => decoder.took(n),
-            BodyIn::None => {}
+            BodyIn::Stream(UNKNOWN) | BodyIn::None => {}
+            BodyIn::Stream(left) => *left = left.saturating_sub(n as u64),
         }
     }
 
@@ -284,14 +317,20 @@ impl ServerConn {
     /// the content for the corresponding request".
     pub(crate) fn ask_for_body(&mut self, rx: &Buf, out: &mut Out) {
         if std::mem::take(&mut self.expects) && rx.is_empty() && self.owes_response() {
-            out.push(write::CONTINUE);
+            match &mut self.message {
+                Some(message) => message.inform(100, &Headers::new()),
+                None => out.push(write::CONTINUE),
+            }
         }
     }
 
     /// Writes an informational response; not to HTTP/1.0, and not once the response has begun.
     pub(crate) fn inform(&mut self, status: u16, headers: &Headers, out: &mut Out) {
-        if self.version == Version::Http11 && self.owes_response() && (102..200).contains(&status) {
-            write::informational(status, headers, out);
+        if self.version > Version::Http10 && self.owes_response() && (102..200).contains(&status) {
+            match &mut self.message {
+                Some(message) => message.inform(status, headers),
+                None => write::informational(status, headers, out),
+            }
         }
     }
 
@@ -310,31 +349,20 @@ impl ServerConn {
     /// the framing of what is left of the body.
     #[inline]
     pub(crate) fn respond_with(&mut self, response: &ResponseSpec<'_>, body: &[u8], out: &mut Out) -> BodyOut {
-        let tunnel = self.connect && response.status < 300;
-        let bodiless = tunnel || matches!(response.status, 100..200 | 204 | 304);
-        if tunnel {
-            // RFC 9110 §9.3.6: the client sees a tunnel now, and sends no further request.
-            self.halves.forbid_keep_alive();
+        let length = self.length_of(response);
+        if let Some(message) = &mut self.message {
+            self.out = Self::body_after(length, self.head_only);
+            let known = if let BodyLength::Known(n) = length { Some(n) } else { None };
+            message.respond(response, known, self.out);
+            return self.responded();
         }
-        // RFC 9112 §6.3, items 1 to 8, from the sender's side.
-        let length = match response.length {
-            _ if bodiless => BodyLength::None,
-            // RFC 9110 §15.3.6: a 205 has no content.
-            _ if response.status == 205 => BodyLength::Known(0),
-            Some(n) => BodyLength::Known(n),
-            None if self.version == Version::Http11 => BodyLength::Chunked,
-            None => {
-                self.halves.forbid_keep_alive();
-                BodyLength::UntilClose
-            }
-        };
         let connection = match (self.halves.keep_alive(), self.version) {
             // RFC 9110 §7.8: a sender of Upgrade (a 426 must send it) also sends that connection option.
             (false, Version::Http11) if response.status == 426 => Some(ConnectionOption::CloseUpgrade),
             (true, Version::Http11) if response.status == 426 => Some(ConnectionOption::Upgrade),
             (false, _) => Some(ConnectionOption::Close),
             (true, Version::Http10) => Some(ConnectionOption::KeepAlive),
-            (true, Version::Http11) => None,
+            (true, Version::Http11 | Version::Http2) => None,
         };
         let is_with_it = !self.head_only && length == BodyLength::Known(body.len() as u64);
         write::response(
@@ -348,13 +376,47 @@ impl ServerConn {
             if is_with_it { body } else { &[] },
             out,
         );
-        self.out = match length {
-            _ if self.head_only || is_with_it => BodyOut::Nothing,
+        self.out = if is_with_it { BodyOut::Nothing } else { Self::body_after(length, self.head_only) };
+        self.responded()
+    }
+
+    /// Returns the length of a response's body, as its head announces it.
+    #[inline]
+    pub(crate) fn length_of(&mut self, response: &ResponseSpec<'_>) -> BodyLength {
+        let tunnel = self.connect && response.status < 300;
+        let bodiless = tunnel || matches!(response.status, 100..200 | 204 | 304);
+        if tunnel {
+            // RFC 9110 §9.3.6: the client sees a tunnel now, and sends no further request.
+            self.halves.forbid_keep_alive();
+        }
+        // RFC 9112 §6.3, items 1 to 8, from the sender's side.
+        match response.length {
+            _ if bodiless => BodyLength::None,
+            // RFC 9110 §15.3.6: a 205 has no content.
+            _ if response.status == 205 => BodyLength::Known(0),
+            Some(n) => BodyLength::Known(n),
+            None if self.version == Version::Http11 => BodyLength::Chunked,
+            None => {
+                self.halves.forbid_keep_alive();
+                BodyLength::UntilClose
+            }
+        }
+    }
+
+    #[inline]
+    fn body_after(length: BodyLength, head_only: bool) -> BodyOut {
+        match length {
+            _ if head_only => BodyOut::Nothing,
             BodyLength::None | BodyLength::Known(0) => BodyOut::Nothing,
             BodyLength::Known(n) => BodyOut::Length(n),
             BodyLength::Chunked => BodyOut::Chunked,
             BodyLength::UntilClose => BodyOut::UntilClose,
-        };
+        }
+    }
+
+    /// Records that the response's head was written.
+    #[inline]
+    fn responded(&mut self) -> BodyOut {
         if self.out == BodyOut::Nothing {
             let result = self.halves.did_whole_response();
             debug_assert!(result.is_ok(), "{result:?}");
@@ -384,7 +446,11 @@ impl ServerConn {
             (BodyOut::Length(_), _) => return false,
             (BodyOut::Chunked, Some(trailers)) => write::trailers(trailers, out),
             (BodyOut::Chunked, None) => out.push(write::LAST_CHUNK),
-            (BodyOut::UntilClose, _) => {}
+            (BodyOut::UntilClose, trailers) => {
+                if let Some(message) = &mut self.message {
+                    message.end(trailers);
+                }
+            }
         }
         self.out = BodyOut::Nothing;
         self.report(Did::End, false);
@@ -394,7 +460,9 @@ impl ServerConn {
     /// Switches protocols: writes 101, or 2xx to CONNECT, or no response at all. The stream belongs to the other
     /// protocol once the request is complete.
     pub(crate) fn switch(&mut self, response: Option<&ResponseSpec<'_>>, out: &mut Out) {
-        if let Some(response) = response {
+        if let (Some(response), Some(message)) = (response, &mut self.message) {
+            message.switch(response);
+        } else if let Some(response) = response {
             write::response_head(
                 &ResponseHead {
                     status: response.status,
@@ -413,7 +481,7 @@ impl ServerConn {
     pub(crate) fn can_switch(&self, status: u16) -> bool {
         match self.connect {
             true => (200..300).contains(&status),
-            false => status == 101 && self.upgrade && self.version == Version::Http11,
+            false => status == 101 && self.upgrade && self.version > Version::Http10,
         }
     }
 
@@ -425,7 +493,10 @@ impl ServerConn {
         self.report(Did::Break, true);
         let open = matches!(self.halves.response(), Half::Idle | Half::Owed);
         if open {
-            write::error(what, date, with_body, out);
+            match &mut self.message {
+                Some(message) => reject_stream(message.as_mut().as_mut(), what, date, with_body, out),
+                None => write::error(what, date, with_body, out),
+            }
             self.report(Did::Head, false);
             self.report(Did::End, false);
         }
@@ -436,6 +507,20 @@ impl ServerConn {
         let result: Result<(), Illegal> =
             if request { self.halves.did_request(did) } else { self.halves.did_response(did) };
         debug_assert!(result.is_ok(), "{result:?}");
+    }
+}
+
+/// Responds with the rule that the client of a stream broke.
+#[cold]
+fn reject_stream(message: &mut dyn Message, what: Misbehaved, date: &[u8; 29], with_body: bool, out: &mut Out) {
+    let length = what.rule().len() as u64 + 1;
+    let fields = const { &Headers::constant(b"Content-Type: text/plain\r\n") };
+    let response = ResponseSpec { status: what.status(), fields, length: Some(length), date };
+    let body = if with_body { BodyOut::Length(length) } else { BodyOut::Nothing };
+    message.respond(&response, Some(length), body);
+    if with_body {
+        out.push(what.rule().as_bytes());
+        out.push(b"\n");
     }
 }
 

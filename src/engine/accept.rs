@@ -15,8 +15,7 @@ use super::{
     conn_io::ConnIo,
     core::Core,
     dispatch,
-    phase::Phase,
-    slot::Slot,
+    phase::{Phase, Slot},
 };
 use crate::{
     api::{PipeIn, PipeOut, Waker, duplex::Ends},

@@ -26,6 +26,9 @@ pub(super) struct Core {
     /// Connections that wait for a buffer.
     pub(super) starved: Vec<ConnId>,
     pub(super) access_log: Option<Arc<AccessLog>>,
+    /// Clients may speak HTTP/2.
+    #[cfg(feature = "http2")]
+    pub(super) http2: bool,
     /// The instant at tick 0.
     pub(super) start: Instant,
     pub(super) now: Moment,
@@ -57,6 +60,8 @@ impl Core {
             run: VecDeque::new(),
             starved: Vec::new(),
             access_log,
+            #[cfg(feature = "http2")]
+            http2: true,
             start: now.mono,
             now,
             tick: Tick::since(now.mono, now.mono),

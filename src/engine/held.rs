@@ -12,7 +12,9 @@ use std::{
     net::IpAddr,
 };
 
+#[cfg(feature = "http2")]
 use crate::base::ConnId;
+use crate::base::RequestId;
 
 /// Limits count by network; peers without an address count as one network.
 type Network = Option<IpAddr>;
@@ -27,19 +29,19 @@ pub(super) struct Held {
     all: usize,
     /// The most bytes held since memory was returned.
     peak: usize,
-    entries: HashMap<ConnId, (Network, usize)>,
+    entries: HashMap<RequestId, (Network, usize)>,
     networks: HashMap<Network, Share>,
     /// The networks, ordered by held bytes.
     order: BTreeSet<(usize, Network)>,
     /// Connections that must free their bytes, and have not been called yet.
-    asked: HashSet<ConnId>,
+    asked: HashSet<RequestId>,
 }
 
 /// The share of one network.
 #[derive(Default)]
 struct Share {
     bytes: usize,
-    messages: BTreeSet<(usize, ConnId)>,
+    messages: BTreeSet<(usize, RequestId)>,
 }
 
 impl Held {
@@ -53,7 +55,7 @@ impl Held {
     }
 
     /// Sets the bytes that a connection holds.
-    pub(super) fn change(&mut self, id: ConnId, network: Network, bytes: usize) {
+    pub(super) fn change(&mut self, id: RequestId, network: Network, bytes: usize) {
         let before = self.entries.remove(&id).map_or(0, |(_, before)| before);
         let share = self.networks.entry(network).or_default();
         self.order.remove(&(share.bytes, network));
@@ -79,7 +81,7 @@ impl Held {
     }
 
     /// Removes a connection that has ended, or whose upgrade has.
-    pub(super) fn forget(&mut self, id: ConnId) {
+    pub(super) fn forget(&mut self, id: RequestId) {
         self.take_asked(id);
         if let Some((network, _)) = self.entries.get(&id) {
             self.change(id, *network, 0);
@@ -87,7 +89,7 @@ impl Held {
     }
 
     /// Returns the connection that must free its bytes, if too much is held. They no longer count.
-    pub(super) fn ask(&mut self) -> Option<ConnId> {
+    pub(super) fn ask(&mut self) -> Option<RequestId> {
         if self.all <= self.most {
             return None;
         }
@@ -99,12 +101,18 @@ impl Held {
     }
 
     /// Returns `true` if this connection was asked and has not been called yet.
-    pub(super) fn is_asked(&self, id: ConnId) -> bool {
+    pub(super) fn is_asked(&self, id: RequestId) -> bool {
         self.asked.contains(&id)
     }
 
+    /// Returns the requests of this connection that were asked.
+    #[cfg(feature = "http2")]
+    pub(super) fn asked_of(&self, conn: ConnId) -> impl Iterator<Item = RequestId> {
+        self.asked.iter().filter(move |id| id.conn == conn).copied()
+    }
+
     /// Records that the connection learns of the request now.
-    pub(super) fn take_asked(&mut self, id: ConnId) {
+    pub(super) fn take_asked(&mut self, id: RequestId) {
         self.asked.remove(&id);
     }
 }
@@ -112,9 +120,11 @@ impl Held {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(not(feature = "http2"))]
+    use crate::base::ConnId;
 
-    fn id(n: usize) -> ConnId {
-        ConnId::new(0, n, 0)
+    fn id(n: usize) -> RequestId {
+        RequestId { conn: ConnId::new(0, n, 0), number: 1 }
     }
 
     fn network(n: u8) -> Network {

@@ -45,6 +45,8 @@ impl ConnIo {
         let (end, head) = match self.conn.poll_head(&self.rx, &mut slots, &core.head_limits, &mut core.known_host) {
             Ok(Some(found)) => found,
             Ok(None) => return Ok(Step::Idle),
+            #[cfg(feature = "http2")]
+            Err(_) if core.http2 && self.number == 0 && self.has_preface() => return Ok(self.begin_http2(core)),
             Err(rule) => return self.reject(core, rule, None),
         };
         self.number = self.number.wrapping_add(1);
@@ -93,10 +95,7 @@ impl ConnIo {
 
     /// Returns `true` if the request is complete, the body is at hand, and no hook waits for the end.
     fn is_simple(&self, response: &Response) -> bool {
-        matches!(response.body.0, Kind::Bytes(_) | Kind::Empty)
-            && !response.wait_for_ack
-            && response.fault.is_none()
-            && !self.conn.is_receiving()
+        is_whole(response) && !self.conn.is_receiving()
     }
 
     #[inline]
@@ -120,13 +119,7 @@ impl ConnIo {
         if response.close || core.stopping.is_some() {
             self.conn.forbid_keep_alive();
         }
-        let length = match &response.body.0 {
-            Kind::Empty if self.conn.is_head_only() => Some(response.length.unwrap_or(0)),
-            Kind::Empty => Some(0),
-            Kind::Bytes(block) => Some(block.bytes().len() as u64),
-            Kind::File(_, range) => Some(range.end.saturating_sub(range.start)),
-            Kind::Stream(_) => response.length,
-        };
+        let length = announced(response, self.conn.is_head_only());
         self.open_out(core);
         let date = core.date.at(core.now.wall);
         let response = ResponseSpec { status: response.status, fields: &response.headers, length, date };
@@ -205,5 +198,22 @@ impl ConnIo {
     /// Returns how many bytes of a head are held at most.
     pub(super) fn head_room(core: &Core) -> usize {
         LENT.max(core.head_limits.head + 1)
+    }
+}
+
+/// Returns `true` if the body is at hand, and the end is not waited for.
+pub(super) fn is_whole(response: &Response) -> bool {
+    matches!(response.body.0, Kind::Bytes(_) | Kind::Empty) && !response.wait_for_ack && response.fault.is_none()
+}
+
+/// Returns the length of a response's body, if it is known. `head_only`: the request is HEAD.
+#[inline]
+pub(super) fn announced(response: &Response, head_only: bool) -> Option<u64> {
+    match &response.body.0 {
+        Kind::Empty if head_only => Some(response.length.unwrap_or(0)),
+        Kind::Empty => Some(0),
+        Kind::Bytes(block) => Some(block.bytes().len() as u64),
+        Kind::File(_, range) => Some(range.end.saturating_sub(range.start)),
+        Kind::Stream(_) => response.length,
     }
 }

@@ -11,8 +11,7 @@ use super::{
     arrivals::{Arrival, ConnSource, Peer},
     dispatch,
     job::{RequestBody, ResponseBody},
-    phase::{Phase, Step},
-    slot::Slot,
+    phase::{Phase, Slot, Step},
 };
 use crate::{
     api::{
@@ -68,10 +67,14 @@ impl Engine<'_> {
             slot.io.ready.note_within(side);
             return self.enqueue(id.conn);
         }
-        if slot.io.number != id.number {
+        let Some(within) = slot.of_request(id.number) else {
+            // The connection itself: it has work to do.
+            if id.number == 0 && matches!(slot.phase, Phase::Streams(_)) {
+                self.enqueue(id.conn);
+            }
             return;
-        }
-        match &mut slot.phase {
+        };
+        match &mut within.phase {
             Phase::Job(job) => job.woken = true,
             Phase::Upgraded(upgraded) => upgraded.woken = true,
             _ => return,
@@ -86,10 +89,8 @@ impl Engine<'_> {
         let Some(slot) = self.slots.get_mut(id.conn.index()).filter(|slot| slot.io.id == id.conn) else {
             return dispatch::discard(message);
         };
+        let Some(slot) = slot.of_request(id.number) else { return dispatch::discard(message) };
         let Slot { io, phase: Phase::Job(job) } = slot else { return dispatch::discard(message) };
-        if io.number != id.number {
-            return dispatch::discard(message);
-        }
         let core = &mut self.core;
         let result = match message {
             TicketMessage::Respond => ticket.take_action().map_or(Ok(()), |action| job.perform(io, core, action)),
@@ -120,8 +121,17 @@ impl Engine<'_> {
         let step = result.map_or_else(|exit| job.stopped(io, core, exit), |()| Ok(Step::Progress));
         match step.map(|step| slot.carry_out(core, step)) {
             Ok(None) => self.enqueue(id.conn),
-            Ok(Some(reason)) | Err(reason) => self.close_slot(id.conn, reason),
+            Ok(Some(reason)) | Err(reason) => self.close_request(id, reason),
         }
+    }
+
+    /// Ends a request, and the connection that it is in, if that has no others.
+    fn close_request(&mut self, id: RequestId, reason: EndReason) {
+        if let Some(Slot { phase: Phase::Streams(streams), .. }) = self.slots.get_mut(id.conn.index()) {
+            streams.end(id.number, &mut self.core, reason);
+            return self.enqueue(id.conn);
+        }
+        self.close_slot(id.conn, reason);
     }
 
     fn adopt(&mut self, stream: ConnectedSocket, listener: usize) {
@@ -186,6 +196,7 @@ impl Engine<'_> {
             let Some(slot) = self.slots.get_mut(id.index()) else { continue };
             match &mut slot.phase {
                 Phase::Upgraded(upgraded) => upgraded.stopping = true,
+                Phase::Streams(streams) => streams.stop(),
                 Phase::Job(_) if slot.io.conn.owes_response() => slot.io.conn.forbid_keep_alive(),
                 _ => {}
             }
@@ -203,6 +214,9 @@ impl Engine<'_> {
                 job.respond(&mut slot.io, &mut self.core, Response::new(503).close());
                 // As far as the socket accepts it at once.
                 let _ = slot.io.flush(&mut self.core);
+            }
+            if let Phase::Streams(streams) = &mut slot.phase {
+                streams.force(&mut slot.io, &mut self.core);
             }
             self.close_slot(id, EndReason::Stopped);
         }

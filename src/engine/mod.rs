@@ -12,6 +12,7 @@
 //! | `slot`, `phase`, `conn_io` | a connection: its turn and its timeouts; what it is doing; its reading and writing |
 //! | `accept`, `arrivals` | new connections; the limits on their number |
 //! | `http` | heads, dispatch, the fast path; rejections |
+//! | `http2` | a connection of HTTP/2, whose streams are slots within its own |
 //! | `job`, `exchange` | a request that does not get its response at once: its data; its course |
 //! | `body`, `response_body` | its two bodies; `pump` moves pipes, `coalescing` sets how often |
 //! | `upgraded` | the upgrade callback; `held` counts what upgraded connections hold themselves |
@@ -41,6 +42,8 @@ mod dispatch;
 mod exchange;
 mod held;
 mod http;
+#[cfg(feature = "http2")]
+mod http2;
 mod inbox;
 mod job;
 mod outgoing;
@@ -77,9 +80,9 @@ pub(crate) use self::{
 };
 use self::{
     core::Core,
-    phase::Phase,
+    phase::{Phase, Slot},
     reserve::Reserve,
-    slot::{Slot, Turn},
+    slot::{Ended, Turn},
 };
 use crate::{
     api::{
@@ -328,38 +331,7 @@ impl<'h> Engine<'h> {
         if self.slots.get(id.index()).is_none_or(|slot| slot.io.id != id) {
             return;
         }
-        let Slot { mut io, mut phase } = self.slots.remove(id.index());
-        let mut job_ended = reason;
-        if let Phase::Job(job) = &mut phase
-            // After a panic the application is not called again.
-            && reason != EndReason::Panicked
-            && job.is_out_by_now(&mut io, &mut self.core)
-        {
-            job_ended = job.outcome;
-        }
-        let unfinished = io.conn.is_responding() || !io.out.is_empty();
-        // So that a truncated body never looks complete, and the peer does not wait for bytes that will not come.
-        if (unfinished && reason != EndReason::Complete) || matches!(reason, EndReason::Aborted | EndReason::Panicked) {
-            io.transport.socket().reset_on_close();
-        }
-        // Not accepted yet: the proxy has named no client, or one that is rejected.
-        let rejected = matches!(phase, Phase::Proxy).then_some(io.peer.addr);
-        let mut not_dialed = None;
-        let job = match phase {
-            Phase::Dialing(dialing) => {
-                not_dialed = dialing.failed(reason);
-                None
-            }
-            phase => phase.into_job(&io, &mut self.core),
-        };
-        if let Some(job) = job {
-            io.end_job(&mut self.core, *job, job_ended);
-        }
-        io.rx.consume(io.rx.len());
-        io.out.clear();
-        self.core.pool.settle(&mut io.rx);
-        io.out.settle(&mut self.core.pool);
-        io.transport.release(&mut self.core.pool);
+        let Ended { io, rejected, not_dialed } = self.slots.remove(id.index()).end(&mut self.core, reason);
         let (is_inbound, notify_closed) = (io.peer.is_inbound(), io.peer.notify_closed);
         drop(io);
         self.core.reserve.fill();
@@ -385,10 +357,12 @@ impl<'h> Engine<'h> {
     /// Wakes every upgraded connection.
     pub(crate) fn wake_all(&mut self) {
         for id in self.slots.iter().map(|(_, slot)| slot.io.id).collect::<Vec<_>>() {
-            if let Some(Slot { phase: Phase::Upgraded(upgraded), .. }) = self.slots.get_mut(id.index()) {
-                upgraded.woken = true;
-                self.enqueue(id);
+            match self.slots.get_mut(id.index()).map(|slot| &mut slot.phase) {
+                Some(Phase::Upgraded(upgraded)) => upgraded.woken = true,
+                Some(Phase::Streams(streams)) => streams.wake_all(),
+                _ => continue,
             }
+            self.enqueue(id);
         }
     }
 

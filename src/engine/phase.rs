@@ -3,7 +3,7 @@
 
 use super::{conn_io::ConnIo, core::Core, job::Job};
 use crate::{
-    api::{DialError, Upgrade, Waker, dial},
+    api::{DialError, Handler, Upgrade, Waker, dial},
     base::{EndReason, EventMask, time::Tick},
     transport::Security,
 };
@@ -19,10 +19,60 @@ pub(super) enum Phase {
     Head,
     /// Working on a request.
     Job(Box<Job>),
+    /// Serving many requests at the same time, over HTTP/2. The second `Box` keeps the pointer at one word: two would
+    /// make every connection larger.
+    #[cfg_attr(not(feature = "http2"), expect(dead_code, reason = "only HTTP/2 has streams"))]
+    Streams(Box<Box<dyn Streams>>),
     /// Speaking another protocol.
     Upgraded(Box<Upgraded>),
     /// Flushing the output, then lingering.
     Closing(Box<Closing>),
+}
+
+/// A connection: its resources, and what it is doing.
+pub(super) struct Slot {
+    pub(super) io: ConnIo,
+    pub(super) phase: Phase,
+}
+
+/// The streams of a connection that serves many requests at the same time. Each that is in progress has a slot of its
+/// own, within that of the connection.
+pub(super) trait Streams: Send {
+    /// Reads if there is space for more.
+    fn fill(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, EndReason>;
+
+    /// Moves bytes, begins requests, and advances those that have something to do.
+    fn drive(&mut self, io: &mut ConnIo, core: &mut Core, handler: &mut dyn Handler) -> Result<Step, EndReason>;
+
+    /// Returns the slot of a request, which is advanced in the connection's next turn.
+    fn slot(&mut self, number: u32) -> Option<&mut Slot>;
+
+    /// Ends a request.
+    fn end(&mut self, number: u32, core: &mut Core, reason: EndReason);
+
+    /// Ends all requests.
+    fn end_all(&mut self, core: &mut Core, reason: EndReason);
+
+    /// Returns `true` if no request is in progress.
+    fn is_idle(&self) -> bool;
+
+    /// Ends the connection, which is idle.
+    fn go_away(&mut self, reason: EndReason);
+
+    /// Returns the earliest timeout of a request.
+    fn due(&self) -> Tick;
+
+    /// Has every upgrade called again.
+    fn wake_all(&mut self);
+
+    /// Begins to stop: no new requests, and upgrades learn of it.
+    fn stop(&mut self);
+
+    /// Responds to the requests that still wait, as far as the socket takes it at once.
+    fn force(&mut self, io: &mut ConnIo, core: &mut Core);
+
+    /// Returns the number of buffers that the requests keep between two turns.
+    fn lent(&self) -> usize;
 }
 
 /// The result of a phase's work.
@@ -126,7 +176,7 @@ impl Phase {
             Self::Job(job) => Some(job),
             Self::Upgraded(upgraded) => io.end_upgraded(core, *upgraded),
             Self::Closing(closing) => closing.into_job(),
-            Self::Dialing(_) | Self::Proxy | Self::Securing | Self::Head => None,
+            Self::Dialing(_) | Self::Proxy | Self::Securing | Self::Head | Self::Streams(_) => None,
         }
     }
 
@@ -135,7 +185,9 @@ impl Phase {
         match self {
             Self::Upgraded(upgraded) => upgraded.job = Some(job),
             Self::Closing(closing) => closing.job = Some(job),
-            Self::Dialing(_) | Self::Proxy | Self::Securing | Self::Head | Self::Job(_) => return Some(job),
+            Self::Dialing(_) | Self::Proxy | Self::Securing | Self::Head | Self::Streams(_) | Self::Job(_) => {
+                return Some(job);
+            }
         }
         None
     }

@@ -9,7 +9,11 @@ use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use log::warn;
 
-use super::{Engine, core::Core, phase::Phase, slot::Slot};
+use super::{
+    Engine,
+    core::Core,
+    phase::{Phase, Slot},
+};
 use crate::base::{ConnId, EndReason, Timeout, pool, time::Tick};
 
 /// The time for which buffers may be missing, and a connection may be stalled meanwhile.
@@ -93,9 +97,10 @@ impl Engine<'_> {
 
 impl Slot {
     /// Returns the number of buffers that it keeps between two turns.
-    fn lent(&self) -> usize {
+    pub(super) fn lent(&self) -> usize {
         let own = [&self.io.rx, &self.io.out.buf].into_iter().filter(|buf| pool::is_lent(buf)).count();
-        own + self.io.transport.lent_buffers()
+        let within = if let Phase::Streams(streams) = &self.phase { streams.lent() } else { 0 };
+        own + within + self.io.transport.lent_buffers()
     }
 
     /// Returns `true` if it waits for its peer, and nothing has moved for a while.

@@ -35,6 +35,8 @@ impl ConnIo {
             None | Some(b"http/1.1" | b"http/1.0") => {
                 return Ok(Step::Become(Phase::Head));
             }
+            #[cfg(feature = "http2")]
+            Some(crate::h2::ALPN) if core.http2 => return Ok(self.begin_http2(core)),
             Some(protocol) => dispatch::alpn(handler, protocol, &self.peer.addr).map_err(|_| EndReason::Panicked)?,
         };
         match upgrade {

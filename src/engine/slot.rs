@@ -19,12 +19,12 @@ use super::{
     coalescing::WATER,
     conn_io::ConnIo,
     core::Core,
-    phase::{Phase, Step},
+    phase::{Phase, Slot, Step},
     ready::Ready,
 };
 use crate::{
-    api::Handler,
-    base::{EndReason, Timeout, pool::LENT, time::Tick},
+    api::{DialError, Handler, dial},
+    base::{EndReason, PeerAddr, Timeout, pool::LENT, time::Tick},
     h1::Misbehaved,
 };
 
@@ -33,9 +33,13 @@ const ROUNDS: usize = 8;
 /// The most bytes read at once of a head and what follows it. A suspended request keeps the buffer.
 const AHEAD: usize = 16 * 1024;
 
-pub(super) struct Slot {
+/// What is left of a connection that has ended.
+pub(super) struct Ended {
     pub(super) io: ConnIo,
-    pub(super) phase: Phase,
+    /// The client, or the proxy, of a connection that was not accepted.
+    pub(super) rejected: Option<PeerAddr>,
+    /// The function that learns that a connection was not established, and why.
+    pub(super) not_dialed: Option<(dial::Then, DialError)>,
 }
 
 /// The result of a connection's turn.
@@ -70,6 +74,7 @@ impl Slot {
             }
             let read = match &mut self.phase {
                 Phase::Head | Phase::Securing => io.fill(core, AHEAD, ConnIo::head_room(core))?,
+                Phase::Streams(streams) => streams.fill(io, core)?,
                 Phase::Job(job) => {
                     let hold = job.hold(io);
                     io.fill(core, hold.min(LENT), hold)?
@@ -80,6 +85,7 @@ impl Slot {
             let step = match &mut self.phase {
                 Phase::Head => io.drive_heads(core, handler)?,
                 Phase::Securing => io.drive_securing(core, handler)?,
+                Phase::Streams(streams) => streams.drive(io, core, handler)?,
                 Phase::Job(job) => job.drive(io, core)?,
                 Phase::Upgraded(upgraded) => upgraded.drive(io, core)?,
                 Phase::Closing(closing) => closing.drive(io, core)?,
@@ -104,6 +110,55 @@ impl Slot {
             }
         }
         Ok(Turn::Again)
+    }
+
+    /// Ends the connection: its request, if there is one, and the loan of its buffers.
+    pub(super) fn end(self, core: &mut Core, reason: EndReason) -> Ended {
+        let Self { mut io, mut phase } = self;
+        let mut job_ended = reason;
+        if let Phase::Job(job) = &mut phase
+            // After a panic the application is not called again.
+            && reason != EndReason::Panicked
+            && job.is_out_by_now(&mut io, core)
+        {
+            job_ended = job.outcome;
+        }
+        if let Phase::Streams(streams) = &mut phase {
+            streams.end_all(core, reason);
+        }
+        let unfinished = io.conn.is_responding() || !io.out.is_empty();
+        // So that a truncated body never looks complete, and the peer does not wait for bytes that will not come.
+        if (unfinished && reason != EndReason::Complete) || matches!(reason, EndReason::Aborted | EndReason::Panicked) {
+            io.transport.socket().reset_on_close();
+        }
+        // Not accepted yet: the proxy has named no client, or one that is rejected.
+        let rejected = matches!(phase, Phase::Proxy).then_some(io.peer.addr);
+        let mut not_dialed = None;
+        let job = match phase {
+            Phase::Dialing(dialing) => {
+                not_dialed = dialing.failed(reason);
+                None
+            }
+            phase => phase.into_job(&io, core),
+        };
+        if let Some(job) = job {
+            io.end_job(core, *job, job_ended);
+        }
+        io.rx.consume(io.rx.len());
+        io.out.clear();
+        core.pool.settle(&mut io.rx);
+        io.out.settle(&mut core.pool);
+        io.transport.release(&mut core.pool);
+        Ended { io, rejected, not_dialed }
+    }
+
+    /// Returns the slot of a request: this one, or that of its stream.
+    pub(super) fn of_request(&mut self, number: u32) -> Option<&mut Self> {
+        if matches!(self.phase, Phase::Streams(_)) {
+            let Phase::Streams(streams) = &mut self.phase else { return None };
+            return streams.slot(number);
+        }
+        (self.io.number == number).then_some(self)
     }
 
     /// Carries out a step that was taken outside of the connection's turn.
@@ -165,6 +220,10 @@ impl Slot {
         let reason = EndReason::TimedOut(timeout);
         let rule = match timeout {
             Timeout::Idle => {
+                if let Phase::Streams(streams) = &mut self.phase {
+                    streams.go_away(reason);
+                    return Ok(());
+                }
                 let step = self.io.closing(reason, false);
                 self.carry_out(core, step);
                 return Ok(());
@@ -194,6 +253,7 @@ impl Slot {
             Phase::Proxy | Phase::Securing => Some(Timeout::Handshake),
             Phase::Head if self.io.conn.has_partial_head(&self.io.rx) => Some(Timeout::Head),
             Phase::Head => Some(Timeout::Idle),
+            Phase::Streams(streams) => streams.is_idle().then_some(Timeout::Idle),
             Phase::Job(job) if self.io.conn.is_receiving() && job.wants_body() => Some(Timeout::Body),
             Phase::Job(_) | Phase::Upgraded(_) | Phase::Dialing(_) => None,
             Phase::Closing(closing) => closing.is_lingering().then_some(Timeout::Linger),
@@ -216,6 +276,14 @@ impl Slot {
     /// `true` if the connection must be driven again at once.
     #[inline]
     pub(super) fn settle(&mut self, core: &mut Core) -> bool {
+        let (again, due) = self.settle_within(core);
+        core.deadlines.schedule(self.io.id, due, &mut self.io.entry);
+        again
+    }
+
+    /// Like [`settle`](Self::settle), but returns the earliest timeout instead.
+    #[inline]
+    pub(super) fn settle_within(&mut self, core: &mut Core) -> (bool, Tick) {
         let coalesces = matches!(&self.phase, Phase::Job(job) if job.coalesces()) && self.io.conn.direct() >= WATER;
         let again = coalesces != self.io.ready.contains(Ready::COALESCES) && self.set_coalescing(coalesces);
         core.pool.settle(&mut self.io.rx);
@@ -245,11 +313,10 @@ impl Slot {
             Phase::Job(job) => job.due(),
             Phase::Upgraded(upgraded) => upgraded.due(),
             Phase::Dialing(dialing) => dialing.by,
+            Phase::Streams(streams) => streams.due(),
             _ => Tick::NEVER,
         };
-        let due = self.io.recv_by.min(self.io.send_by).min(own);
-        core.deadlines.schedule(self.io.id, due, &mut self.io.entry);
-        again
+        (again, self.io.recv_by.min(self.io.send_by).min(own))
     }
 }
 
@@ -260,7 +327,7 @@ mod tests {
     #[test]
     fn an_idle_connection_is_small() {
         // mio adds a word to a socket in debug builds.
-        let most = if cfg!(debug_assertions) { 256 } else { 248 };
+        let most = if cfg!(debug_assertions) { 264 } else { 256 };
         assert!(size_of::<Slot>() <= most, "{} bytes", size_of::<Slot>());
     }
 }

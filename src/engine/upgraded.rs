@@ -162,7 +162,7 @@ impl Upgraded {
         if is_reset {
             events.add(Events::RESET);
         }
-        if self.holds && core.held.is_asked(io.id) {
+        if self.holds && core.held.is_asked(io.request_id()) {
             events.add(Events::SHED);
         }
         (events.any() || !self.started).then_some(events)
@@ -185,7 +185,7 @@ impl Upgraded {
             self.deadline = Tick::NEVER;
         }
         if events.shed() {
-            core.held.take_asked(io.id);
+            core.held.take_asked(io.request_id());
         }
         let state = match io.eof {
             _ if events.is_error() => ReadState::Truncated,
@@ -369,11 +369,11 @@ impl ConnIo {
     /// free its bytes in this turn.
     #[cold]
     fn holds(&mut self, core: &mut Core, bytes: usize) {
-        core.held.change(self.id, self.peer.addr.network(), bytes);
+        core.held.change(self.request_id(), self.peer.addr.network(), bytes);
         while let Some(asked) = core.held.ask() {
             debug!(target: "uncork::engine", "{asked}: too many bytes are held in incomplete messages: it must \
                 free its own");
-            core.run.push_back(asked);
+            core.run.push_back(asked.conn);
         }
         note_held(core);
     }
@@ -383,7 +383,7 @@ impl ConnIo {
         let holds = upgraded.holds;
         let job = upgraded.into_job();
         if holds {
-            core.held.forget(self.id);
+            core.held.forget(self.request_id());
             note_held(core);
         }
         job

@@ -56,6 +56,9 @@ pub enum Version {
     Http10,
     /// HTTP/1.1.
     Http11,
+    /// HTTP/2, of a server with the feature `http2`. A request on a stream has the fields and the method that it would
+    /// have in HTTP/1.1.
+    Http2,
 }
 
 impl std::fmt::Display for Version {
@@ -63,6 +66,7 @@ impl std::fmt::Display for Version {
         f.write_str(match self {
             Self::Http10 => "HTTP/1.0",
             Self::Http11 => "HTTP/1.1",
+            Self::Http2 => "HTTP/2",
         })
     }
 }
@@ -114,6 +118,68 @@ impl<'b> RequestHead<'b> {
     /// Returns the query: the part behind the first `?`, if there is one.
     pub fn query(&self) -> Option<&'b str> {
         target::path_and_query(self.form, self.target).1
+    }
+}
+
+#[cfg(feature = "http2")]
+impl<'b> RequestHead<'b> {
+    /// Returns the head of a request of HTTP/2 in the words of HTTP/1.1, by the same rules. `fields` begin with `Host`.
+    /// `ended`: there is no body. `upgrade`: it is an extended CONNECT, and `method` is what it stands for.
+    ///
+    /// # Errors
+    /// The first violated rule.
+    pub(crate) fn of_stream(
+        method: &'b str,
+        target: &'b str,
+        fields: &'b [httparse::Header<'b>],
+        ended: bool,
+        upgrade: bool,
+        limits: &HeadLimits,
+        known: &mut KnownHost,
+    ) -> Result<Self, Misbehaved> {
+        if fields.len() > limits.fields {
+            return Err(Misbehaved::TooManyFields);
+        }
+        if target.len() > limits.target {
+            return Err(Misbehaved::TargetTooLong);
+        }
+        // httparse checks the target of HTTP/1.1 before `classify` does.
+        if !super::grammar::is_target(target.as_bytes()) {
+            return Err(Misbehaved::BadTarget);
+        }
+        let (form, authority) = target::classify(method, target)?;
+        let facts = Facts::of(fields);
+        let host = facts.host(Version::Http11, known)?;
+        let declared = match &facts.body {
+            Some(body) => body.decide(Version::Http11)?,
+            None => Framing::None,
+        };
+        let framing = match declared {
+            // A stream leaves HTTP when the handler has accepted that.
+            _ if upgrade || form == TargetForm::Authority => Framing::None,
+            // RFC 9113 §8.2.2: no Transfer-Encoding. h2 has rejected the request, so this is another length.
+            Framing::Chunked => return Err(Misbehaved::BothLengths),
+            Framing::None if ended => Framing::None,
+            Framing::None => Framing::Chunked,
+            Framing::Length(n) if ended && n > 0 => return Err(Misbehaved::TruncatedBody),
+            Framing::Length(n) => Framing::Length(n),
+        };
+        if facts.expects_other {
+            return Err(Misbehaved::UnknownExpectation);
+        }
+        Ok(RequestHead {
+            method,
+            target,
+            form,
+            version: Version::Http2,
+            fields: HeadersRef::new(fields),
+            framing,
+            // Of the stream: it has one request.
+            keep_alive: false,
+            expect_continue: facts.expects && !framing.is_empty() && !ended,
+            upgrade,
+            authority: authority.map(str::as_bytes).or(host),
+        })
     }
 }
 

@@ -247,7 +247,8 @@ impl Transport {
         }
     }
 
-    /// Sends the ciphertext that the transport still holds. Returns `true` if nothing is left.
+    /// Sends the ciphertext that the transport still holds, or the end of a message on a stream of HTTP/2. Returns
+    /// `true` if nothing is left.
     #[inline]
     pub(crate) fn flush(&mut self, pool: &mut Pool) -> Result<bool, Fault> {
         #[cfg(feature = "tls")]
@@ -255,7 +256,7 @@ impl Transport {
             return tls.flush(&mut self.socket, pool);
         }
         let _ = &pool;
-        Ok(true)
+        self.socket.flush().map_err(Fault::Io)
     }
 
     /// Half-closes: close_notify over TLS, then FIN. Returns `false` if not all of it could be sent; call again when
@@ -305,13 +306,14 @@ impl Transport {
         let _ = &pool;
     }
 
-    /// Returns `true` if the transport itself still holds bytes to send.
+    /// Returns `true` if [`flush`](Self::flush) has something to send.
     #[inline]
     pub(crate) fn has_pending(&self) -> bool {
         #[cfg(feature = "tls")]
-        return self.tls.as_ref().is_some_and(|tls| tls.pending() > 0);
-        #[cfg(not(feature = "tls"))]
-        false
+        if let Some(tls) = &self.tls {
+            return tls.pending() > 0;
+        }
+        self.socket.has_pending()
     }
 
     /// Returns how many bytes the peer's system has not acknowledged yet; `None` if the system cannot report it.

@@ -160,6 +160,17 @@ impl Socket {
         }
     }
 
+    /// Ends what is complete, on a stream within the process. Returns `true` if nothing is left to do.
+    pub(super) fn flush(&mut self) -> io::Result<bool> {
+        if let Self::Duplex(stream) = self { stream.0.flush() } else { Ok(true) }
+    }
+
+    /// Returns `true` if [`flush`](Self::flush) has something to do.
+    #[inline]
+    pub(super) fn has_pending(&self) -> bool {
+        if let Self::Duplex(stream) = self { stream.0.has_pending() } else { false }
+    }
+
     pub(crate) fn shutdown_write(&mut self) -> io::Result<()> {
         let result = match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),

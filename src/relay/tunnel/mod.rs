@@ -24,7 +24,6 @@
 //! | `pump` | the loop that moves a connection's bytes through a protocol |
 //! | `wire` | the `h2` crate on an upgraded connection |
 //! | `spdy` | SPDY/3.1, the protocol of spdy-proxy |
-//! | `wakes` | the streams of a connection that were woken |
 
 mod address;
 mod gathered;
@@ -35,7 +34,6 @@ mod proxy;
 mod pump;
 #[cfg(feature = "spdy")]
 pub(crate) mod spdy;
-mod wakes;
 mod wire;
 
 #[cfg(feature = "nodes")]

@@ -10,7 +10,7 @@
 
 use uncork::{EventMask, Io, Rx, Tx};
 
-use super::wakes::Wakes;
+use crate::h2::wakes::Wakes;
 
 /// Rounds in one call, before other connections have their turn.
 const ROUNDS: usize = 32;

@@ -27,11 +27,11 @@ use super::{
     protocol::{Liveness, Protocol, STREAMS, Timeouts},
     stream::{Served, Stream},
 };
+use crate::h2::wakes::Wakes;
 use crate::relay::tunnel::{
     address::NamedNodes,
     printable::h2_error,
     pump::Step,
-    wakes::Wakes,
     wire::{CONNECTION, HEAD, REMEMBERED, RESETS, SMALL_FRAMES, Wire, WirePump, wire},
 };
 

@@ -19,10 +19,10 @@ use super::{
     protocol::{Liveness, Protocol, STREAMS, Timeouts},
     stream::Served,
 };
+use crate::h2::wakes::Wakes;
 use crate::relay::tunnel::{
     pump::Step,
     spdy::{Code, Event, Fault, RequestHead, Role, Session, SessionPump, User},
-    wakes::Wakes,
     wire::CONNECTION,
 };
 

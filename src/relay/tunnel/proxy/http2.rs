@@ -32,10 +32,10 @@ use super::{
     slowed::Slowed,
     stream::Stream,
 };
+use crate::h2::wakes::Wakes;
 use crate::relay::tunnel::{
     printable::h2_error,
     pump::Step,
-    wakes::Wakes,
     wire::{CONNECTION, HEAD, REMEMBERED, RESETS, SMALL_FRAMES, Wire, WirePump, wire},
 };
 

@@ -20,10 +20,10 @@ use super::{
     shared::Shared,
     spdy::Stream,
 };
+use crate::h2::wakes::Wakes;
 use crate::relay::tunnel::{
     pump::Step,
     spdy::{Code, Event, Fault, OpenError, Role, Session, SessionPump, User},
-    wakes::Wakes,
 };
 
 /// The response of spdy-proxy, byte for byte.

@@ -12,10 +12,8 @@ use super::{
     fault::Fault,
     session::{Event, Session},
 };
-use crate::relay::tunnel::{
-    pump::{Codec, Pump, Step},
-    wakes::Wakes,
-};
+use crate::h2::wakes::Wakes;
+use crate::relay::tunnel::pump::{Codec, Pump, Step};
 
 /// The owner of a session.
 pub(in crate::relay::tunnel) trait User {

@@ -1,6 +1,6 @@
 //! h2 as client and as server, over two wires with nothing between them, in one thread without a runtime.
 
-use std::{future::Future, pin::pin};
+use std::{future::Future, pin::pin, task};
 
 use http::{Request, Response};
 

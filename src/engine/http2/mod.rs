@@ -1,0 +1,327 @@
+//! A connection of HTTP/2: its streams are slots, as connections are, within its own.
+//!
+//! ```text
+//!   socket ─▶ fill ─▶ wire ─▶ h2 ──request──▶ Handler::request ─▶ (response at once)
+//!                             │ ▲                    └─▶ Slot { io: a stream as its socket, phase: Job │ Upgraded │ … }
+//!   socket ◀─ flush ◀ wire ◀─ h2 ◀──── heads, DATA ──────┘
+//! ```
+//! A stream does what a connection of HTTP/1.1 with a single request does, with the same code: bodies, tickets,
+//! upgrades, timeouts. Only its socket is another one ([`Stream`]), and its heads are no bytes. A request that gets its
+//! response at once has no slot.
+//!
+//! A stream is driven when h2 or the application has woken it. A [`RequestId`] names it by the connection and the
+//! number of the request.
+
+mod begin;
+mod session;
+
+use std::{
+    collections::HashMap,
+    task::{self, Context},
+};
+
+use http::HeaderValue;
+use slab::Slab;
+
+use self::session::Session;
+use super::{
+    conn_io::ConnIo,
+    core::Core,
+    phase::{Phase, Slot, Step, Streams, Upgraded},
+    slot::Turn,
+};
+use crate::{
+    api::{Handler, ReadState, Response, Waker},
+    base::{EndReason, RequestId, pool::LENT, time::Tick},
+    h2::{
+        PREFACE,
+        wakes::Wakes,
+        wire::{WireEnd, wire},
+    },
+};
+
+/// The key with which the connection itself is woken.
+const CONNECTION: usize = usize::MAX;
+/// Rounds of the connection before other connections have their turn.
+const ROUNDS: usize = 8;
+
+pub(super) struct Http2 {
+    wire: WireEnd,
+    session: Session,
+    wakes: Wakes,
+    /// Wakes [`CONNECTION`].
+    waker: task::Waker,
+    streams: Slab<Stream>,
+    /// The streams by the number of their request.
+    numbers: HashMap<u32, usize>,
+    /// Wakers by the key of the stream: the next stream with that key has the same.
+    wakers: Vec<task::Waker>,
+    /// Streams to be driven in the next turn: a message has changed them, or they wait for a buffer.
+    marked: Vec<usize>,
+    /// Kept for its allocation.
+    woken: Vec<usize>,
+    /// The number of the latest request.
+    number: u32,
+    /// The earliest deadline of a stream.
+    due: Tick,
+    date: ([u8; 29], HeaderValue),
+    /// The connection ends when the output is out, for this reason.
+    over: Option<EndReason>,
+}
+
+/// A stream with a slot.
+struct Stream {
+    slot: Slot,
+    due: Tick,
+}
+
+impl Http2 {
+    fn new(core: &Core) -> Self {
+        let (end, other) = wire();
+        let wakes = Wakes::new();
+        Self {
+            wire: end,
+            session: Session::new(other, &core.limits),
+            waker: wakes.waker(CONNECTION),
+            wakes,
+            streams: Slab::new(),
+            numbers: HashMap::new(),
+            wakers: Vec::new(),
+            marked: Vec::new(),
+            woken: Vec::new(),
+            number: 0,
+            due: Tick::NEVER,
+            date: ([0; 29], HeaderValue::from_static("")),
+            over: None,
+        }
+    }
+
+    /// Drives the woken streams, has h2 read and write, and begins requests.
+    fn step(&mut self, io: &mut ConnIo, core: &mut Core, handler: &mut dyn Handler) {
+        let mut keys = std::mem::take(&mut self.woken);
+        keys.append(&mut self.marked);
+        self.wakes.take(&mut keys);
+        for key in keys.drain(..) {
+            self.drive_stream(key, core, handler);
+        }
+        self.woken = keys;
+        let waker = self.waker.clone();
+        let cx = &mut Context::from_waker(&waker);
+        while self.over.is_none() {
+            match self.session.poll(cx) {
+                session::Event::Pending => return,
+                session::Event::Request(request, respond) => {
+                    let last = self.number + 1 >= core.limits.requests;
+                    self.begin(io, core, handler, *request, respond);
+                    if last {
+                        self.session.shut_down();
+                    }
+                }
+                session::Event::Over(reason) => {
+                    let reason = if self.streams.is_empty() { reason } else { EndReason::PeerClosed };
+                    self.over = Some(reason);
+                }
+            }
+        }
+    }
+
+    /// Moves output to the connection. Returns `true` if there was any.
+    fn send(&self, io: &mut ConnIo, core: &mut Core) -> bool {
+        if !self.wire.has_output() {
+            return false;
+        }
+        io.open_out(core);
+        let most = core.limits.output;
+        self.wire.drain(|bytes| {
+            let n = bytes.len().min(most.saturating_sub(io.out.len()));
+            io.out.push(&bytes[..n]);
+            n
+        })
+    }
+
+    fn drive_stream(&mut self, key: usize, core: &mut Core, handler: &mut dyn Handler) {
+        let Some(Stream { slot, due }) = self.streams.get_mut(key) else { return };
+        if let Some(side) = slot.io.transport.peer_side() {
+            slot.io.ready.note_within(side);
+        }
+        let starved = core.starved.len();
+        let again = match slot.drive(core, handler) {
+            Turn::Waits => false,
+            Turn::Again => true,
+            Turn::Over(reason) => return self.end_stream(key, core, reason),
+        };
+        let (again_at_once, by) = slot.settle_within(core);
+        *due = by;
+        self.due = self.due.min(by);
+        if again || again_at_once {
+            self.wakers[key].wake_by_ref();
+        }
+        if core.starved.len() > starved {
+            self.marked.push(key);
+        }
+    }
+
+    /// Handles the deadlines that have passed.
+    fn expire(&mut self, core: &mut Core) {
+        if self.due > core.tick {
+            return;
+        }
+        let late = self.streams.iter().filter(|(_, stream)| stream.due <= core.tick).map(|(key, _)| key);
+        for key in late.collect::<Vec<_>>() {
+            let Some(stream) = self.streams.get_mut(key) else { continue };
+            stream.due = Tick::NEVER;
+            match stream.slot.expire(core) {
+                Ok(()) => self.marked.push(key),
+                Err(reason) => self.end_stream(key, core, reason),
+            }
+        }
+        self.due = self.streams.iter().map(|(_, stream)| stream.due).min().unwrap_or(Tick::NEVER);
+    }
+
+    /// Frees what an idle connection does not need.
+    fn rest(&mut self) {
+        if self.streams.is_empty() {
+            self.wire.shrink();
+            self.wakers.clear();
+            self.wakers.shrink_to(8);
+        }
+    }
+
+    fn end_stream(&mut self, key: usize, core: &mut Core, reason: EndReason) {
+        if let Some(Stream { slot, .. }) = self.streams.try_remove(key) {
+            self.numbers.remove(&slot.io.number);
+            slot.end(core, reason);
+        }
+    }
+
+    fn upgrades(&mut self, change: impl Fn(&mut Upgraded)) {
+        for (key, stream) in &mut self.streams {
+            if let Phase::Upgraded(upgraded) = &mut stream.slot.phase {
+                change(upgraded);
+                self.marked.push(key);
+            }
+        }
+    }
+}
+
+impl Streams for Http2 {
+    fn fill(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, EndReason> {
+        if self.wire.wants_input() { io.fill(core, LENT, LENT) } else { Ok(false) }
+    }
+
+    /// Moves bytes between the connection and h2, begins requests, and drives the streams that were woken.
+    #[inline(never)]
+    fn drive(&mut self, io: &mut ConnIo, core: &mut Core, handler: &mut dyn Handler) -> Result<Step, EndReason> {
+        let (id, mailbox) = (RequestId { conn: io.id, number: 0 }, &core.mailbox);
+        self.wakes.begin(|| Waker::new(id, mailbox.clone()));
+        if core.stopping.is_some() {
+            self.session.shut_down();
+        }
+        self.expire(core);
+        self.marked.extend(core.held.asked_of(io.id).filter_map(|id| self.numbers.get(&id.number)));
+        let mut worked = false;
+        for _ in 0..ROUNDS {
+            let state = match io.eof {
+                None => ReadState::Open,
+                Some(true) => ReadState::Eof,
+                Some(false) => ReadState::Truncated,
+            };
+            let (n, news) = self.wire.fill(io.rx.filled(), state);
+            io.rx.consume(n);
+            if self.over.is_none() {
+                self.step(io, core, handler);
+            }
+            let sent = self.send(io, core);
+            worked |= news || sent;
+            if let Some(reason) = self.over {
+                if self.wire.has_output() {
+                    return Ok(Step::progress(worked));
+                }
+                self.end_all(core, reason);
+                return Ok(io.closing(reason, io.eof.is_none()));
+            }
+            if !news && !sent && self.wakes.end() {
+                self.rest();
+                return Ok(Step::progress(worked));
+            }
+        }
+        self.wakes.pause();
+        Ok(Step::progress(worked))
+    }
+
+    fn slot(&mut self, number: u32) -> Option<&mut Slot> {
+        let key = *self.numbers.get(&number)?;
+        self.marked.push(key);
+        self.streams.get_mut(key).map(|stream| &mut stream.slot)
+    }
+
+    fn end(&mut self, number: u32, core: &mut Core, reason: EndReason) {
+        if let Some(key) = self.numbers.get(&number) {
+            self.end_stream(*key, core, reason);
+        }
+    }
+
+    fn end_all(&mut self, core: &mut Core, reason: EndReason) {
+        for Stream { slot, .. } in self.streams.drain() {
+            slot.end(core, reason);
+        }
+        self.numbers.clear();
+    }
+
+    fn is_idle(&self) -> bool {
+        self.streams.is_empty()
+    }
+
+    fn go_away(&mut self, reason: EndReason) {
+        self.session.go_away(reason);
+    }
+
+    fn due(&self) -> Tick {
+        self.due
+    }
+
+    fn wake_all(&mut self) {
+        self.upgrades(|upgraded| upgraded.woken = true);
+    }
+
+    fn stop(&mut self) {
+        self.upgrades(|upgraded| upgraded.stopping = true);
+        self.session.shut_down();
+    }
+
+    fn force(&mut self, io: &mut ConnIo, core: &mut Core) {
+        for (_, Stream { slot, .. }) in &mut self.streams {
+            if let Phase::Job(job) = &mut slot.phase
+                && slot.io.conn.owes_response()
+            {
+                job.respond(&mut slot.io, core, Response::new(503).close());
+                let _ = slot.io.flush(core);
+            }
+        }
+        self.session.flush(&mut Context::from_waker(&self.waker));
+        self.send(io, core);
+        let _ = io.flush(core);
+    }
+
+    fn lent(&self) -> usize {
+        self.streams.iter().map(|(_, stream)| stream.slot.lent()).sum()
+    }
+}
+
+impl ConnIo {
+    /// Returns `true` if the input begins as a connection of HTTP/2 does, as far as it has arrived.
+    #[cold]
+    pub(super) fn has_preface(&self) -> bool {
+        let n = self.rx.len().min(PREFACE.len());
+        self.rx.filled()[..n] == PREFACE[..n]
+    }
+
+    /// Returns the step to the first phase of HTTP/2.
+    #[cold]
+    pub(super) fn begin_http2(&mut self, core: &Core) -> Step {
+        // A client may be silent for a long time, with requests in progress.
+        self.transport.socket().keep_alive();
+        self.stop_timeout();
+        Step::Become(Phase::Streams(Box::new(Box::new(Http2::new(core)))))
+    }
+}

@@ -1,0 +1,111 @@
+//! Fields of responses and trailers, between the lines of HTTP/1.1 and the map of HTTP/2.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+
+use crate::{
+    conn::server::ResponseSpec,
+    h1::{Headers, is_hop_by_hop},
+};
+
+/// Returns the end-to-end fields for a message of HTTP/2, with space for `more`. `switched`: the response accepts an
+/// upgrade. HTTP/2 has no proof for a WebSocket (RFC 8441 §5).
+pub(crate) fn to_map(fields: &Headers, more: usize, switched: bool) -> HeaderMap {
+    let wire = fields.as_wire();
+    let mut map = HeaderMap::with_capacity(more + wire.len() / 24);
+    if wire.is_empty() {
+        return map;
+    }
+    // The values share one allocation.
+    let block = Bytes::copy_from_slice(wire);
+    for (name, value) in fields.end_to_end() {
+        if switched && name.eq_ignore_ascii_case("sec-websocket-accept") {
+            continue;
+        }
+        // Both were checked by the rules of HTTP/1.1, which are not less strict.
+        let from = value.as_ptr().addr() - wire.as_ptr().addr();
+        let value = HeaderValue::from_maybe_shared(block.slice(from..from + value.len()));
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), value) {
+            let _ = map.try_append(name, value);
+        }
+    }
+    map
+}
+
+/// Returns the head of a response. `date`: the value of `Date`, unless the response has its own.
+pub(crate) fn response(
+    spec: &ResponseSpec<'_>,
+    length: Option<u64>,
+    date: Option<HeaderValue>,
+    switched: bool,
+) -> http::Response<()> {
+    let mut head = http::Response::new(());
+    // RFC 8441 §5: 200 stands for 101.
+    let status = if spec.status == 101 { 200 } else { spec.status };
+    *head.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut map = to_map(spec.fields, 2, switched);
+    if let Some(length) = length {
+        map.insert(header::CONTENT_LENGTH, length.into());
+    }
+    if !map.contains_key(header::DATE)
+        && let Some(date) = date.or_else(|| HeaderValue::from_bytes(spec.date).ok())
+    {
+        map.insert(header::DATE, date);
+    }
+    *head.headers_mut() = map;
+    head
+}
+
+/// Returns the trailers of a request, without the fields that belong to one connection.
+pub(crate) fn trailers(map: &HeaderMap) -> Option<Box<Headers>> {
+    let mut headers = Headers::new();
+    for (name, value) in map.iter().filter(|(name, _)| !is_hop_by_hop(name.as_str())) {
+        // What HTTP/1.1 would reject is left out.
+        let _ = headers.append(name.as_str(), value.as_bytes());
+    }
+    (!headers.is_empty()).then(|| Box::new(headers))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_response_has_its_fields_and_those_of_the_engine() {
+        let mut fields = Headers::new();
+        for (name, value) in [("Content-Type", "text/plain"), ("Connection", "X-A"), ("X-A", "1"), ("Set-Cookie", "a")]
+        {
+            fields.append(name, value).expect("a field");
+        }
+        fields.append("Set-Cookie", "b").expect("a field");
+        let date = b"Sun, 06 Nov 1994 08:49:37 GMT";
+        let spec = ResponseSpec { status: 404, fields: &fields, length: Some(5), date };
+        let head = response(&spec, Some(5), None, false);
+        let seen: Vec<_> = head.headers().iter().map(|(name, value)| format!("{name}: {value:?}")).collect();
+        assert_eq!(head.status(), 404);
+        assert_eq!(
+            seen,
+            [
+                "content-type: \"text/plain\"",
+                "set-cookie: \"a\"",
+                "set-cookie: \"b\"",
+                "content-length: \"5\"",
+                "date: \"Sun, 06 Nov 1994 08:49:37 GMT\"",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_upgrade_is_accepted_by_200_without_a_proof() {
+        let mut fields = Headers::new();
+        for (name, value) in
+            [("Upgrade", "websocket"), ("Sec-WebSocket-Accept", "s3pP"), ("Sec-WebSocket-Protocol", "x")]
+        {
+            fields.append(name, value).expect("a field");
+        }
+        let spec = ResponseSpec { status: 101, fields: &fields, length: None, date: b"Sun, 06 Nov 1994 08:49:37 GMT" };
+        let head = response(&spec, None, Some(HeaderValue::from_static("now")), true);
+        assert_eq!(head.status(), 200);
+        assert_eq!(format!("{:?}", head.headers()), r#"{"sec-websocket-protocol": "x", "date": "now"}"#);
+    }
+}

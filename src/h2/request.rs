@@ -1,0 +1,210 @@
+//! The head of a request, in the words of HTTP/1.1.
+//!
+//! ```text
+//!   :method POST  :path /a                     POST  /a
+//!   :authority app.example            ──▶      host: app.example
+//!   cookie: a=1   cookie: b=2                  cookie: a=1; b=2
+//!
+//!   :method CONNECT  :protocol websocket       GET  /chat
+//!   :path /chat                       ──▶      connection: upgrade   upgrade: websocket
+//!                                              sec-websocket-key: …  (HTTP/2 does not need it)
+//! ```
+//! So a handler for HTTP/1.1 serves HTTP/2 unchanged, WebSocket included (RFC 8441). h2 has checked the pseudo-header
+//! fields (RFC 9113 §8.3), and that no connection-specific field is there (§8.2.2). The rest follows the rules of
+//! HTTP/1.1.
+
+use http::{Method, header, request::Parts};
+
+use crate::h1::{HeadLimits, KnownHost, Misbehaved, RequestHead};
+
+/// What a client of HTTP/1.1 would have to make up. HTTP/2 needs no such proof (RFC 8441 §5): it is not sent back.
+const WEBSOCKET_KEY: &[u8] = b"AAAAAAAAAAAAAAAAAAAAAA==";
+
+/// The parts of a request whose head borrows from them.
+pub(crate) struct StreamRequest {
+    parts: Parts,
+    /// The crumbs of `Cookie`, joined, if there were several.
+    cookie: Option<Vec<u8>>,
+    protocol: Option<h2::ext::Protocol>,
+    /// It has no body.
+    ended: bool,
+}
+
+impl StreamRequest {
+    pub(crate) fn new(mut parts: Parts, ended: bool) -> Self {
+        let mut crumbs = parts.headers.get_all(header::COOKIE).iter();
+        let cookie = match (crumbs.next(), crumbs.next()) {
+            (Some(first), Some(second)) => {
+                // RFC 9113 §8.2.3.
+                let mut all = first.as_bytes().to_vec();
+                for crumb in std::iter::once(second).chain(crumbs) {
+                    all.extend_from_slice(b"; ");
+                    all.extend_from_slice(crumb.as_bytes());
+                }
+                Some(all)
+            }
+            _ => None,
+        };
+        let protocol = parts.extensions.remove().filter(|_| parts.method == Method::CONNECT);
+        Self { parts, cookie, protocol, ended }
+    }
+
+    /// Returns the host that the request is for.
+    fn authority(&self) -> Result<&[u8], Misbehaved> {
+        let own = self.parts.headers.get(header::HOST).map(header::HeaderValue::as_bytes);
+        match (self.parts.uri.authority().map(|authority| authority.as_str().as_bytes()), own) {
+            // RFC 9113 §8.3.1: "A server SHOULD treat a request as malformed if it contains a Host header field that
+            // identifies an entity that differs from the entity in the ":authority" pseudo-header field."
+            (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => Err(Misbehaved::DuplicateHost),
+            (Some(authority), _) => Ok(authority),
+            (None, Some(host)) => Ok(host),
+            (None, None) => Err(Misbehaved::MissingHost),
+        }
+    }
+
+    /// Returns the fields, `Host` first.
+    ///
+    /// # Errors
+    /// The rule that the request breaks.
+    pub(crate) fn fields(&self) -> Result<Vec<httparse::Header<'_>>, Misbehaved> {
+        let map = &self.parts.headers;
+        let mut fields = Vec::with_capacity(map.len() + 1 + 4 * usize::from(self.protocol.is_some()));
+        let mut add = |name, value| fields.push(httparse::Header { name, value });
+        add("host", self.authority()?);
+        if map.get_all(header::HOST).iter().nth(1).is_some() {
+            return Err(Misbehaved::DuplicateHost);
+        }
+        if let Some(protocol) = &self.protocol {
+            add("connection", b"upgrade");
+            add("upgrade", protocol.as_str().as_bytes());
+            if protocol.as_str().eq_ignore_ascii_case("websocket") {
+                add("sec-websocket-key", WEBSOCKET_KEY);
+                if !map.contains_key(header::SEC_WEBSOCKET_VERSION) {
+                    add("sec-websocket-version", b"13");
+                }
+            }
+        }
+        let mut cookie = self.cookie.as_deref();
+        for (name, value) in map {
+            let value = match *name {
+                header::HOST => continue,
+                header::COOKIE if self.cookie.is_some() => match cookie.take() {
+                    Some(joined) => joined,
+                    None => continue,
+                },
+                header::SEC_WEBSOCKET_KEY if self.protocol.is_some() => continue,
+                _ => value.as_bytes(),
+            };
+            add(name.as_str(), value);
+        }
+        Ok(fields)
+    }
+
+    /// Returns the head. `fields`: those of [`fields`](Self::fields).
+    ///
+    /// # Errors
+    /// The rule that the request breaks.
+    pub(crate) fn head<'b>(
+        &'b self,
+        fields: &'b [httparse::Header<'b>],
+        limits: &HeadLimits,
+        known: &mut KnownHost,
+    ) -> Result<RequestHead<'b>, Misbehaved> {
+        let path = self.parts.uri.path_and_query().map(http::uri::PathAndQuery::as_str);
+        let upgrade = self.protocol.is_some();
+        let (method, target) = match (self.parts.method == Method::CONNECT, path) {
+            (true, path) if upgrade => ("GET", path.unwrap_or("/")),
+            (true, _) => ("CONNECT", self.parts.uri.authority().map_or("", http::uri::Authority::as_str)),
+            (false, path) => (self.parts.method.as_str(), path.unwrap_or("/")),
+        };
+        RequestHead::of_stream(method, target, fields, self.ended, upgrade, limits, known)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::h1::Framing;
+
+    const LIMITS: HeadLimits = HeadLimits { head: 16 * 1024, target: 100, fields: 10 };
+
+    fn request(method: &str, uri: &str, fields: &[(&'static str, &str)], ended: bool) -> StreamRequest {
+        let mut request = http::Request::builder().method(method).uri(uri);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        StreamRequest::new(request.body(()).expect("a request").into_parts().0, ended)
+    }
+
+    /// Returns the head as a client of HTTP/1.1 would write it, with its framing.
+    fn text(request: &StreamRequest) -> Result<(String, Framing), Misbehaved> {
+        let fields = request.fields()?;
+        let head = request.head(&fields, &LIMITS, &mut KnownHost::default())?;
+        let mut text = format!("{} {}", head.method, head.target);
+        for (name, value) in head.fields.iter() {
+            text += &format!("\n{name}: {}", String::from_utf8_lossy(value));
+        }
+        Ok((text, head.framing))
+    }
+
+    #[test]
+    fn a_request_has_the_words_of_1_1() {
+        let fields = [("accept", "*/*"), ("cookie", "a=1"), ("te", "trailers"), ("cookie", "b=2")];
+        let get = request("GET", "https://app.example/a?b=c%20d", &fields, true);
+        let want = "GET /a?b=c%20d\nhost: app.example\naccept: */*\ncookie: a=1; b=2\nte: trailers";
+        assert_eq!(text(&get), Ok((want.to_owned(), Framing::None)));
+        let options = request("OPTIONS", "https://app.example/", &[("host", "APP.example")], true);
+        assert_eq!(text(&options), Ok(("OPTIONS /\nhost: app.example".to_owned(), Framing::None)));
+        let connect = request("CONNECT", "app.example:443", &[], false);
+        assert_eq!(text(&connect), Ok(("CONNECT app.example:443\nhost: app.example:443".to_owned(), Framing::None)));
+    }
+
+    #[test]
+    fn a_body_has_its_declared_length_or_ends_with_the_stream() {
+        for (length, ended, want) in [
+            (None, true, Ok(Framing::None)),
+            (None, false, Ok(Framing::Chunked)),
+            (Some("5"), false, Ok(Framing::Length(5))),
+            (Some("0"), true, Ok(Framing::Length(0))),
+            (Some("5"), true, Err(Misbehaved::TruncatedBody)),
+            (Some("+5"), false, Err(Misbehaved::BadContentLength)),
+        ] {
+            let fields: Vec<_> = length.map(|length| ("content-length", length)).into_iter().collect();
+            let post = request("POST", "http://a/", &fields, ended);
+            assert_eq!(text(&post).map(|(_, framing)| framing), want, "{length:?} {ended}");
+        }
+    }
+
+    #[test]
+    fn extended_connect_is_an_upgrade() {
+        let mut chat = request("CONNECT", "https://a/chat", &[("sec-websocket-protocol", "x")], false);
+        chat.protocol = Some(h2::ext::Protocol::from_static("websocket"));
+        let fields = chat.fields().expect("fields");
+        let head = chat.head(&fields, &LIMITS, &mut KnownHost::default()).expect("a head");
+        assert!(head.upgrade && head.method == "GET" && head.target == "/chat" && head.framing == Framing::None);
+        for (name, value) in
+            [("upgrade", "websocket"), ("sec-websocket-version", "13"), ("sec-websocket-protocol", "x")]
+        {
+            assert_eq!(head.fields.get(name), Some(value.as_bytes()), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_rules_and_limits_of_1_1_hold() {
+        let many = [("x", "1"); 10];
+        let long = format!("https://a/{}", "x".repeat(100));
+        for (uri, fields, want) in [
+            ("/", &[][..], Misbehaved::MissingHost),
+            ("https://a/", &[("host", "b")], Misbehaved::DuplicateHost),
+            ("/", &[("host", "a"), ("host", "a")], Misbehaved::DuplicateHost),
+            ("/", &[("host", "a b")], Misbehaved::BadHost),
+            ("https://user@a/", &[], Misbehaved::BadHost),
+            ("https://a/", &[("content-length", "5"), ("content-length", "6")], Misbehaved::BadContentLength),
+            ("https://a/", &[("expect", "200-ok")], Misbehaved::UnknownExpectation),
+            ("https://a/", &many, Misbehaved::TooManyFields),
+            (&long, &[], Misbehaved::TargetTooLong),
+        ] {
+            assert_eq!(text(&request("GET", uri, fields, true)).err(), Some(want), "{uri} {fields:?}");
+        }
+    }
+}
