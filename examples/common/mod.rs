@@ -184,6 +184,13 @@ impl RunArgs {
         Duration::from_secs(self.shutdown_timeout.into())
     }
 
+    /// Adds this time to the one that requests have to finish. Parts of a second count as one.
+    #[allow(dead_code, reason = "one example needs it")]
+    pub(crate) fn with_more_time(&self, more: Duration) -> Self {
+        let seconds = u32::try_from(more.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
+        Self { shutdown_timeout: self.shutdown_timeout.saturating_add(seconds), ..self.clone() }
+    }
+
     fn loops(&self) -> usize {
         match self.threads {
             Some(n) => n.into(),

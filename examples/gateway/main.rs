@@ -117,6 +117,7 @@ fn serve(args: &Args) -> Result<(), Failure> {
     }
 
     let limits = file.config.server_limits(args.run.limits());
+    let run = args.run.with_more_time(file.config.drain_spread);
     let gateway = Gateway::new(file.config).map_err(|fault| Failure(format!("{name}: {fault}"), 1))?;
     let sock = args.sock.as_ref().or(file.sock.as_ref().filter(|_| args.port.is_none()));
     let (listen, address) = match (&args.listen, sock) {
@@ -136,7 +137,7 @@ fn serve(args: &Args) -> Result<(), Failure> {
             }
         }
     };
-    common::run(listen, |server| server.limits(limits), &address, &args.run, gateway)
+    common::run(listen, |server| server.limits(limits), &address, &run, gateway)
 }
 
 /// Binds all addresses: of both families, if the system has both.

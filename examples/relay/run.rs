@@ -3,6 +3,8 @@
 //! ```text
 //!   SIGHUP           reads certificates, settings and log files again; the log names settings that need a restart
 //!   SIGTERM, SIGINT  /ready returns 503 ──shutdown-delay──▶ no new connections ──shutdown-timeout──▶ end
+//!                                                            └ the gateway's clients close over drain-spread, before
+//!                                                              shutdown-timeout begins
 //!   a second signal  the end, at once
 //! ```
 //! The admin listener is a server of its own. It stops after the public one.
@@ -157,7 +159,8 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
         lines.push(format!("only this computer reaches it; to serve others, add --listen {FOR_OTHERS}"));
     }
     let admin_addr = admin.as_ref().and_then(Running::local_addr);
-    let node_stop = node.as_ref().map(Running::stop_handle);
+    let node_stop = node.as_ref().and_then(NodeStop::of);
+    let at_end = node_stop.clone();
     let ready = |stop_handle: StopHandle, loops: Vec<LoopHandle>| {
         let mut program = Program {
             started: settings.clone(),
@@ -196,6 +199,9 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
             running.join().map_err(|error| Failure::system(&"stopped", &error))
         }
     };
+    if let Some(node_stop) = at_end {
+        node_stop.handle.shutdown(timeout);
+    }
     if let Some(Err(error)) = node.map(Running::join) {
         log::warn!("listener for nodes: {error}");
     }
@@ -329,8 +335,29 @@ struct Program {
     listeners: Arc<[(String, Tls)]>,
     node_tls: Option<NodeTls>,
     stop_handle: StopHandle,
-    /// For the listener for other nodes: their clients' requests have the same time to finish.
-    node_stop: Option<StopHandle>,
+    node_stop: Option<NodeStop>,
+}
+
+/// Stops the listener for other nodes: their clients' requests have the same time to finish.
+#[derive(Clone)]
+struct NodeStop {
+    handle: StopHandle,
+    on: LoopHandle,
+}
+
+impl NodeStop {
+    fn of(running: &Running) -> Option<Self> {
+        Some(Self { handle: running.stop_handle(), on: running.loops().into_iter().next()? })
+    }
+
+    /// Stops it after this time: until then, other nodes have messages for clients of the gateway.
+    fn shutdown(&self, after: Duration, timeout: Duration) {
+        let handle = self.handle.clone();
+        match after.is_zero() {
+            true => handle.shutdown(timeout),
+            false => self.on.after(after, move |_| handle.shutdown(timeout)),
+        }
+    }
 }
 
 impl Program {
@@ -345,7 +372,7 @@ impl Program {
                 (_, Some(_)) => {
                     log::warn!("second signal: stopping at once");
                     self.stop_handle.stop_now();
-                    self.node_stop.iter().for_each(StopHandle::stop_now);
+                    self.node_stop.iter().for_each(|node| node.handle.stop_now());
                 }
             }
         }
@@ -360,12 +387,14 @@ impl Program {
         let (stop_handle, (sender, receiver)) = (self.stop_handle.clone(), mpsc::channel());
         let node_stop = self.node_stop.clone();
         let shared = self.shared.clone();
+        let spread = self.services.gateway.as_ref().map_or(Duration::ZERO, |gateway| gateway.config().drain_spread);
         let stop = move || {
             let open = shared.metrics.open_connections();
-            log::info!("stopping: requests in progress have {timeout} seconds to finish; open connections: {open}");
-            for handle in node_stop.iter().chain([&stop_handle]) {
-                handle.shutdown(Duration::from_secs(timeout.into()));
-            }
+            let timeout = Duration::from_secs(timeout.into());
+            let seconds = (timeout + spread).as_secs();
+            log::info!("stopping: requests in progress have {seconds} seconds to finish; open connections: {open}");
+            stop_handle.shutdown(timeout + spread);
+            node_stop.iter().for_each(|node| node.shutdown(spread, timeout));
         };
         if delay == 0 {
             stop();

@@ -230,6 +230,7 @@ fn gateway(settings: &Settings, api: &str) -> GatewayConfig {
         idle_timeout: timeout(own.idle_timeout),
         ping_interval: timeout(own.ping_interval),
         message_timeout: timeout(own.message_timeout),
+        drain_spread: Duration::from_secs(own.drain_spread.into()),
         path: GatewayPaths {
             connect: own.connect_path.clone(),
             send: own.send_path.clone(),

@@ -294,6 +294,9 @@ settings! {
         ping_interval: u64 = gateway().ping_interval.map_or(0, |time| time.as_secs()), "gateway-ping-interval" "SECONDS";
         /// Time for a message from a client to arrive, extended by its bytes at 240 per second; 0 for no limit
         message_timeout: u64 = gateway().message_timeout.map_or(0, |time| time.as_secs()), "gateway-message-timeout" "SECONDS";
+        /// At a stop, clients are closed (1001) one after the other over this time, in addition to shutdown-timeout, so that
+        /// they do not all connect again at once; 0: all at once
+        drain_spread: u32 = u32::try_from(gateway().drain_spread.as_secs()).unwrap_or(u32::MAX), "gateway-drain-spread" "SECONDS";
         /// Path where clients connect
         connect_path: String = gateway().path.connect, "gateway-connect-path" "PATH";
         /// Path where the application sends messages

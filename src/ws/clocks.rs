@@ -5,9 +5,13 @@
 //!   received ──ping_interval──▶ ping ──pong_timeout──▶ ended   any received bytes restart it
 //!   active ──idle_timeout──▶ ended                             a sent message restarts it too
 //!   begun ──message_timeout──▶ rejected                        each byte of the message extends it by 1/rate
+//!   stopping ──a part of drain_spread──▶ closed with 1001      nothing restarts it
 //! ```
 
-use std::time::{Duration, Instant};
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    time::{Duration, Instant},
+};
 
 use super::{CloseCause, Config};
 
@@ -23,8 +27,17 @@ pub(super) struct Clocks {
     active: Instant,
     /// The time of the last ping, if nothing was received since.
     pinged: Option<Instant>,
-    /// The arriving message, and the deadline for more of it. Boxed, so that an idle connection is small.
-    message: Option<Box<(Progress, Instant)>>,
+    /// Boxed, so that an idle connection is small.
+    rare: Option<Box<Rare>>,
+}
+
+/// The clocks that an idle connection does not have.
+#[derive(Clone, Copy, Default)]
+struct Rare {
+    /// The arriving message, and the deadline for more of it.
+    message: Option<(Progress, Instant)>,
+    /// When the connection closes, because the server is stopping.
+    closes: Option<Instant>,
 }
 
 /// The progress of the arriving message.
@@ -43,7 +56,40 @@ fn after(since: Instant, timeout: impl Into<Option<Duration>>) -> Option<Instant
 
 impl Clocks {
     pub(super) fn new(config: &Config, now: Instant) -> Self {
-        Self { config: config.clone(), received: now, active: now, pinged: None, message: None }
+        Self { config: config.clone(), received: now, active: now, pinged: None, rare: None }
+    }
+
+    /// The server is stopping. Returns `true` if the connection closes at once; otherwise it closes later, at a time that
+    /// differs from those of others.
+    pub(super) fn stopping(&mut self, now: Instant) -> bool {
+        let spread = self.config.0.drain_spread;
+        // A hasher has random keys, which differ from those of the one before.
+        let part = RandomState::new().hash_one(now) as f64 / u64::MAX as f64;
+        let closes = now.checked_add(spread.mul_f64(part.min(1.0))).filter(|_| !spread.is_zero());
+        self.set(Rare { closes, ..self.rare() });
+        closes.is_none()
+    }
+
+    /// Returns `true`, once, when the connection of a server that is stopping closes.
+    pub(super) fn closes(&mut self, now: Instant) -> bool {
+        let rare = self.rare();
+        let closes = rare.closes.is_some_and(|closes| now >= closes);
+        if closes {
+            self.set(Rare { closes: None, ..rare });
+        }
+        closes
+    }
+
+    fn rare(&self) -> Rare {
+        self.rare.as_deref().copied().unwrap_or_default()
+    }
+
+    fn set(&mut self, rare: Rare) {
+        match (rare.message.is_some() || rare.closes.is_some(), &mut self.rare) {
+            (true, Some(present)) => **present = rare,
+            (true, none) => *none = Some(Box::new(rare)),
+            (false, present) => *present = None,
+        }
     }
 
     /// Records that something was received, or that nothing was read. Returns `true` if a ping was waiting for this:
@@ -62,7 +108,7 @@ impl Clocks {
     /// a clock has started: check the clocks then.
     #[inline]
     pub(super) fn arriving(&mut self, now: Instant, progress: Option<Progress>) -> bool {
-        if progress.is_none() && self.message.is_none() {
+        if progress.is_none() && self.rare.is_none() {
             return false;
         }
         self.note(now, progress)
@@ -71,11 +117,12 @@ impl Clocks {
     fn note(&mut self, now: Instant, progress: Option<Progress>) -> bool {
         let full = after(now, self.config.0.message_timeout);
         let (Some(progress), Some(full)) = (progress, full) else {
-            self.message = None;
+            self.set(Rare { message: None, ..self.rare() });
             return false;
         };
-        let (by, starts) = match self.message.as_deref() {
-            Some(&(before, by)) if before.number == progress.number => {
+        let rare = self.rare();
+        let (by, starts) = match rare.message {
+            Some((before, by)) if before.number == progress.number => {
                 let bytes = progress.bytes.saturating_sub(before.bytes);
                 // In nanoseconds: with coarser units, small pieces would count as 0 at a high rate.
                 let more = match bytes.saturating_mul(1_000_000_000).checked_div(self.config.0.message_min_rate) {
@@ -87,14 +134,13 @@ impl Clocks {
             }
             _ => (full, true),
         };
-        let message = self.message.get_or_insert_with(|| Box::new((progress, by)));
-        **message = (progress, by);
+        self.set(Rare { message: Some((progress, by)), ..rare });
         starts
     }
 
     /// Returns `true` if the arriving message has exceeded its timeout.
     pub(super) fn is_late(&self, now: Instant) -> bool {
-        self.message.as_ref().is_some_and(|message| now >= message.1)
+        self.rare().message.is_some_and(|(_, by)| now >= by)
     }
 
     /// Returns `true` if a ping is due, and the time of the next check. `waits`: output is still queued, and a ping
@@ -119,8 +165,8 @@ impl Clocks {
         } else {
             due
         };
-        let message = self.message.as_ref().map(|message| message.1);
-        Ok((ping, [idle, due, message].into_iter().flatten().min()))
+        let Rare { message, closes } = self.rare();
+        Ok((ping, [idle, due, message.map(|(_, by)| by), closes].into_iter().flatten().min()))
     }
 }
 
@@ -144,6 +190,26 @@ mod tests {
         assert_eq!(clocks.check(t + 10 * S, false), Ok((true, Some(t + 15 * S))));
         assert_eq!(clocks.check(t + 11 * S, false), Ok((false, Some(t + 15 * S))));
         assert_eq!(clocks.check(t + 15 * S, false), Err(Ended(CloseCause::PongTimeout)));
+    }
+
+    #[test]
+    fn connections_of_a_server_that_stops_close_one_after_the_other() {
+        let now = Instant::now();
+        let clocks = |spread: u32| Clocks::new(&Config::new().ping_interval(None).drain_spread(spread * S), now);
+        assert!(clocks(0).stopping(now) && !clocks(0).closes(now));
+        let mut tenths = [0; 10];
+        for _ in 0..1000 {
+            let mut clocks = clocks(10);
+            assert!(!clocks.stopping(now));
+            let (ping, at) = clocks.check(now, false).unwrap();
+            let at = at.expect("a time");
+            assert!(!ping && at >= now && at <= now + 10 * S);
+            assert!(!clocks.closes(at - Duration::from_nanos(1)));
+            assert!(clocks.closes(at) && !clocks.closes(at), "once");
+            assert_eq!(clocks.check(at, false), Ok((false, None)));
+            tenths[usize::try_from((at - now).as_secs()).unwrap().min(9)] += 1;
+        }
+        assert!(tenths.iter().all(|count| (50..=150).contains(count)), "{tenths:?}");
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub(super) struct Values {
     pub(super) pong_timeout: Duration,
     pub(super) close_timeout: Duration,
     pub(super) idle_timeout: Option<Duration>,
+    pub(super) drain_spread: Duration,
 }
 
 impl Config {
@@ -53,6 +54,7 @@ impl Config {
             pong_timeout: Duration::from_secs(20),
             close_timeout: Duration::from_secs(10),
             idle_timeout: None,
+            drain_spread: Duration::ZERO,
         }))
     }
 
@@ -136,6 +138,16 @@ impl Config {
     /// never reaches it.
     pub fn idle_timeout(self, timeout: impl Into<Option<Duration>>) -> Self {
         self.with(|values| values.idle_timeout = timeout.into())
+    }
+
+    /// Spreads the closes over this time when the server stops gracefully: each connection is used as before for a random
+    /// part of it, and then gets a Close with 1001. Default: 0, at once.
+    ///
+    /// Clients that connect again at once would all reach the other servers at the same time. The grace period of
+    /// [`StopHandle::shutdown`](crate::StopHandle::shutdown) must be longer, by the
+    /// [`close_timeout`](Self::close_timeout) for example. Connections that are left at its end get no Close.
+    pub fn drain_spread(self, spread: Duration) -> Self {
+        self.with(|values| values.drain_spread = spread)
     }
 }
 

@@ -339,8 +339,12 @@ impl Upgrade for Session {
                 self.reject(Fault::later("too many messages are arriving"));
             }
         }
-        if events.is_stopping() && self.core.queue().is_open() {
-            self.closes(1001, "");
+        if let Some(clocks) = &mut self.clocks {
+            let stops = events.is_stopping() && clocks.stopping(now);
+            due |= events.is_stopping();
+            if (stops || (due && clocks.closes(now))) && self.core.queue().is_open() {
+                self.closes(1001, "");
+            }
         }
         if self.awaits_end() {
             io.rx.consume(usize::MAX);

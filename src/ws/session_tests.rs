@@ -88,6 +88,31 @@ fn stopping_begins_the_close_handshake_which_has_a_timeout() {
 }
 
 #[test]
+fn a_spread_close_comes_later_and_until_then_nothing_changes() {
+    let at = now();
+    let config = setup().config.drain_spread(8 * S);
+    let mut harness = Harness::new(&Setup { config, ..Setup::default() }, at);
+    harness.stop(false);
+    let close = harness.deadline.expect("the time of its close");
+    assert!(close <= at.mono + 8 * S && harness.sent.is_empty());
+    harness.feed(&frame(0x81, b"hi"));
+    harness.sender.text("more").expect("room");
+    harness.wake();
+    assert_eq!(harness.sent, b"\x81\x02hi\x81\x04more");
+    harness.pass(close - at.mono);
+    assert_eq!(harness.sent, b"\x81\x02hi\x81\x04more\x88\x02\x03\xe9");
+    assert_eq!(harness.deadline, Some(close + 3 * S), "the close handshake has its timeout");
+    harness.feed(&frame(0x88, b"\x03\xe9"));
+    let closed = harness.closed().first().map(|closed| (closed.code, closed.cause));
+    assert_eq!(closed, Some((1001, CloseCause::LocalClosed)));
+    // A client that leaves before is not closed again.
+    let mut harness = Harness::new(&Setup { config: setup().config.drain_spread(8 * S), ..Setup::default() }, at);
+    harness.stop(false);
+    harness.feed(&frame(0x88, b"\x03\xe8"));
+    assert!(harness.is_over() && harness.sent == b"\x88\x02\x03\xe8");
+}
+
+#[test]
 fn a_reset_is_reported_as_one() {
     let mut harness = Harness::new(&setup(), now());
     harness.stop(true);

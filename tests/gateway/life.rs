@@ -6,7 +6,7 @@ use uncork::relay::GatewayConfig;
 
 use crate::{
     app::{Call, Reaction, agrees},
-    gateway::{MOMENT, is, pause, start, start_with},
+    gateway::{MOMENT, is, now, pause, start, start_with},
     socket::{CLOSE, PING, PONG, Socket},
     world::World,
 };
@@ -14,7 +14,7 @@ use crate::{
 worlds! {
     the_application_hears_of_every_end_but_its_own, an_end_it_does_not_hear_of_costs_nobody_anything,
     a_key_used_again, a_key_used_again_by_one_that_is_rejected, an_older_one_that_leaves_while_a_newer_one_comes,
-    stopping, stopping_with_an_application_that_hangs, stopping_at_once;
+    stopping, stopping_spread_over_a_time, stopping_with_an_application_that_hangs, stopping_at_once;
     slow: a_silent_client_is_dropped, whatever_a_client_sends_keeps_it, what_is_sent_to_a_client_keeps_it,
     a_client_that_does_not_answer_pings,
 }
@@ -216,6 +216,35 @@ fn stopping(world: &World) {
     keys.dedup();
     assert_eq!(keys.len(), 40, "each of them once");
     gateway.stats("all sessions have ended", |stats| (stats.connections, stats.closing_connections) == (0, 0));
+    gateway.host.ends();
+}
+
+fn stopping_spread_over_a_time(world: &World) {
+    const SPREAD: Duration = Duration::from_millis(1500);
+    let gateway = start_with(world, |config, _| config.drain_spread = SPREAD, agrees);
+    let clients: Vec<Socket> = (0..30).map(|n| gateway.client(&format!("k{n}"))).collect();
+    let start = now();
+    gateway.host.stopper.shutdown(Duration::from_secs(20));
+    let closes = clients.into_iter().map(|mut client| {
+        std::thread::spawn(move || {
+            // It is served until its turn.
+            client.frame(PING, b"?");
+            let mut next = client.next();
+            if next == (PONG, b"?".to_vec()) {
+                next = client.next();
+            }
+            let at = start.elapsed();
+            assert_eq!(next, (CLOSE, 1001_u16.to_be_bytes().to_vec()));
+            client.frame(CLOSE, &1001_u16.to_be_bytes()).ends();
+            at
+        })
+    });
+    let closes: Vec<_> = closes.collect();
+    let mut times: Vec<Duration> = closes.into_iter().map(|client| client.join().expect("closed")).collect();
+    times.sort();
+    let (first, last) = (times[0], times[29]);
+    assert!(last - first > SPREAD / 3 && last < SPREAD + Duration::from_secs(1), "{times:?}");
+    assert_eq!(gateway.app.wait_for_calls("/close", 30).len(), 30);
     gateway.host.ends();
 }
 

@@ -17,6 +17,7 @@ mod relay;
 
 mod admin;
 mod config;
+mod drain;
 mod harness;
 mod life;
 mod limits;

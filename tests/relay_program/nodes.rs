@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Returns three ports that are free now.
-fn ports() -> [u16; 3] {
+pub(crate) fn ports() -> [u16; 3] {
     let taken = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("bound"));
     taken.map(|socket| socket.local_addr().expect("bound").port())
 }

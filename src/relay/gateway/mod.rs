@@ -108,7 +108,8 @@ pub use self::{
 /// [`serves`](Self::serves) and [`handle`](Self::handle), and forward [`stopping`](Handler::stopping).
 ///
 /// A server that stops gracefully closes its clients' connections with 1001, and calls the close callback for each
-/// within the grace period. Give the server the limits of [`GatewayConfig::server_limits`].
+/// within the grace period. [`drain_spread`](GatewayConfig::drain_spread) spreads the closes over a time, so that the
+/// clients do not all connect elsewhere at once. Give the server the limits of [`GatewayConfig::server_limits`].
 ///
 /// The rest of this page is the protocol between the gateway and the application. `examples/gateway/README.md` has it
 /// with whole requests and responses, and an application of 40 lines.

@@ -47,7 +47,8 @@ impl Shared {
             .queue_messages(config.send_queue_size)
             .message_timeout(config.message_timeout)
             .ping_interval(config.ping_interval)
-            .idle_timeout(config.idle_timeout);
+            .idle_timeout(config.idle_timeout)
+            .drain_spread(config.drain_spread);
         if let (Some(ping), Some(idle)) = (config.ping_interval, config.idle_timeout)
             && ping >= idle
         {

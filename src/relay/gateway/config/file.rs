@@ -122,6 +122,7 @@ impl Reader {
                 "idle_timeout" => config.idle_timeout = duration(node, name)?,
                 "ping_interval" => config.ping_interval = duration(node, name)?,
                 "message_timeout" => config.message_timeout = duration(node, name)?,
+                "drain_spread" => config.drain_spread = duration(node, name)?.unwrap_or_default(),
                 "suppress_access_log" => config.suppress_access_log = boolean(&node, name)?,
                 "origin_policy" => {
                     let line = node.line;
@@ -239,6 +240,7 @@ const KEYS: &[&str] = &[
     "send_timeout",
     "send_queue_size",
     "strict_broadcast",
+    "drain_spread",
     "origin_policy",
     "idle_timeout",
     "ping_interval",

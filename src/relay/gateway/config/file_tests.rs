@@ -31,7 +31,7 @@ fn every_key_is_read() {
         "port: 80\naddress: 127.0.0.1\nsock: /run/x.sock\nendpoint: gate.example:80\nsession_header: x-key\n\
          callback:\n  connect: http://a/c\n  establish: https://a/e\n  close: http://a:1/x\n  receive: http://a/r?x=y\n  timeout: 1m30s\n\
          proxy_set_header: { X-A: b, X-Gone: \"\", X-Number: 7 }\nsend_timeout: 500ms\nsend_queue_size: 3\n\
-         strict_broadcast: yes\norigin_policy: same_origin\nidle_timeout: 10s\nping_interval: 0\nmessage_timeout: 7s\nsuppress_access_log: true\n\
+         strict_broadcast: yes\norigin_policy: same_origin\nidle_timeout: 10s\nping_interval: 0\nmessage_timeout: 7s\ndrain_spread: 20s\nsuppress_access_log: true\n\
          path: { connect: /a, close: /b, stats: /c, send: /d, ping: /e, presence: /f }\n\
          limits:\n  message: 64k\n  send: 1M\n  targets: 7\n  queue: 2G\n  response: 512\n  pending: 3M\n  calls: 5\n  sessions: 9\n  sessions_per_address: 8\n",
     )
@@ -48,7 +48,7 @@ fn every_key_is_read() {
     assert_eq!((c.send_timeout, c.send_queue_size), (Some(Duration::from_millis(500)), 3));
     assert_eq!((c.strict_broadcast, c.origin_policy, c.suppress_access_log), (true, OriginPolicy::SameOrigin, true));
     assert_eq!((c.idle_timeout, c.ping_interval), (Some(Duration::from_secs(10)), None));
-    assert_eq!(c.message_timeout, Some(Duration::from_secs(7)));
+    assert_eq!((c.message_timeout, c.drain_spread), (Some(Duration::from_secs(7)), Duration::from_secs(20)));
     assert!(c.path.named().iter().map(|(_, path)| *path).eq(["/a", "/b", "/c", "/d", "/e", "/f"]));
     let limits = GatewayLimits {
         message: 64 << 10,

@@ -55,6 +55,10 @@ pub struct GatewayConfig {
     /// bytes/s or more; it does not run while the application handles a message. Beyond it, the session is closed with
     /// 1008. Default: 30 s. See [`ws::Config::message_timeout`](uncork::ws::Config::message_timeout). `None`: no limit.
     pub message_timeout: Option<Duration>,
+    /// A server that stops gracefully closes its clients' connections with 1001, spread over this time: each at a random
+    /// point of it. Until then the client gets messages and sends them. Default: 0, all at once. The server's grace period
+    /// must be longer, so that the close callbacks run within it: connections that are left at its end have none.
+    pub drain_spread: Duration,
     /// With `true`, no log line is written for requests of the application. Default: `false`.
     pub suppress_access_log: bool,
     /// Paths of the gateway.
@@ -183,6 +187,7 @@ impl Default for GatewayConfig {
             idle_timeout: Some(Duration::from_secs(75)),
             ping_interval: Some(Duration::from_secs(25)),
             message_timeout: Some(Duration::from_secs(30)),
+            drain_spread: Duration::ZERO,
             suppress_access_log: false,
             path: GatewayPaths::default(),
             limits: GatewayLimits::default(),
