@@ -6,31 +6,48 @@ use super::reply::{Reply, Unavailable};
 #[derive(Clone, Debug)]
 pub(in crate::relay) struct Command {
     name: &'static str,
+    /// Those of all arguments: a script for many keys has many.
+    bytes: Vec<u8>,
     arguments: Vec<Argument>,
     is_hint: bool,
 }
 
-#[derive(Clone, Debug)]
-enum Argument {
-    Plain(Vec<u8>),
+#[derive(Clone, Copy, Debug)]
+struct Argument {
+    /// Where its bytes end.
+    end: usize,
     /// The prefix is put before it.
-    Key(Vec<u8>),
+    is_key: bool,
 }
 
 impl Command {
     pub(in crate::relay) fn new(name: &'static str) -> Self {
-        Self { name, arguments: Vec::new(), is_hint: false }
+        Self { name, bytes: Vec::new(), arguments: Vec::new(), is_hint: false }
     }
 
     /// Adds a key, or the name of a channel: the prefix is put before it.
-    pub(in crate::relay) fn key(mut self, key: impl AsRef<[u8]>) -> Self {
-        self.arguments.push(Argument::Key(key.as_ref().to_vec()));
-        self
+    pub(in crate::relay) fn key(self, key: impl AsRef<[u8]>) -> Self {
+        self.add(true, |bytes| bytes.extend_from_slice(key.as_ref()))
     }
 
     /// Adds an argument. A number is given as text.
-    pub(in crate::relay) fn arg(mut self, arg: impl AsRef<[u8]>) -> Self {
-        self.arguments.push(Argument::Plain(arg.as_ref().to_vec()));
+    pub(in crate::relay) fn arg(self, arg: impl AsRef<[u8]>) -> Self {
+        self.add(false, |bytes| bytes.extend_from_slice(arg.as_ref()))
+    }
+
+    /// Adds a key that `write` appends, without a buffer of its own.
+    pub(in crate::relay) fn key_with(self, write: impl FnOnce(&mut Vec<u8>)) -> Self {
+        self.add(true, write)
+    }
+
+    /// Adds an argument that `write` appends, without a buffer of its own.
+    pub(in crate::relay) fn arg_with(self, write: impl FnOnce(&mut Vec<u8>)) -> Self {
+        self.add(false, write)
+    }
+
+    fn add(mut self, is_key: bool, write: impl FnOnce(&mut Vec<u8>)) -> Self {
+        write(&mut self.bytes);
+        self.arguments.push(Argument { end: self.bytes.len(), is_key });
         self
     }
 
@@ -44,9 +61,7 @@ impl Command {
     /// Returns the name and the arguments, without the prefix.
     #[cfg(test)]
     pub(in crate::relay) fn words(&self) -> Vec<Vec<u8>> {
-        let arguments = self.arguments.iter().map(|argument| match argument {
-            Argument::Plain(bytes) | Argument::Key(bytes) => bytes.clone(),
-        });
+        let arguments = self.parts().map(|(bytes, _)| bytes.to_vec());
         std::iter::once(self.name.as_bytes().to_vec()).chain(arguments).collect()
     }
 
@@ -54,14 +69,26 @@ impl Command {
         self.is_hint
     }
 
+    /// Returns the arguments, and whether each is a key.
+    fn parts(&self) -> impl Iterator<Item = (&[u8], bool)> {
+        let mut start = 0;
+        self.arguments.iter().map(move |Argument { end, is_key }| {
+            let bytes = &self.bytes[start..*end];
+            start = *end;
+            (bytes, *is_key)
+        })
+    }
+
     /// Appends the command as it is sent.
     pub(super) fn encode(&self, prefix: &str, into: &mut Vec<u8>) {
+        // A length has few digits, mostly.
+        into.reserve(self.bytes.len() + (self.arguments.len() + 2) * (prefix.len() + 9));
         begin(self.arguments.len() + 1, into);
         bulk(&[self.name.as_bytes()], into);
-        for argument in &self.arguments {
-            match argument {
-                Argument::Plain(bytes) => bulk(&[bytes], into),
-                Argument::Key(bytes) => bulk(&[prefix.as_bytes(), bytes], into),
+        for (bytes, is_key) in self.parts() {
+            match is_key {
+                true => bulk(&[prefix.as_bytes(), bytes], into),
+                false => bulk(&[bytes], into),
             }
         }
     }
@@ -74,15 +101,33 @@ pub(super) fn encode_words(words: &[&[u8]], into: &mut Vec<u8>) {
 }
 
 fn begin(words: usize, into: &mut Vec<u8>) {
-    into.extend_from_slice(format!("*{words}\r\n").as_bytes());
+    into.push(b'*');
+    decimal(words as u64, into);
+    into.extend_from_slice(b"\r\n");
 }
 
 /// Appends one string that is made of these parts.
 fn bulk(parts: &[&[u8]], into: &mut Vec<u8>) {
-    let length: usize = parts.iter().map(|part| part.len()).sum();
-    into.extend_from_slice(format!("${length}\r\n").as_bytes());
+    into.push(b'$');
+    decimal(parts.iter().map(|part| part.len() as u64).sum(), into);
+    into.extend_from_slice(b"\r\n");
     parts.iter().for_each(|part| into.extend_from_slice(part));
     into.extend_from_slice(b"\r\n");
+}
+
+/// Appends a number as text.
+pub(in crate::relay) fn decimal(mut n: u64, into: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        // Less than 10.
+        digits[at] = b'0' + (n % 10) as u8;
+        n /= 10;
+        if n == 0 {
+            return into.extend_from_slice(&digits[at..]);
+        }
+    }
 }
 
 /// The result of a pipeline: one reply for each command, or why there are none.
@@ -135,7 +180,19 @@ mod tests {
         wire.clear();
         encode_words(&[b"PING"], &mut wire);
         assert_eq!(wire, b"*1\r\n$4\r\nPING\r\n");
+        let written =
+            Command::new("SET").key_with(|key| key.extend(b"gw:1")).arg_with(|arg| arg.extend([0, b'\r', b'\n']));
+        assert_eq!(written.words(), [&b"SET"[..], b"gw:1", b"\0\r\n"]);
         assert!(Command::new("PUBLISH").hint().is_hint() && !Command::new("PUBLISH").is_hint());
+    }
+
+    #[test]
+    fn numbers_are_written_as_the_standard_library_does() {
+        for n in [0, 1, 9, 10, 99, 100, 12_345, u64::MAX] {
+            let mut written = b"x".to_vec();
+            decimal(n, &mut written);
+            assert_eq!(written, format!("x{n}").as_bytes());
+        }
     }
 
     #[test]

@@ -79,7 +79,7 @@ mod url;
     allow(unused_imports, reason = "for services")
 )]
 pub(in crate::relay) use self::{
-    command::Command,
+    command::{Command, decimal},
     engine::{Engine, EngineEvents},
     reply::{Reply, Unavailable},
 };

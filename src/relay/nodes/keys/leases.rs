@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use super::super::directory::{Command, Reply};
+use super::super::directory::{Command, Reply, decimal};
 
 pub(in crate::relay) type Key = Arc<[u8]>;
 
@@ -32,9 +32,12 @@ const SET: Duration = Duration::from_secs(24 * 3600);
 /// expire, but if this node is lost soon, their clients are reported once more.
 const ENDED: usize = 100_000;
 
-/// Renews a value if it is still the lease's. Returns 0 if it is not.
-const RENEW: &str =
-    "if redis.call('GET',KEYS[1])==ARGV[1] then return redis.call('PEXPIRE',KEYS[1],ARGV[2]) end return 0";
+/// Renews values that are still the leases': as many as there are keys. Returns the places of the others, from 1. One
+/// script for many keys, since each call costs the engine and this node more than a key in it does. Its text is sent
+/// each time: that is about a byte for each key.
+const RENEW: &str = "local gone={} for i,key in ipairs(KEYS) do \
+    if redis.call('GET',key)==ARGV[i+1] then redis.call('PEXPIRE',key,ARGV[1]) else gone[#gone+1]=i end \
+    end return gone";
 /// Removes a value if it is still the lease's.
 const REMOVE: &str = "if redis.call('GET',KEYS[1])==ARGV[1] then return redis.call('DEL',KEYS[1]) end return 0";
 /// Replaces a value if it is still the expected one.
@@ -72,6 +75,8 @@ impl fmt::Display for Holder {
 pub(super) struct Leases {
     node: String,
     epoch: String,
+    /// The start of each value: the node and its epoch, each with a colon.
+    own: Vec<u8>,
     next: u64,
     held: HashMap<Key, Lease>,
     /// Leases that have ended, and of which the engine does not know yet.
@@ -93,14 +98,12 @@ struct Ended {
     before: Option<Holder>,
 }
 
-/// What became of a lease that was renewed or registered again.
+/// What became of a lease that was registered.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Renewed {
     Kept,
     /// It has the key now; this holder had it before.
     TookOver(Holder),
-    /// The engine has no such value: it is registered again, by [`Leases::register`].
-    Gone,
     /// An older lease has the key: it is replaced by [`Leases::replace`].
     Older(Holder),
     /// Another lease has the key.
@@ -111,7 +114,15 @@ pub(super) enum Renewed {
 
 impl Leases {
     pub(super) fn new(node: String, epoch: String) -> Self {
-        Self { node, epoch, next: 0, held: HashMap::new(), ended: VecDeque::new(), unreported: HashMap::new() }
+        Self {
+            own: format!("{node}:{epoch}:").into_bytes(),
+            node,
+            epoch,
+            next: 0,
+            held: HashMap::new(),
+            ended: VecDeque::new(),
+            unreported: HashMap::new(),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -124,6 +135,14 @@ impl Leases {
 
     fn holder(&self, lease: Lease) -> Holder {
         Holder { node: self.node.clone(), epoch: self.epoch.clone(), number: lease.number, since: lease.since }
+    }
+
+    /// Appends the value of a lease: its holder as text.
+    fn write(&self, lease: Lease, into: &mut Vec<u8>) {
+        into.extend_from_slice(&self.own);
+        decimal(lease.number, into);
+        into.push(b':');
+        decimal(lease.since, into);
     }
 
     /// Returns `true` if this node has the key by the lease with this number.
@@ -189,7 +208,8 @@ impl Leases {
     pub(super) fn register(&self, key: &Key, again: bool) -> Option<[Command; 2]> {
         let lease = *self.held.get(key)?;
         let set = Command::new("SADD").key(self.set()).arg(key);
-        let value = Command::new("SET").key(name(key)).arg(self.holder(lease).to_string());
+        let value =
+            Command::new("SET").key_with(|name| write_name(key, name)).arg_with(|value| self.write(lease, value));
         let value = value.arg("PX").arg(millis(LEASE)).arg("GET");
         Some([set, if again { value.arg("NX") } else { value }])
     }
@@ -213,24 +233,37 @@ impl Leases {
     /// Returns the command that replaces an older lease; `None` if this one has ended.
     pub(super) fn replace(&self, key: &Key, number: u64, other: &Holder) -> Option<Command> {
         let lease = self.held.get(key).copied().filter(|lease| lease.number == number)?;
-        let script = script(REPLACE, name(key)).arg(other.to_string()).arg(self.holder(lease).to_string());
+        let script = script(REPLACE, key).arg(other.to_string()).arg_with(|value| self.write(lease, value));
         Some(script.arg(millis(LEASE)))
     }
 
-    /// Returns the command that renews a lease, and its number; `None` if it has ended.
-    pub(super) fn renew(&self, key: &Key) -> Option<(u64, Command)> {
-        let lease = *self.held.get(key)?;
-        let value = self.holder(lease).to_string();
-        Some((lease.number, script(RENEW, name(key)).arg(value).arg(millis(LEASE))))
+    /// Returns the command that renews the leases of these keys, and those that it renews; `None` if all have ended.
+    pub(super) fn renew(&self, keys: &[Key]) -> Option<(Renewing, Command)> {
+        let held = |key: &Key| Some((key.clone(), *self.held.get(key)?));
+        let held: Vec<(Key, Lease)> = keys.iter().filter_map(held).collect();
+        if held.is_empty() {
+            return None;
+        }
+        let mut command = Command::new("EVAL").arg(RENEW).arg(held.len().to_string());
+        for (key, _) in &held {
+            command = command.key_with(|name| write_name(key, name));
+        }
+        command = command.arg(millis(LEASE));
+        for (_, lease) in &held {
+            command = command.arg_with(|value| self.write(*lease, value));
+        }
+        Some((Renewing(held), command))
     }
 
-    pub(super) fn renewed(&self, key: &Key, number: u64, reply: &Reply) -> Renewed {
-        match reply {
-            _ if !self.has(key, number) => Renewed::Nothing,
-            Reply::Int(1) => Renewed::Kept,
-            Reply::Int(_) => Renewed::Gone,
-            _ => Renewed::Nothing,
-        }
+    /// Returns the keys whose leases the engine does not have, by the reply to [`renew`](Self::renew): they are to be
+    /// registered again.
+    pub(super) fn renewed(&self, renewing: &Renewing, reply: &Reply) -> Vec<Key> {
+        let Reply::Array(gone) = reply else { return Vec::new() };
+        let gone = gone.iter().filter_map(|place| match place {
+            Reply::Int(place) => renewing.0.get(usize::try_from(*place).ok()?.checked_sub(1)?),
+            _ => None,
+        });
+        gone.filter(|(key, lease)| self.has(key, lease.number)).map(|(key, _)| key.clone()).collect()
     }
 
     /// Returns the number of the lease of a key.
@@ -243,10 +276,10 @@ impl Leases {
         let taken: Vec<_> = self.ended.drain(..self.ended.len().min(most)).collect();
         let mut commands = Vec::with_capacity(2 * taken.len());
         for ended in &taken {
-            let value = self.holder(ended.lease).to_string();
+            let script = |text| script(text, &ended.key).arg_with(|value| self.write(ended.lease, value));
             commands.push(match &ended.before {
-                None => script(REMOVE, name(&ended.key)).arg(value),
-                Some(before) => script(REPLACE, name(&ended.key)).arg(value).arg(before.to_string()).arg(millis(LEASE)),
+                None => script(REMOVE),
+                Some(before) => script(REPLACE).arg(before.to_string()).arg(millis(LEASE)),
             });
             // A newer lease of this node needs the entry, or a survivor of this node.
             match self.held.contains_key(&ended.key) || self.unreported.contains_key(&ended.key) {
@@ -278,6 +311,9 @@ impl Leases {
     }
 }
 
+/// Leases that are being renewed, in the order of the command.
+pub(super) struct Renewing(Vec<(Key, Lease)>);
+
 /// Leases that have ended and are being reported to the engine.
 pub(super) struct TakenEnded(Vec<Ended>);
 
@@ -286,22 +322,24 @@ pub(super) fn set_of(node: &str, epoch: &str) -> String {
     format!("gw:of:{node}:{epoch}")
 }
 
-fn name(key: &[u8]) -> Vec<u8> {
-    [b"gw:key:", key].concat()
+fn write_name(key: &[u8], into: &mut Vec<u8>) {
+    into.extend_from_slice(b"gw:key:");
+    into.extend_from_slice(key);
 }
 
 /// Returns the command that reads who has a key.
 pub(super) fn lookup(key: &[u8]) -> Command {
-    Command::new("GET").key(name(key))
+    Command::new("GET").key_with(|name| write_name(key, name))
 }
 
 /// Returns the command that removes the value of a lease that has turned out not to exist.
 pub(super) fn remove_stale(key: &[u8], holder: &Holder) -> Command {
-    script(REMOVE, name(key)).arg(holder.to_string())
+    script(REMOVE, key).arg(holder.to_string())
 }
 
-fn script(text: &'static str, key: Vec<u8>) -> Command {
-    Command::new("EVAL").arg(text).arg("1").key(key)
+/// Returns the call of a script for one key.
+fn script(text: &'static str, key: &[u8]) -> Command {
+    Command::new("EVAL").arg(text).arg("1").key_with(|name| write_name(key, name))
 }
 
 pub(super) fn millis(time: Duration) -> String {
@@ -316,10 +354,35 @@ mod tests {
     fn a_value_is_read_as_it_was_written() {
         let holder = Holder { node: "fra1".into(), epoch: "9f31c07a".into(), number: 17, since: 1_796_000_000_000 };
         assert_eq!(holder.to_string(), "fra1:9f31c07a:17:1796000000000");
-        assert_eq!(Holder::parse(holder.to_string().as_bytes()), Some(holder));
+        assert_eq!(Holder::parse(holder.to_string().as_bytes()), Some(holder.clone()));
+        let (leases, mut value) = (Leases::new(holder.node, holder.epoch), Vec::new());
+        leases.write(Lease { number: holder.number, since: holder.since }, &mut value);
+        assert_eq!(value, b"fra1:9f31c07a:17:1796000000000");
         for bad in ["", "a:b:1", "a:b:x:1", "a:b:1:-1", ":b:1:1", "a::1:1", "a:b:1:1:1", "\u{fc}"] {
             assert_eq!(Holder::parse(bad.as_bytes()), None, "{bad}");
         }
         assert_eq!(Holder::parse(b"\xff"), None);
+    }
+
+    #[test]
+    fn many_leases_are_renewed_at_once() {
+        let key = |text: &str| Key::from(text.as_bytes());
+        let mut leases = Leases::new("a".into(), "e".into());
+        for (text, now) in [("k", 5), ("l", 6), ("m", 7)] {
+            leases.claim(&key(text), now);
+        }
+        let (renewing, command) = leases.renew(&[key("m"), key("none"), key("k"), key("l")]).expect("three");
+        let words: Vec<String> = command.words().into_iter().map(|word| String::from_utf8(word).unwrap()).collect();
+        assert_eq!((&*words[0], &*words[1], &*words[2]), ("EVAL", RENEW, "3"));
+        let rest = ["gw:key:m", "gw:key:k", "gw:key:l", "30000", "a:e:3:7", "a:e:1:5", "a:e:2:6"];
+        assert_eq!(words[3..], rest);
+        leases.claim(&key("l"), 8);
+        // Places that do not exist change nothing, and neither does that of a lease that has ended.
+        let places = [3, 2, 0, -1, 4].map(Reply::Int);
+        assert_eq!(leases.renewed(&renewing, &Reply::Array(places.to_vec())), [key("k")]);
+        for reply in [Reply::Array(vec![]), Reply::Nil, Reply::Int(1), Reply::Array(vec![Reply::Nil])] {
+            assert_eq!(leases.renewed(&renewing, &reply), Vec::<Key>::new());
+        }
+        assert!(leases.renew(&[key("none")]).is_none());
     }
 }

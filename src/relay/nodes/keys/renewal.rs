@@ -19,6 +19,8 @@ const RENEW: Duration = Duration::from_secs(10);
 const SPREAD: Duration = Duration::from_secs(8);
 /// Number of keys in one pipeline.
 const BATCH: usize = 500;
+/// Number of keys in one script, while which the engine does nothing else: less than a millisecond.
+const RENEWED: usize = 250;
 /// A node renews its own entry, and looks at those of the others, at this interval.
 const HEARTBEAT: Duration = Duration::from_secs(3);
 /// How long a node's own entry stays after the last renewal.
@@ -90,8 +92,8 @@ impl Inner {
     /// Renews all leases, batch by batch.
     fn renew_all(self: Arc<Self>, on: &LoopHandle) {
         let keys = self.leases().keys();
-        let batches = keys.len().div_ceil(BATCH).max(1);
-        for (n, batch) in keys.chunks(BATCH).enumerate() {
+        let batches = keys.len().div_ceil(RENEWED).max(1);
+        for (n, batch) in keys.chunks(RENEWED).enumerate() {
             let (inner, batch) = (self.clone(), batch.to_vec());
             let share = SPREAD * u32::try_from(n).unwrap_or(u32::MAX) / u32::try_from(batches).unwrap_or(u32::MAX);
             on.after(share, move |_| inner.renew(&batch));
@@ -99,24 +101,13 @@ impl Inner {
     }
 
     fn renew(self: Arc<Self>, keys: &[Key]) {
-        let (renewed, commands): (Vec<_>, Vec<_>) = {
-            let leases = self.leases();
-            let one = |key: &Key| leases.renew(key).map(|(number, command)| ((key.clone(), number), command));
-            keys.iter().filter_map(one).unzip()
-        };
-        if commands.is_empty() {
-            return;
-        }
+        let renewed = self.leases().renew(keys);
+        let Some((renewing, command)) = renewed else { return };
         let inner = self.clone();
-        self.engine.send(commands, move |result| {
+        self.engine.send(vec![command], move |result| {
             // Without the engine they are registered again after the reconnection.
-            let Ok(replies) = result else { return };
-            let gone: Vec<_> = {
-                let leases = inner.leases();
-                let is_gone =
-                    |((key, number), reply): &((Key, u64), _)| leases.renewed(key, *number, reply) == Renewed::Gone;
-                renewed.into_iter().zip(replies).filter(is_gone).map(|((key, _), _)| key).collect()
-            };
+            let Some(reply) = result.ok().and_then(|replies| replies.into_iter().next()) else { return };
+            let gone = inner.leases().renewed(&renewing, &reply);
             if !gone.is_empty() {
                 inner.register_all(gone, Box::new(|| {}));
             }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::{
     super::directory::{Command, Reply},
-    leases::{Holder, Key, Leases, Renewed, TakenEnded},
+    leases::{Holder, Key, Leases, Renewed, Renewing, TakenEnded},
 };
 
 /// Milliseconds.
@@ -60,6 +60,18 @@ impl Table {
                 }
                 bytes(before)
             }
+            ("EVAL", _) if text(1).contains("PEXPIRE") => {
+                let (keys, values) = words[3..].split_at(number(2) as usize);
+                let until = now + number(3 + keys.len());
+                let mut gone = Vec::new();
+                for (place, (key, value)) in (1..).zip(keys.iter().zip(&values[1..])) {
+                    match self.get(key, now).as_ref() == Some(value) {
+                        true => drop(self.values.insert(key.clone(), (value.clone(), until))),
+                        false => gone.push(Reply::Int(place)),
+                    }
+                }
+                Reply::Array(gone)
+            }
             ("EVAL", _) => {
                 if self.get(&words[3], now).as_ref() != Some(&words[4]) {
                     return Reply::Int(0);
@@ -68,9 +80,6 @@ impl Table {
                     script if script.contains("'DEL'") => drop(self.values.remove(&words[3])),
                     script if script.contains("'SET'") => {
                         drop(self.values.insert(words[3].clone(), (words[5].clone(), now + number(6))));
-                    }
-                    script if script.contains("PEXPIRE") => {
-                        drop(self.values.insert(words[3].clone(), (words[4].clone(), now + number(5))));
                     }
                     script => panic!("unknown script: {script}"),
                 }
@@ -84,7 +93,7 @@ impl Table {
 /// What the replies of a pipeline are for.
 enum Purpose {
     Claim(Key, u64),
-    Renew(Vec<(Key, u64)>),
+    Renew(Renewing),
     Register(Vec<(Key, u64)>),
     Replace(Key, Holder),
     Ended(TakenEnded),
@@ -209,10 +218,7 @@ impl World {
                 }
             }
             (Purpose::Renew(renewed), Some(replies)) => {
-                let leases = &self.nodes[at].leases;
-                let gone =
-                    |((key, number), reply): &((Key, u64), Reply)| leases.renewed(key, *number, reply) == Renewed::Gone;
-                let gone = renewed.into_iter().zip(replies).filter(gone).map(|((key, _), _)| key).collect();
+                let gone = self.nodes[at].leases.renewed(&renewed, &replies[0]);
                 self.register_all(at, gone);
             }
             (Purpose::Register(registered), Some(replies)) => {
@@ -282,10 +288,8 @@ impl World {
         if self.nodes[at].renews <= now {
             self.nodes[at].renews = now + RENEW;
             let leases = &self.nodes[at].leases;
-            let one = |key: Key| leases.renew(&key).map(|(number, command)| ((key, number), command));
-            let (renewed, commands): (Vec<_>, Vec<_>) = leases.keys().into_iter().filter_map(one).unzip();
-            if !commands.is_empty() {
-                self.send(at, commands, Purpose::Renew(renewed));
+            if let Some((renewing, command)) = leases.renew(&leases.keys()) {
+                self.send(at, vec![command], Purpose::Renew(renewing));
             }
             self.report_ended(at);
         }
