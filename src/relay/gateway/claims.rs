@@ -5,15 +5,13 @@ use std::sync::Arc;
 
 use uncork::LoopHandle;
 
-use super::{calls::Caller, key::Key, lease::Lease, session::Session, shared::Shared};
-
-/// The end of a session that the application was not told of: if this node is lost meanwhile, another one tells it.
-#[cfg(feature = "directory")]
-pub(super) struct Unreported(#[expect(dead_code, reason = "dropped")] Option<crate::relay::nodes::Unreported>);
-
-/// Nothing: there is no other node.
-#[cfg(not(feature = "directory"))]
-pub(super) struct Unreported;
+use super::{
+    calls::Caller,
+    key::Key,
+    lease::{Lease, Unreported},
+    session::Session,
+    shared::Shared,
+};
 
 #[cfg(not(feature = "directory"))]
 impl Shared {

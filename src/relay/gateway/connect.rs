@@ -24,10 +24,10 @@ use uncork::{
 use super::{
     application::{Verdict, chosen},
     calls::Caller,
-    claims::Unreported,
     config::OriginPolicy,
     delivery::{frame, is_binary},
     key::Key,
+    lease::Unreported,
     limits::LimitReached,
     printable::Printable,
     session::{ClientMessage, LastPhase, Session},
@@ -232,7 +232,7 @@ impl Handler for ClientHandler {
             Ok(()) => established(&its_shared, &its_session, &its_caller, greeting),
             Err(reason) => {
                 // The application knows that there is no session.
-                drop(its_session.take_unreported());
+                its_session.forget_unreported();
                 log::warn!(target: "uncork::relay", "establish callback of {}: {reason}", Printable(its_session.key()));
                 its_shared.counters.connect_error();
                 its_session.reject();
@@ -322,7 +322,7 @@ fn established(shared: &Arc<Shared>, session: &Arc<Session>, caller: &Caller, gr
         Err(LastPhase::Open) if !shared.registry.has(session.key()) => {
             shared.notify_closed(session.key(), caller, session.take_unreported());
         }
-        Err(_) => drop(session.take_unreported()),
+        Err(_) => session.forget_unreported(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The lease of a session's key, if the gateway has a directory. Without one, a session has nothing of it.
+//! The lease of a session's key, if the gateway has a directory, and its end. Without one, a session has nothing of it.
 
 #[cfg(feature = "directory")]
 use std::sync::Mutex;
@@ -19,6 +19,16 @@ pub(super) struct Lease {
     #[cfg(feature = "directory")]
     before: Mutex<Option<Holder>>,
 }
+
+/// The end of a session that the application was not told of: if this node is lost meanwhile, another one tells it.
+#[cfg(feature = "directory")]
+pub(super) struct Unreported(
+    #[expect(dead_code, reason = "dropped")] pub(super) Option<crate::relay::nodes::Unreported>,
+);
+
+/// Nothing: there is no other node.
+#[cfg(not(feature = "directory"))]
+pub(super) struct Unreported;
 
 #[cfg(feature = "directory")]
 impl Lease {

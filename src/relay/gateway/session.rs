@@ -21,7 +21,12 @@ use std::{
 
 use uncork::ws::{Done, Frame, SendError, Sender};
 
-use super::{claims::Unreported, key::Key, lease::Lease, limits::AddressGuard, wire::Problem};
+use super::{
+    key::Key,
+    lease::{Lease, Unreported},
+    limits::AddressGuard,
+    wire::Problem,
+};
 use crate::relay::lock::lock;
 
 /// Minimum number of messages that are held for a client that is being established.
@@ -317,6 +322,13 @@ impl Session {
     /// another one tells the application.
     pub(super) fn keep_unreported(&self, unreported: Unreported) {
         self.state().unreported = Some(Box::new(unreported));
+    }
+
+    /// Drops the end that was kept: the application does not expect to be told.
+    pub(super) fn forget_unreported(&self) {
+        // Not under the lock.
+        let kept = self.state().unreported.take();
+        drop(kept);
     }
 
     /// Takes the end that was kept, when the establish callback has a response.
