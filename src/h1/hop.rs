@@ -20,7 +20,8 @@ const COMMON: [&[u8]; 4] = [b"", b"close", b"keep-alive", b"upgrade"];
 /// Returns `true` if a field of this name is always for one hop, with or without `Connection`: `Connection`,
 /// `Keep-Alive`, `Proxy-Connection`, `TE`, `Transfer-Encoding`, `Upgrade`, `HTTP2-Settings`.
 pub fn is_hop_by_hop(name: &str) -> bool {
-    HOP.iter().any(|own| own.eq_ignore_ascii_case(name))
+    // The length first: most names have another one.
+    matches!(name.len(), 2 | 7 | 10 | 14 | 16 | 17) && HOP.iter().any(|own| own.eq_ignore_ascii_case(name))
 }
 
 /// Returns the names that the `Connection` fields with these values list, without the common options.
@@ -47,7 +48,8 @@ impl Headers {
     /// # Ok::<(), uncork::h1::InvalidHeader>(())
     /// ```
     pub fn end_to_end(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        let names = named(self.get_all("connection"));
+        // `Connection` is one of the reserved names.
+        let names = if self.is_reserved() { named(self.get_all("connection")) } else { Vec::new() };
         self.iter().filter(move |(name, _)| !is_hop_by_hop(name) && !is_one_of(&names, name))
     }
 }

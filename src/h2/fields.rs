@@ -8,50 +8,51 @@ use crate::{
     h1::{Headers, is_hop_by_hop},
 };
 
-/// Returns the end-to-end fields for a message of HTTP/2, with space for `more`. `switched`: the response accepts an
-/// upgrade. HTTP/2 has no proof for a WebSocket (RFC 8441 §5).
-pub(crate) fn to_map(fields: &Headers, more: usize, switched: bool) -> HeaderMap {
+/// Returns the end-to-end fields for a message of HTTP/2.
+pub(crate) fn to_map(fields: &Headers) -> HeaderMap {
     let wire = fields.as_wire();
-    let mut map = HeaderMap::with_capacity(more + wire.len() / 24);
-    if wire.is_empty() {
-        return map;
-    }
-    // The values share one allocation.
-    let block = Bytes::copy_from_slice(wire);
-    for (name, value) in fields.end_to_end() {
-        if switched && name.eq_ignore_ascii_case("sec-websocket-accept") {
-            continue;
-        }
-        // Both were checked by the rules of HTTP/1.1, which are not less strict.
-        let from = value.as_ptr().addr() - wire.as_ptr().addr();
-        let value = HeaderValue::from_maybe_shared(block.slice(from..from + value.len()));
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), value) {
-            let _ = map.try_append(name, value);
-        }
+    let mut map = HeaderMap::with_capacity(wire.len() / 24);
+    if !wire.is_empty() {
+        append(fields, &mut map, |_| true);
     }
     map
 }
 
-/// Returns the head of a response. `date`: the value of `Date`, unless the response has its own.
+/// Appends the end-to-end fields whose names `keeps` returns `true` for.
+fn append(fields: &Headers, map: &mut HeaderMap, keeps: impl Fn(&HeaderName) -> bool) {
+    let wire = fields.as_wire();
+    // The values share one allocation.
+    let block = Bytes::copy_from_slice(wire);
+    for (name, value) in fields.end_to_end() {
+        // Both were checked by the rules of HTTP/1.1, which are not less strict.
+        let from = value.as_ptr().addr() - wire.as_ptr().addr();
+        let value = HeaderValue::from_maybe_shared(block.slice(from..from + value.len()));
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), value)
+            && keeps(&name)
+        {
+            let _ = map.try_append(name, value);
+        }
+    }
+}
+
+/// Returns the head of a response. `date`: the value of `Date`, which only the engine writes. `switched`: the response
+/// accepts an upgrade, for which HTTP/2 has no proof (RFC 8441 §5).
 pub(crate) fn response(
     spec: &ResponseSpec<'_>,
     length: Option<u64>,
-    date: Option<HeaderValue>,
+    date: HeaderValue,
     switched: bool,
 ) -> http::Response<()> {
     let mut head = http::Response::new(());
     // RFC 8441 §5: 200 stands for 101.
     let status = if spec.status == 101 { 200 } else { spec.status };
     *head.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut map = to_map(spec.fields, 2, switched);
+    let mut map = HeaderMap::with_capacity(3 + spec.fields.as_wire().len() / 24);
+    append(spec.fields, &mut map, |name| !switched || *name != header::SEC_WEBSOCKET_ACCEPT);
     if let Some(length) = length {
-        map.insert(header::CONTENT_LENGTH, length.into());
+        map.append(header::CONTENT_LENGTH, length.into());
     }
-    if !map.contains_key(header::DATE)
-        && let Some(date) = date.or_else(|| HeaderValue::from_bytes(spec.date).ok())
-    {
-        map.insert(header::DATE, date);
-    }
+    map.append(header::DATE, date);
     *head.headers_mut() = map;
     head
 }
@@ -80,7 +81,7 @@ mod tests {
         fields.append("Set-Cookie", "b").expect("a field");
         let date = b"Sun, 06 Nov 1994 08:49:37 GMT";
         let spec = ResponseSpec { status: 404, fields: &fields, length: Some(5), date };
-        let head = response(&spec, Some(5), None, false);
+        let head = response(&spec, Some(5), HeaderValue::from_static("now"), false);
         let seen: Vec<_> = head.headers().iter().map(|(name, value)| format!("{name}: {value:?}")).collect();
         assert_eq!(head.status(), 404);
         assert_eq!(
@@ -90,7 +91,7 @@ mod tests {
                 "set-cookie: \"a\"",
                 "set-cookie: \"b\"",
                 "content-length: \"5\"",
-                "date: \"Sun, 06 Nov 1994 08:49:37 GMT\"",
+                "date: \"now\"",
             ]
         );
     }
@@ -104,7 +105,7 @@ mod tests {
             fields.append(name, value).expect("a field");
         }
         let spec = ResponseSpec { status: 101, fields: &fields, length: None, date: b"Sun, 06 Nov 1994 08:49:37 GMT" };
-        let head = response(&spec, None, Some(HeaderValue::from_static("now")), true);
+        let head = response(&spec, None, HeaderValue::from_static("now"), true);
         assert_eq!(head.status(), 200);
         assert_eq!(format!("{:?}", head.headers()), r#"{"sec-websocket-protocol": "x", "date": "now"}"#);
     }

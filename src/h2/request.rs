@@ -13,7 +13,7 @@
 //! fields (RFC 9113 §8.3), and that no connection-specific field is there (§8.2.2). The rest follows the rules of
 //! HTTP/1.1.
 
-use http::{Method, header, request::Parts};
+use http::{HeaderName, Method, header, request::Parts};
 
 use crate::h1::{HeadLimits, KnownHost, Misbehaved, RequestHead};
 
@@ -32,34 +32,16 @@ pub(crate) struct StreamRequest {
 
 impl StreamRequest {
     pub(crate) fn new(mut parts: Parts, ended: bool) -> Self {
-        let mut crumbs = parts.headers.get_all(header::COOKIE).iter();
-        let cookie = match (crumbs.next(), crumbs.next()) {
-            (Some(first), Some(second)) => {
-                // RFC 9113 §8.2.3.
-                let mut all = first.as_bytes().to_vec();
-                for crumb in std::iter::once(second).chain(crumbs) {
-                    all.extend_from_slice(b"; ");
-                    all.extend_from_slice(crumb.as_bytes());
-                }
-                Some(all)
-            }
-            _ => None,
-        };
-        let protocol = parts.extensions.remove().filter(|_| parts.method == Method::CONNECT);
+        let is_cookie = |(name, _): &(&HeaderName, _)| **name == header::COOKIE;
+        let crumbs = parts.headers.iter().filter(is_cookie).count();
+        // RFC 9113 §8.2.3.
+        let cookie = (crumbs > 1).then(|| {
+            let crumbs: Vec<&[u8]> =
+                parts.headers.iter().filter(is_cookie).map(|(_, crumb)| crumb.as_bytes()).collect();
+            crumbs.join(&b"; "[..])
+        });
+        let protocol = if parts.method == Method::CONNECT { parts.extensions.remove() } else { None };
         Self { parts, cookie, protocol, ended }
-    }
-
-    /// Returns the host that the request is for.
-    fn authority(&self) -> Result<&[u8], Misbehaved> {
-        let own = self.parts.headers.get(header::HOST).map(header::HeaderValue::as_bytes);
-        match (self.parts.uri.authority().map(|authority| authority.as_str().as_bytes()), own) {
-            // RFC 9113 §8.3.1: "A server SHOULD treat a request as malformed if it contains a Host header field that
-            // identifies an entity that differs from the entity in the ":authority" pseudo-header field."
-            (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => Err(Misbehaved::DuplicateHost),
-            (Some(authority), _) => Ok(authority),
-            (None, Some(host)) => Ok(host),
-            (None, None) => Err(Misbehaved::MissingHost),
-        }
     }
 
     /// Returns the fields, `Host` first.
@@ -70,10 +52,8 @@ impl StreamRequest {
         let map = &self.parts.headers;
         let mut fields = Vec::with_capacity(map.len() + 1 + 4 * usize::from(self.protocol.is_some()));
         let mut add = |name, value| fields.push(httparse::Header { name, value });
-        add("host", self.authority()?);
-        if map.get_all(header::HOST).iter().nth(1).is_some() {
-            return Err(Misbehaved::DuplicateHost);
-        }
+        let authority = self.parts.uri.authority().map(|authority| authority.as_str().as_bytes());
+        add("host", authority.unwrap_or_default());
         if let Some(protocol) = &self.protocol {
             add("connection", b"upgrade");
             add("upgrade", protocol.as_str().as_bytes());
@@ -84,10 +64,14 @@ impl StreamRequest {
                 }
             }
         }
-        let mut cookie = self.cookie.as_deref();
+        let (mut cookie, mut host) = (self.cookie.as_deref(), None);
         for (name, value) in map {
             let value = match *name {
-                header::HOST => continue,
+                header::HOST if host.is_some() => return Err(Misbehaved::DuplicateHost),
+                header::HOST => {
+                    host = Some(value.as_bytes());
+                    continue;
+                }
                 header::COOKIE if self.cookie.is_some() => match cookie.take() {
                     Some(joined) => joined,
                     None => continue,
@@ -97,7 +81,17 @@ impl StreamRequest {
             };
             add(name.as_str(), value);
         }
-        Ok(fields)
+        match (authority, host) {
+            // RFC 9113 §8.3.1: "A server SHOULD treat a request as malformed if it contains a Host header field that
+            // identifies an entity that differs from the entity in the ":authority" pseudo-header field."
+            (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => Err(Misbehaved::DuplicateHost),
+            (Some(_), _) => Ok(fields),
+            (None, Some(host)) => {
+                fields[0].value = host;
+                Ok(fields)
+            }
+            (None, None) => Err(Misbehaved::MissingHost),
+        }
     }
 
     /// Returns the head. `fields`: those of [`fields`](Self::fields).

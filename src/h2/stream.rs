@@ -321,7 +321,7 @@ impl Message for Stream {
         if let (Send::Owed(respond), Ok(status)) = (&mut state.send, http::StatusCode::from_u16(status)) {
             let mut head = http::Response::new(());
             *head.status_mut() = status;
-            *head.headers_mut() = fields::to_map(fields, 0, false);
+            *head.headers_mut() = fields::to_map(fields);
             // If the stream is gone, the final response finds out.
             let _ = respond.send_informational(head);
         }
@@ -329,13 +329,13 @@ impl Message for Stream {
 
     fn respond(&mut self, response: &ResponseSpec<'_>, length: Option<u64>, body: BodyOut) {
         let mut state = lock(&self.0);
-        let head = fields::response(response, length, Some(state.date.clone()), false);
+        let head = fields::response(response, length, state.date.clone(), false);
         state.respond(head, body);
     }
 
     fn switch(&mut self, response: &ResponseSpec<'_>) {
         let mut state = lock(&self.0);
-        let head = fields::response(response, None, Some(state.date.clone()), true);
+        let head = fields::response(response, None, state.date.clone(), true);
         state.respond(head, BodyOut::UntilClose);
         state.switched = true;
         // The client may have half-closed already.
@@ -343,7 +343,7 @@ impl Message for Stream {
     }
 
     fn end(&mut self, trailers: Option<&Headers>) {
-        let map = trailers.map(|trailers| fields::to_map(trailers, 0, false)).unwrap_or_default();
+        let map = trailers.map(fields::to_map).unwrap_or_default();
         lock(&self.0).end = Some(map);
     }
 

@@ -29,6 +29,9 @@ const ROOM_IN: usize = 64 * 1024;
 /// Bytes of output held, in each of two buffers: what the engine requests at a time, when half of its output is free.
 const ROOM_OUT: usize = 32 * 1024;
 
+/// The largest buffer that an idle connection keeps.
+const SMALL: usize = 512;
+
 /// The end for h2.
 pub(crate) struct Wire(Arc<Mutex<Buffers>>);
 
@@ -46,6 +49,8 @@ struct Buffers {
     sending: Vec<u8>,
     /// The number of bytes of `sending` that were sent.
     sent: usize,
+    /// h2 has more to write than there was space for.
+    is_blocked: bool,
 }
 
 /// Returns the two ends of a wire.
@@ -69,6 +74,14 @@ impl WireEnd {
         lock(&self.0).drain(write)
     }
 
+    /// Returns `true` if h2 has more to write than there was space for, and now there is some.
+    pub(crate) fn was_blocked(&self) -> bool {
+        let mut buffers = lock(&self.0);
+        let ready = buffers.is_blocked && buffers.tx.len() < ROOM_OUT;
+        buffers.is_blocked &= !ready;
+        ready
+    }
+
     /// Returns `true` if output is left to be sent.
     pub(crate) fn has_output(&self) -> bool {
         lock(&self.0).has_output()
@@ -80,12 +93,12 @@ impl WireEnd {
         buffers.rx.len() < ROOM_IN && buffers.end == ReadState::Open
     }
 
-    /// Frees the buffers that are empty: an idle connection needs none.
+    /// Frees the large buffers that are empty: an idle connection needs none. Small ones stay for the next request.
     pub(crate) fn shrink(&self) {
         let mut buffers = lock(&self.0);
         let Buffers { rx, tx, sending, .. } = &mut *buffers;
         for buffer in [rx, tx, sending] {
-            if buffer.is_empty() {
+            if buffer.is_empty() && buffer.capacity() > SMALL {
                 *buffer = Vec::new();
             }
         }
@@ -94,7 +107,15 @@ impl WireEnd {
 
 impl Buffers {
     fn new() -> Self {
-        Self { rx: Vec::new(), read: 0, end: ReadState::Open, tx: Vec::new(), sending: Vec::new(), sent: 0 }
+        Self {
+            rx: Vec::new(),
+            read: 0,
+            end: ReadState::Open,
+            tx: Vec::new(),
+            sending: Vec::new(),
+            sent: 0,
+            is_blocked: false,
+        }
     }
 
     /// Takes input, up to the limit. Returns how many bytes it took.
@@ -133,6 +154,7 @@ impl Buffers {
     fn push(&mut self, bytes: &[u8]) -> usize {
         let n = bytes.len().min(ROOM_OUT.saturating_sub(self.tx.len()));
         self.tx.extend_from_slice(&bytes[..n]);
+        self.is_blocked |= n < bytes.len();
         n
     }
 

@@ -128,7 +128,7 @@ impl Http2 {
             BodyLength::Known(length) => Some(length),
             _ => None,
         };
-        let head = fields::response(&spec, length, Some(date), false);
+        let head = fields::response(&spec, length, date, false);
         if response.close {
             self.session.shut_down();
         }

@@ -96,23 +96,31 @@ impl Http2 {
         }
     }
 
-    /// Drives the woken streams, has h2 read and write, and begins requests.
-    fn step(&mut self, io: &mut ConnIo, core: &mut Core, handler: &mut dyn Handler) {
-        let mut keys = std::mem::take(&mut self.woken);
-        keys.append(&mut self.marked);
-        self.wakes.take(&mut keys);
-        for key in keys.drain(..) {
-            self.drive_stream(key, core, handler);
-        }
-        self.woken = keys;
+    /// Drives the woken streams, has h2 read and write, and begins requests. `news`: there are bytes for h2, or space
+    /// for its own.
+    fn step(&mut self, news: bool, io: &mut ConnIo, core: &mut Core, handler: &mut dyn Handler) {
         let waker = self.waker.clone();
         let cx = &mut Context::from_waker(&waker);
+        let mut keys = std::mem::take(&mut self.woken);
+        keys.append(&mut self.marked);
+        let mut polls = news;
         while self.over.is_none() {
+            // Before h2 is polled: what wakes the connection until then is done by that.
+            self.wakes.take(&mut keys);
+            for key in keys.drain(..) {
+                match key {
+                    CONNECTION => polls = true,
+                    key => self.drive_stream(key, core, handler),
+                }
+            }
+            if !polls {
+                break;
+            }
             match self.session.poll(cx) {
-                session::Event::Pending => return,
+                session::Event::Pending => break,
                 session::Event::Request(request, respond) => {
                     let last = self.number + 1 >= core.limits.requests;
-                    self.begin(io, core, handler, *request, respond);
+                    self.begin(io, core, handler, request, respond);
                     if last {
                         self.session.shut_down();
                     }
@@ -123,6 +131,7 @@ impl Http2 {
                 }
             }
         }
+        self.woken = keys;
     }
 
     /// Moves output to the connection. Returns `true` if there was any.
@@ -229,7 +238,7 @@ impl Streams for Http2 {
             let (n, news) = self.wire.fill(io.rx.filled(), state);
             io.rx.consume(n);
             if self.over.is_none() {
-                self.step(io, core, handler);
+                self.step(news || self.wire.was_blocked(), io, core, handler);
             }
             let sent = self.send(io, core);
             worked |= news || sent;

@@ -40,7 +40,7 @@ enum State {
 /// What h2 reports.
 pub(super) enum Event {
     Pending,
-    Request(Box<http::Request<RecvStream>>, SendResponse<Bytes>),
+    Request(http::Request<RecvStream>, SendResponse<Bytes>),
     /// The connection has ended. Its output is in the wire.
     Over(EndReason),
 }
@@ -78,7 +78,7 @@ impl Session {
         let State::Open(connection) = &mut self.state else { return Event::Pending };
         match connection.poll_accept(cx) {
             Poll::Pending => Event::Pending,
-            Poll::Ready(Some(Ok((request, respond)))) => Event::Request(Box::new(request), respond),
+            Poll::Ready(Some(Ok((request, respond)))) => Event::Request(request, respond),
             Poll::Ready(None) => Event::Over(self.reason.unwrap_or(EndReason::Complete)),
             Poll::Ready(Some(Err(error))) => self.failed(&error),
         }
