@@ -119,7 +119,7 @@
 //! | `h2` | HTTP/2 between the `h2` crate and the engine, sans-IO | `base h1 conn api` |
 //! | `engine` | one event loop | `base h1 h2 conn api transport` |
 //! | `drive` | the three modes; the only module that reads the clocks | `base api engine` |
-//! | `server` | [`Server`], [`Listen`], [`Running`] | `base api transport engine drive` |
+//! | `server` | [`Server`], [`Listen`], [`Running`] | `base h1 api transport engine drive` |
 //! | `auth` | Basic and Digest authentication, sans-IO | `base h1 api` |
 //! | `ws` | WebSocket, server and client, as an [`Upgrade`] | `base h1 api` |
 //! | `client` | outgoing HTTP/1.1 on the same loops | `base h1 conn api transport server` |

@@ -112,9 +112,10 @@ impl Engine<'_> {
         let added = match source {
             ConnSource::Socket(socket) => {
                 let security = self.listeners.get(listener).map_or(&None, |entry| &entry.security).clone();
+                let http2 = self.core.versions.http2;
                 let by_proxy = self.listeners.get(listener).is_some_and(|entry| entry.proxies.is_some());
                 let phase = if by_proxy { Phase::Proxy } else { Phase::first(&security) };
-                self.add(socket, peer, |socket| Transport::accepted(socket, &security), |_, _| Some(phase))
+                self.add(socket, peer, |socket| Transport::accepted(socket, &security, http2), |_, _| Some(phase))
             }
             ConnSource::Pipes(pipes) => self.add_pipes(*pipes, peer),
         };

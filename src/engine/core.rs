@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
-use super::{deadlines::Deadlines, dispatch::AccessLog, held::Held, reserve::Reserve};
+use super::{Versions, deadlines::Deadlines, dispatch::AccessLog, held::Held, reserve::Reserve};
 use crate::{
     api::loop_message::LoopMessage,
     base::{ConnId, Limits, Moment, mailbox::Mailbox, pool::Pool, time::Tick},
@@ -26,9 +26,7 @@ pub(super) struct Core {
     /// Connections that wait for a buffer.
     pub(super) starved: Vec<ConnId>,
     pub(super) access_log: Option<Arc<AccessLog>>,
-    /// Clients may speak HTTP/2.
-    #[cfg(feature = "http2")]
-    pub(super) http2: bool,
+    pub(super) versions: Versions,
     /// The instant at tick 0.
     pub(super) start: Instant,
     pub(super) now: Moment,
@@ -43,7 +41,6 @@ impl Core {
         limits: Limits,
         reserve: Reserve,
         kernel_pipes: Arc<KernelPipes>,
-        access_log: Option<Arc<AccessLog>>,
         now: Moment,
     ) -> Self {
         Self {
@@ -59,9 +56,8 @@ impl Core {
             deadlines: Deadlines::default(),
             run: VecDeque::new(),
             starved: Vec::new(),
-            access_log,
-            #[cfg(feature = "http2")]
-            http2: true,
+            access_log: None,
+            versions: Versions::default(),
             start: now.mono,
             now,
             tick: Tick::since(now.mono, now.mono),

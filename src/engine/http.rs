@@ -21,6 +21,9 @@ impl ConnIo {
     /// Dispatches the complete requests, one after the other.
     pub(super) fn drive_heads(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<Step, EndReason> {
         let mut worked = false;
+        if !core.versions.http1 && !self.rx.is_empty() {
+            return self.require_http2(core);
+        }
         while !self.rx.is_empty() && self.out.len() < core.limits.output {
             match self.dispatch_one(core, handler)? {
                 Step::Idle => break,
@@ -38,6 +41,16 @@ impl ConnIo {
         Ok(Step::progress(worked))
     }
 
+    /// Begins HTTP/2, or rejects another version.
+    #[cold]
+    fn require_http2(&mut self, core: &mut Core) -> Result<Step, EndReason> {
+        #[cfg(feature = "http2")]
+        if self.has_preface() {
+            return Ok(self.begin_http2(core));
+        }
+        self.reject(core, Misbehaved::Http2Required, None)
+    }
+
     /// Dispatches the next request, if its head is complete, and carries out the handler's action.
     #[inline]
     fn dispatch_one(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<Step, EndReason> {
@@ -46,7 +59,9 @@ impl ConnIo {
             Ok(Some(found)) => found,
             Ok(None) => return Ok(Step::Idle),
             #[cfg(feature = "http2")]
-            Err(_) if core.http2 && self.number == 0 && self.has_preface() => return Ok(self.begin_http2(core)),
+            Err(_) if core.versions.http2 && self.number == 0 && self.has_preface() => {
+                return Ok(self.begin_http2(core));
+            }
             Err(rule) => return self.reject(core, rule, None),
         };
         self.number = self.number.wrapping_add(1);

@@ -116,8 +116,24 @@ pub(crate) struct Setup<'h> {
     pub(crate) limits: Limits,
     pub(crate) admission: Arc<Admission>,
     pub(crate) access_log: Option<Arc<AccessLog>>,
+    pub(crate) versions: Versions,
     /// Takes the connections of a loop that only accepts.
     pub(crate) hand_off: Option<HandOff>,
+}
+
+/// The versions of HTTP that clients may use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Versions {
+    /// HTTP/1.1, and HTTP/1.0.
+    pub(crate) http1: bool,
+    /// Never without the feature `http2`.
+    pub(crate) http2: bool,
+}
+
+impl Default for Versions {
+    fn default() -> Self {
+        Self { http1: true, http2: cfg!(feature = "http2") }
+    }
 }
 
 /// Takes a connection to another loop.
@@ -155,7 +171,7 @@ impl Notifier for PollNotifier {
 
 impl<'h> Engine<'h> {
     pub(crate) fn new(setup: Setup<'h>, now: Moment) -> io::Result<Self> {
-        let Setup { handler, mut listeners, limits, admission, access_log, hand_off } = setup;
+        let Setup { handler, mut listeners, limits, admission, access_log, versions, hand_off } = setup;
         let poll = Poll::new()?;
         let notifier = PollNotifier(mio::Waker::new(poll.registry(), NOTIFIER)?);
         for (n, entry) in listeners.iter_mut().enumerate() {
@@ -173,7 +189,11 @@ impl<'h> Engine<'h> {
             handler,
             slots: Slab::new(),
             inbound: 0,
-            core: Core::new(mailbox, limits, reserve, admission.kernel_pipes.clone(), access_log, now),
+            core: Core {
+                access_log,
+                versions,
+                ..Core::new(mailbox, limits, reserve, admission.kernel_pipes.clone(), now)
+            },
             listeners,
             admission,
             hand_off,

@@ -59,8 +59,8 @@ pub(super) trait Streams: Send {
     /// Ends the connection, which is idle.
     fn go_away(&mut self, reason: EndReason);
 
-    /// Returns the earliest timeout of a request.
-    fn due(&self) -> Tick;
+    /// Returns the earliest timeout of a request, or of a silent client.
+    fn due(&self, core: &Core) -> Tick;
 
     /// Has every upgrade called again.
     fn wake_all(&mut self);

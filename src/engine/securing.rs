@@ -36,7 +36,7 @@ impl ConnIo {
                 return Ok(Step::Become(Phase::Head));
             }
             #[cfg(feature = "http2")]
-            Some(crate::h2::ALPN) if core.http2 => return Ok(self.begin_http2(core)),
+            Some(crate::h2::ALPN) if core.versions.http2 => return Ok(self.begin_http2(core)),
             Some(protocol) => dispatch::alpn(handler, protocol, &self.peer.addr).map_err(|_| EndReason::Panicked)?,
         };
         match upgrade {

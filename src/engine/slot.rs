@@ -313,7 +313,7 @@ impl Slot {
             Phase::Job(job) => job.due(),
             Phase::Upgraded(upgraded) => upgraded.due(),
             Phase::Dialing(dialing) => dialing.by,
-            Phase::Streams(streams) => streams.due(),
+            Phase::Streams(streams) => streams.due(core),
             _ => Tick::NEVER,
         };
         (again, self.io.recv_by.min(self.io.send_by).min(own))

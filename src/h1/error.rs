@@ -52,6 +52,8 @@ rules! {
     BadVersion = 400 "the protocol version is malformed",
     /// A version other than 1.0 and 1.1.
     UnsupportedVersion = 505 "unsupported HTTP version: expected HTTP/1.0 or HTTP/1.1",
+    /// A version before 2 on a server that speaks only HTTP/2.
+    Http2Required = 505 "unsupported HTTP version: expected HTTP/2",
     /// A field line that is not `name ":" OWS value OWS` (RFC 9112 §5).
     BadField = 400 "a header field line is malformed",
     /// A field line continued on the next (RFC 9112 §5.2).

@@ -12,7 +12,10 @@
 use std::{
     fmt,
     io::{self, IoSlice},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{self, Context, Poll},
 };
 
@@ -56,6 +59,8 @@ struct State {
     finished: bool,
     /// The client has reset the stream, or its connection is over.
     failed: bool,
+    /// Bytes that were read, of all streams of the connection.
+    received: Arc<AtomicU64>,
     date: HeaderValue,
 }
 
@@ -67,13 +72,15 @@ enum Send {
 }
 
 impl Stream {
-    /// Returns the stream of a request. `recv`: `None` if it has no body. `waker` is called when bytes have arrived, when there is space for
-    /// more, and when the client resets the stream. `date`: the value of `Date`.
+    /// Returns the stream of a request. `recv`: `None` if it has no body. `waker` is called when bytes have arrived, when
+    /// there is space for more, and when the client resets the stream. `date`: the value of `Date`. `received` counts
+    /// the bytes of all bodies of the connection.
     pub(crate) fn new(
         recv: Option<RecvStream>,
         respond: SendResponse<Bytes>,
         waker: task::Waker,
         date: HeaderValue,
+        received: Arc<AtomicU64>,
     ) -> Self {
         Self(Arc::new(Mutex::new(State {
             waker,
@@ -86,6 +93,7 @@ impl Stream {
             switched: false,
             finished: false,
             failed: false,
+            received,
             date,
         })))
     }
@@ -93,7 +101,7 @@ impl Stream {
 
 impl Stream {
     /// Returns the stream of a response whose head was sent, and whose body of `left` bytes follows.
-    pub(crate) fn responding(send: SendStream<Bytes>, left: u64, waker: task::Waker) -> Self {
+    pub(crate) fn responding(send: SendStream<Bytes>, left: u64, waker: task::Waker, received: Arc<AtomicU64>) -> Self {
         Self(Arc::new(Mutex::new(State {
             waker,
             recv: None,
@@ -105,6 +113,7 @@ impl Stream {
             switched: false,
             finished: false,
             failed: false,
+            received,
             date: HeaderValue::from_static(""),
         })))
     }
@@ -163,6 +172,7 @@ impl State {
                 // It was received, so it can be released.
                 let _ = recv.flow_control().release_capacity(took);
             }
+            self.received.fetch_add(took as u64, Ordering::Relaxed);
         }
         let over = self.finished || (self.switched && self.recv.is_none());
         match n {

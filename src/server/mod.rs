@@ -15,7 +15,8 @@ use crate::{
     api::{AccessRecord, Handler},
     base::{Limits, lock},
     drive::{Loops, external::ExternalServer, per_conn, threads},
-    engine::{AccessLog, Admission, LoopListener, Setup},
+    engine::{AccessLog, Admission, LoopListener, Setup, Versions},
+    h1::Version,
 };
 
 /// A server that is being configured: listeners, limits, and then one of three ways to drive it.
@@ -34,6 +35,7 @@ pub struct Server {
     listeners: Vec<Listen>,
     limits: Limits,
     access_log: Option<Arc<AccessLog>>,
+    versions: Versions,
 }
 
 impl Server {
@@ -68,6 +70,30 @@ impl Server {
     /// all connections of that loop. The `Display` of the record is the combined log format.
     pub fn access_log(mut self, log: impl Fn(&AccessRecord<'_>) + Send + Sync + 'static) -> Self {
         self.access_log = Some(Arc::new(log));
+        self
+    }
+
+    /// Sets the versions of HTTP that clients may use, for all listeners. By default these are HTTP/1.1 and HTTP/1.0, and
+    /// with the feature `http2` also HTTP/2 (without the feature, [`Version::Http2`] has no effect). HTTP/1.0 and
+    /// HTTP/1.1 belong together: either allows both.
+    ///
+    /// Over TLS, a client and the server agree on the version by ALPN; without TLS, a client of HTTP/2 begins with its
+    /// preface (RFC 9113 §3). A request in a version that is not allowed gets a 505.
+    ///
+    /// ```no_run
+    /// use uncork::{Server, h1::Version};
+    /// # fn main() -> std::io::Result<()> {
+    /// let server = Server::bind("127.0.0.1:8080")?.versions([Version::Http11]);
+    /// # Ok(()) }
+    /// ```
+    pub fn versions(mut self, versions: impl IntoIterator<Item = Version>) -> Self {
+        self.versions = Versions { http1: false, http2: false };
+        for version in versions {
+            match version {
+                Version::Http10 | Version::Http11 => self.versions.http1 = true,
+                Version::Http2 => self.versions.http2 = cfg!(feature = "http2"),
+            }
+        }
         self
     }
 
@@ -132,7 +158,7 @@ impl Server {
         let shared = self.listeners.iter().map(Listen::is_shared).collect();
         let listeners = self.take_listeners();
         let acceptor = self.setup(listeners, handler.clone(), &admission);
-        let (limits, access_log) = (self.limits, self.access_log);
+        let (limits, access_log, versions) = (self.limits, self.access_log, self.versions);
         let prototype = Mutex::new(handler);
         let make = move || Setup {
             handler: Box::new(lock(&prototype).clone()),
@@ -140,6 +166,7 @@ impl Server {
             limits: limits.clone(),
             admission: admission.clone(),
             access_log: access_log.clone(),
+            versions,
             hand_off: None,
         };
         let workers = per_conn::Threads::new(make, loops.clone());
@@ -196,6 +223,7 @@ impl Server {
             limits: self.limits,
             admission,
             access_log: self.access_log,
+            versions: self.versions,
             hand_off: None,
         };
         ExternalServer::new(setup, addr)
@@ -212,7 +240,8 @@ impl Server {
         admission: &Arc<Admission>,
     ) -> impl FnOnce() -> Setup<'static> + Send + use<H> {
         let (limits, admission, access_log) = (self.limits.clone(), admission.clone(), self.access_log.clone());
-        move || Setup { handler: Box::new(handler), listeners, limits, admission, access_log, hand_off: None }
+        let versions = self.versions;
+        move || Setup { handler: Box::new(handler), listeners, limits, admission, access_log, versions, hand_off: None }
     }
 }
 

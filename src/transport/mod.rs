@@ -121,14 +121,14 @@ pub(crate) struct Transport {
 }
 
 impl Transport {
-    /// Returns a transport over an accepted socket, with the security of its listener.
-    pub(crate) fn accepted(socket: Socket, security: &Security) -> Result<Self, Fault> {
+    /// Returns a transport over an accepted socket, with the security of its listener. `http2`: clients may use HTTP/2.
+    pub(crate) fn accepted(socket: Socket, security: &Security, http2: bool) -> Result<Self, Fault> {
         #[cfg(feature = "tls")]
         if let Some(tls) = security {
-            let conn = tls::TlsConn::accept(tls)?;
+            let conn = tls::TlsConn::accept(tls, http2)?;
             return Ok(Self { socket, tls: Some(Box::new(conn)) });
         }
-        let _ = security;
+        let _ = (security, http2);
         Ok(Self::plain(socket))
     }
 

@@ -26,7 +26,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("h2", &["base", "h1", "conn", "api"]),
     ("engine", &["base", "h1", "h2", "conn", "api", "transport"]),
     ("drive", &["base", "api", "engine"]),
-    ("server", &["base", "api", "transport", "engine", "drive"]),
+    ("server", &["base", "h1", "api", "transport", "engine", "drive"]),
     ("auth", &["base", "h1", "api"]),
     ("ws", &["base", "h1", "api"]),
     // Of `server`: the loop of blocking requests.

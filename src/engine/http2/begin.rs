@@ -86,7 +86,7 @@ impl Http2 {
         hooks: Option<Box<RequestHooks>>,
         copy: Option<Head>,
     ) {
-        let stream = stream::Stream::new(recv, respond, self.next_waker(), self.date(core));
+        let stream = stream::Stream::new(recv, respond, self.next_waker(), self.date(core), self.received.clone());
         conn.speak(Box::new(stream.clone()));
         let mut own = self.own_io(io, stream, conn);
         if let Some(timeout) = hooks.as_ref().and_then(|hooks| hooks.timeout) {
@@ -99,7 +99,7 @@ impl Http2 {
     /// Responds with the rule that a head breaks.
     #[cold]
     fn reject(&mut self, io: &ConnIo, core: &mut Core, respond: SendResponse<Bytes>, rule: Misbehaved) {
-        let stream = stream::Stream::new(None, respond, self.next_waker(), self.date(core));
+        let stream = stream::Stream::new(None, respond, self.next_waker(), self.date(core), self.received.clone());
         let mut conn = ServerConn::new();
         conn.speak(Box::new(stream.clone()));
         let mut own = self.own_io(io, stream, conn);
@@ -150,7 +150,8 @@ impl Http2 {
     /// Sends a body as the client's windows allow it.
     #[cold]
     fn send_rest(&mut self, io: &ConnIo, core: &mut Core, conn: ServerConn, send: SendStream<Bytes>, mut body: Block) {
-        let stream = stream::Stream::responding(send, body.bytes().len() as u64, self.next_waker());
+        let stream =
+            stream::Stream::responding(send, body.bytes().len() as u64, self.next_waker(), self.received.clone());
         let mut own = self.own_io(io, stream, conn);
         own.out.push_block(&mut body);
         let phase = Phase::Closing(Box::new(Closing::new(EndReason::Complete, false)));

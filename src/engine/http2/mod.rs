@@ -17,7 +17,12 @@ mod session;
 
 use std::{
     collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{self, Context},
+    time::Duration,
 };
 
 use http::HeaderValue;
@@ -32,7 +37,7 @@ use super::{
 };
 use crate::{
     api::{Handler, ReadState, Response, Waker},
-    base::{EndReason, RequestId, pool::LENT, time::Tick},
+    base::{EndReason, RequestId, Timeout, pool::LENT, time::Tick},
     h2::{
         PREFACE,
         wakes::Wakes,
@@ -44,6 +49,10 @@ use crate::{
 const CONNECTION: usize = usize::MAX;
 /// Rounds of the connection before other connections have their turn.
 const ROUNDS: usize = 8;
+/// Bytes of bodies in one turn from which on a round trip is measured.
+const MUCH: u64 = 16 * 1024;
+/// Time for the response to a ping.
+const PONG: Duration = Duration::from_secs(20);
 
 pub(super) struct Http2 {
     wire: WireEnd,
@@ -65,6 +74,11 @@ pub(super) struct Http2 {
     /// The earliest deadline of a stream.
     due: Tick,
     date: ([u8; 29], HeaderValue),
+    /// Bytes of bodies that the application has received.
+    received: Arc<AtomicU64>,
+    /// The time of the last input, and whether a ping was sent because that is long ago.
+    heard: Tick,
+    is_pinged: bool,
     /// The connection ends when the output is out, for this reason.
     over: Option<EndReason>,
 }
@@ -92,6 +106,9 @@ impl Http2 {
             number: 0,
             due: Tick::NEVER,
             date: ([0; 29], HeaderValue::from_static("")),
+            received: Arc::default(),
+            heard: core.tick,
+            is_pinged: false,
             over: None,
         }
     }
@@ -104,6 +121,7 @@ impl Http2 {
         let mut keys = std::mem::take(&mut self.woken);
         keys.append(&mut self.marked);
         let mut polls = news;
+        let before = self.received.load(Ordering::Relaxed);
         while self.over.is_none() {
             // Before h2 is polled: what wakes the connection until then is done by that.
             self.wakes.take(&mut keys);
@@ -132,6 +150,34 @@ impl Http2 {
             }
         }
         self.woken = keys;
+        let received = self.received.load(Ordering::Relaxed);
+        self.session.measure(received, cx);
+        if received - before >= MUCH {
+            self.session.begin_measure(before);
+        }
+    }
+
+    /// Sends a ping if a request is in progress, and the client has been silent for long; ends the connection if there
+    /// is no response. Returns `true` if h2 has something to send.
+    fn notice_silence(&mut self, core: &Core) -> bool {
+        if self.silent_until(core) > core.tick || self.over.is_some() {
+            return false;
+        }
+        if self.is_pinged {
+            self.over = Some(EndReason::TimedOut(Timeout::Idle));
+            return false;
+        }
+        self.is_pinged = true;
+        self.session.ping()
+    }
+
+    /// Returns when the client has been silent for too long.
+    fn silent_until(&self, core: &Core) -> Tick {
+        if self.streams.is_empty() {
+            return Tick::NEVER;
+        }
+        let longest = core.limits.idle_timeout.saturating_add(if self.is_pinged { PONG } else { Duration::ZERO });
+        self.heard.after(longest)
     }
 
     /// Moves output to the connection. Returns `true` if there was any.
@@ -227,6 +273,7 @@ impl Streams for Http2 {
             self.session.shut_down();
         }
         self.expire(core);
+        let pings = self.notice_silence(core);
         self.marked.extend(core.held.asked_of(io.id).filter_map(|id| self.numbers.get(&id.number)));
         let mut worked = false;
         for _ in 0..ROUNDS {
@@ -238,7 +285,8 @@ impl Streams for Http2 {
             let (n, news) = self.wire.fill(io.rx.filled(), state);
             io.rx.consume(n);
             if self.over.is_none() {
-                self.step(news || self.wire.was_blocked(), io, core, handler);
+                (self.heard, self.is_pinged) = if n > 0 { (core.tick, false) } else { (self.heard, self.is_pinged) };
+                self.step(news || pings || self.wire.was_blocked(), io, core, handler);
             }
             let sent = self.send(io, core);
             worked |= news || sent;
@@ -285,8 +333,8 @@ impl Streams for Http2 {
         self.session.go_away(reason);
     }
 
-    fn due(&self) -> Tick {
-        self.due
+    fn due(&self, core: &Core) -> Tick {
+        self.due.min(self.silent_until(core))
     }
 
     fn wake_all(&mut self) {

@@ -33,8 +33,9 @@ use super::{
 /// Cheap to clone; all clones share one configuration. [`replace`](Self::replace) changes it for all of them while the
 /// server runs. New connections use the new one; existing connections keep theirs.
 ///
-/// It accepts TLS 1.2 and 1.3, ALPN `http/1.1` and `http/1.0` (and [others](TlsBuilder::alpn), if named), and resumes
-/// sessions by tickets; no early data.
+/// It accepts TLS 1.2 and 1.3, ALPN `http/1.1`, `http/1.0`, and `h2` where the server [speaks
+/// HTTP/2](crate::Server::versions) (and [others](TlsBuilder::alpn), if named). It resumes sessions by tickets; no early
+/// data.
 #[derive(Clone)]
 pub struct Tls {
     current: Arc<RwLock<Current>>,
@@ -44,6 +45,8 @@ pub struct Tls {
 #[derive(Clone)]
 struct Current {
     config: Arc<ServerConfig>,
+    /// The same, with HTTP/2 among the protocols of ALPN.
+    with_http2: Arc<ServerConfig>,
     /// Empty for a configuration that was made elsewhere.
     certificates: Arc<Certificates>,
 }
@@ -89,9 +92,14 @@ impl Tls {
     pub fn replace_pem(&self, cert_file: impl AsRef<Path>, key_file: impl AsRef<Path>) -> Result<(), TlsError> {
         let certified = load(&Source::file(cert_file.as_ref())?, &Source::file(key_file.as_ref())?)?;
         let certificates = Arc::new(Certificates(vec![Arc::new(certified)]));
-        let mut config = ServerConfig::clone(&self.config());
-        config.cert_resolver = Arc::new(Noting(certificates.clone()));
-        let new = Current { config: Arc::new(config), certificates };
+        let before = self.current();
+        let renewed = |config: &ServerConfig| {
+            let mut config = config.clone();
+            config.cert_resolver = Arc::new(Noting(certificates.clone()));
+            Arc::new(config)
+        };
+        let (config, with_http2) = (renewed(&before.config), renewed(&before.with_http2));
+        let new = Current { config, with_http2, certificates };
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
     }
@@ -103,27 +111,42 @@ impl Tls {
         certified.0.iter().flat_map(|one| one.cert.iter().map(|der| der.to_vec())).collect()
     }
 
-    /// Returns the configuration for a new connection.
-    pub(super) fn config(&self) -> Arc<ServerConfig> {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).config.clone()
+    /// Returns the configuration for a new connection. `http2`: the server speaks HTTP/2.
+    pub(super) fn config(&self, http2: bool) -> Arc<ServerConfig> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        if http2 { current.with_http2.clone() } else { current.config.clone() }
     }
 
     fn current(&self) -> Current {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn new(mut config: ServerConfig, certificates: Arc<Certificates>) -> Self {
+    /// `first`: the number of protocols that are preferred to HTTP/2; `None`: the configuration was made elsewhere, and
+    /// its protocols are not changed.
+    fn new(mut config: ServerConfig, certificates: Arc<Certificates>, first: Option<usize>) -> Self {
         // An observer can replay a request in early data, and nothing here would report that to the application.
         config.max_early_data_size = 0;
         config.cert_resolver = Arc::new(Noting(config.cert_resolver));
-        Self { current: Arc::new(RwLock::new(Current { config: Arc::new(config), certificates })) }
+        let config = Arc::new(config);
+        let with_http2 = match first.filter(|_| cfg!(feature = "http2")) {
+            None => config.clone(),
+            Some(first) => {
+                let mut config = ServerConfig::clone(&config);
+                // The application may have named it.
+                if !config.alpn_protocols.iter().any(|protocol| protocol == b"h2") {
+                    config.alpn_protocols.insert(first, b"h2".to_vec());
+                }
+                Arc::new(config)
+            }
+        };
+        Self { current: Arc::new(RwLock::new(Current { config, with_http2, certificates })) }
     }
 }
 
 /// Takes a configuration unchanged (ALPN and tickets too), except that early data stays off.
 impl From<Arc<ServerConfig>> for Tls {
     fn from(config: Arc<ServerConfig>) -> Self {
-        Self::new(Arc::unwrap_or_clone(config), Arc::new(Certificates(Vec::new())))
+        Self::new(Arc::unwrap_or_clone(config), Arc::new(Certificates(Vec::new())), None)
     }
 }
 
@@ -249,13 +272,14 @@ impl TlsBuilder {
         let certificates = Arc::new(Certificates(self.certificates));
         let mut config = config.with_cert_resolver(certificates.clone());
         // A client that supports only HTTP/1.0 may offer just that, and is served: without it the handshake would fail.
+        let first = self.alpn.len();
         config.alpn_protocols = self.alpn;
         config.alpn_protocols.extend([b"http/1.1".to_vec(), b"http/1.0".to_vec()]);
         // Clients keep the sessions: nothing grows here, and any loop can resume a session of another.
         config.ticketer = Ticketer::new().map_err(unusable)?;
         // Every ticket costs a key derivation, a sealing and some 200 bytes; a resumed connection brings a fresh one.
         config.send_tls13_tickets = 1;
-        Ok(Tls::new(config, certificates))
+        Ok(Tls::new(config, certificates, Some(first)))
     }
 
     fn add(mut self, cert: &Source<'_>, key: &Source<'_>) -> Result<Self, TlsError> {

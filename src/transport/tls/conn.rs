@@ -60,9 +60,10 @@ impl Rustls {
 }
 
 impl TlsConn {
-    /// Returns the server's end of a new connection.
-    pub(crate) fn accept(tls: &Tls) -> Result<Self, Fault> {
-        let rustls = UnbufferedServerConnection::new(tls.config()).map_err(|error| Fault::Tls(error.to_string()))?;
+    /// Returns the server's end of a new connection. `http2`: ALPN may select HTTP/2.
+    pub(crate) fn accept(tls: &Tls, http2: bool) -> Result<Self, Fault> {
+        let rustls =
+            UnbufferedServerConnection::new(tls.config(http2)).map_err(|error| Fault::Tls(error.to_string()))?;
         Ok(Self::new(Rustls::Server(rustls), None))
     }
 
