@@ -174,7 +174,7 @@ impl State {
             }
             self.received.fetch_add(took as u64, Ordering::Relaxed);
         }
-        let over = self.finished || (self.switched && self.recv.is_none());
+        let over = (self.finished || self.switched) && self.recv.is_none();
         match n {
             0 if self.failed => Err(io::ErrorKind::ConnectionReset.into()),
             // The end of a request is no half-close: the client waits for the response.
@@ -290,13 +290,12 @@ impl Duplex for Stream {
         let end = state.end.take();
         match end.or_else(|| state.switched.then(HeaderMap::new)) {
             Some(trailers) => drop(state.finish(trailers)),
+            None if matches!(state.send, Send::Over) => {}
             None => state.reset(Reason::INTERNAL_ERROR),
         }
-        state.finished = !state.switched;
-        if state.finished {
-            // The rest of a request that is not wanted.
-            state.recv = None;
-        }
+        // The rest of a request that is not wanted is read for a while: a reset at once could reach the client before
+        // the response does. What is left is reset with NO_ERROR when the stream is dropped (RFC 9113 §8.1).
+        state.finished = true;
     }
 
     fn cut(&mut self) {
