@@ -2,13 +2,28 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
-use super::{Versions, deadlines::Deadlines, dispatch::AccessLog, held::Held, reserve::Reserve};
+use super::{deadlines::Deadlines, dispatch::AccessLog, held::Held, reserve::Reserve};
 use crate::{
     api::loop_message::LoopMessage,
     base::{ConnId, Limits, Moment, mailbox::Mailbox, pool::Pool, time::Tick},
     h1::{DateCache, HeadLimits, KnownHost},
     transport::kernel_pipe::KernelPipes,
 };
+
+/// The versions of HTTP that clients may use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Versions {
+    /// HTTP/1.1, and HTTP/1.0.
+    pub(crate) http1: bool,
+    /// Never without the feature `http2`.
+    pub(crate) http2: bool,
+}
+
+impl Default for Versions {
+    fn default() -> Self {
+        Self { http1: true, http2: cfg!(feature = "http2") }
+    }
+}
 
 pub(super) struct Core {
     pub(super) mailbox: Arc<Mailbox<LoopMessage>>,

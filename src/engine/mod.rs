@@ -76,6 +76,7 @@ use slab::Slab;
 
 pub(crate) use self::{
     arrivals::{Admission, Arrival, LoopListener},
+    core::Versions,
     dispatch::{AccessLog, Trusted},
 };
 use self::{
@@ -119,21 +120,6 @@ pub(crate) struct Setup<'h> {
     pub(crate) versions: Versions,
     /// Takes the connections of a loop that only accepts.
     pub(crate) hand_off: Option<HandOff>,
-}
-
-/// The versions of HTTP that clients may use.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Versions {
-    /// HTTP/1.1, and HTTP/1.0.
-    pub(crate) http1: bool,
-    /// Never without the feature `http2`.
-    pub(crate) http2: bool,
-}
-
-impl Default for Versions {
-    fn default() -> Self {
-        Self { http1: true, http2: cfg!(feature = "http2") }
-    }
 }
 
 /// Takes a connection to another loop.

@@ -232,7 +232,7 @@ fn pair_named(tls: &Tls, config: &Arc<ClientConfig>, name: &'static str) -> (Cli
     let (stream, socket) = sockets();
     let rustls = ClientConnection::new(config.clone(), name.try_into().expect("a name")).expect("a client");
     let client = Client { rustls, stream, got: Vec::new(), wire: Vec::new(), closed: false };
-    let tls = TlsConn::accept(tls).expect("a server");
+    let tls = TlsConn::accept(tls, false).expect("a server");
     (client, Ours { tls, socket, pool: Pool::new(1 << 20), into: Buf::default() })
 }
 
@@ -241,7 +241,7 @@ fn pair(tls: &Tls, config: &Arc<ClientConfig>) -> (Client, Ours) {
 }
 
 fn server_over(socket: Socket) -> Ours {
-    let tls = TlsConn::accept(&tls_for("localhost")).expect("a server");
+    let tls = TlsConn::accept(&tls_for("localhost"), false).expect("a server");
     Ours { tls, socket, pool: Pool::new(1 << 20), into: Buf::default() }
 }
 

@@ -19,7 +19,7 @@ fn dialed(tls: &Tls, client: &TlsClient, name: &str) -> (Ours, Ours) {
     let (theirs, socket) = sockets();
     let client = TlsConn::connect(client, name).expect("a client");
     let theirs = Socket::from_unix(theirs).expect("a socket").0;
-    (ours(client, socket), ours(TlsConn::accept(tls).expect("a server"), theirs))
+    (ours(client, socket), ours(TlsConn::accept(tls, false).expect("a server"), theirs))
 }
 
 /// Takes turns until both ends have finished the handshake. Returns an error that names the end which failed.
@@ -117,7 +117,7 @@ fn a_server_whose_bytes_arrive_one_by_one() {
         let (mut far, theirs) = sockets();
         let client = TlsConn::connect(&client_config(version, None).into(), "localhost").expect("a client");
         let mut client = ours(client, socket);
-        let mut server = ours(TlsConn::accept(&tls_for("localhost")).expect("a server"), theirs);
+        let mut server = ours(TlsConn::accept(&tls_for("localhost"), false).expect("a server"), theirs);
         let mut block = vec![0; 1 << 16];
         for _ in 0..10 {
             client.flush();
