@@ -4,7 +4,7 @@
 use super::{conn_io::ConnIo, core::Core, job::Job};
 use crate::{
     api::{DialError, Handler, Upgrade, Waker, dial},
-    base::{EndReason, EventMask, time::Tick},
+    base::{EndReason, EventMask, Timeout, time::Tick},
     transport::Security,
 };
 
@@ -53,10 +53,10 @@ pub(super) trait Streams: Send {
     /// Ends all requests.
     fn end_all(&mut self, core: &mut Core, reason: EndReason);
 
-    /// Returns `true` if no request is in progress.
-    fn is_idle(&self) -> bool;
+    /// Returns the timeout that applies while the connection itself waits for its client.
+    fn waits_for(&self) -> Option<Timeout>;
 
-    /// Ends the connection, which is idle.
+    /// Ends the connection, whose client has not sent what was awaited.
     fn go_away(&mut self, reason: EndReason);
 
     /// Returns the earliest timeout of a request, or of a silent client.

@@ -219,11 +219,12 @@ impl Slot {
         }
         let reason = EndReason::TimedOut(timeout);
         let rule = match timeout {
+            Timeout::Idle | Timeout::Head if matches!(self.phase, Phase::Streams(_)) => {
+                let Phase::Streams(streams) = &mut self.phase else { return Ok(()) };
+                streams.go_away(reason);
+                return Ok(());
+            }
             Timeout::Idle => {
-                if let Phase::Streams(streams) = &mut self.phase {
-                    streams.go_away(reason);
-                    return Ok(());
-                }
                 let step = self.io.closing(reason, false);
                 self.carry_out(core, step);
                 return Ok(());
@@ -253,7 +254,7 @@ impl Slot {
             Phase::Proxy | Phase::Securing => Some(Timeout::Handshake),
             Phase::Head if self.io.conn.has_partial_head(&self.io.rx) => Some(Timeout::Head),
             Phase::Head => Some(Timeout::Idle),
-            Phase::Streams(streams) => streams.is_idle().then_some(Timeout::Idle),
+            Phase::Streams(streams) => streams.waits_for(),
             Phase::Job(job) if self.io.conn.is_receiving() && job.wants_body() => Some(Timeout::Body),
             Phase::Job(_) | Phase::Upgraded(_) | Phase::Dialing(_) => None,
             Phase::Closing(closing) => closing.is_lingering().then_some(Timeout::Linger),

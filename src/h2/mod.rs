@@ -9,6 +9,7 @@
 //! | file | contents |
 //! |---|---|
 //! | `wire` | bytes between a connection and h2 |
+//! | `frames` | the heads of a client's frames: what h2 leaves open |
 //! | `wakes` | the streams of a connection that were woken |
 //! | `request` | the head of a request, in the words of HTTP/1.1 |
 //! | `fields` | fields of responses and trailers |
@@ -17,6 +18,7 @@
 //! `engine/http2` serves the connection: it reads and writes, calls the handler, and has the clocks.
 
 pub(crate) mod fields;
+pub(crate) mod frames;
 pub(crate) mod request;
 pub(crate) mod stream;
 pub(crate) mod wakes;

@@ -28,28 +28,44 @@ pub(crate) struct StreamRequest {
     protocol: Option<h2::ext::Protocol>,
     /// It has no body.
     ended: bool,
+    /// Bytes of the fields, with the line ends that HTTP/1.1 needs.
+    size: usize,
 }
 
 impl StreamRequest {
-    pub(crate) fn new(mut parts: Parts, ended: bool) -> Self {
-        let is_cookie = |(name, _): &(&HeaderName, _)| **name == header::COOKIE;
-        let crumbs = parts.headers.iter().filter(is_cookie).count();
-        // RFC 9113 §8.2.3.
-        let cookie = (crumbs > 1).then(|| {
-            let crumbs: Vec<&[u8]> =
-                parts.headers.iter().filter(is_cookie).map(|(_, crumb)| crumb.as_bytes()).collect();
-            crumbs.join(&b"; "[..])
+    /// `limits`: those of its head.
+    pub(crate) fn new(mut parts: Parts, ended: bool, limits: &HeadLimits) -> Self {
+        let is_cookie = |name: &HeaderName| *name == header::COOKIE;
+        let (mut size, mut crumbs) = (0, 0);
+        for (name, value) in &parts.headers {
+            size += name.as_str().len() + value.len() + 4;
+            crumbs += usize::from(is_cookie(name));
+        }
+        // RFC 9113 §8.2.3. A block of a few KiB can stand for many MiB of crumbs.
+        let cookie = (crumbs > 1 && size <= limits.head).then(|| {
+            let crumbs = parts.headers.iter().filter(|(name, _)| is_cookie(name));
+            crumbs.map(|(_, crumb)| crumb.as_bytes()).collect::<Vec<_>>().join(&b"; "[..])
         });
         let protocol = if parts.method == Method::CONNECT { parts.extensions.remove() } else { None };
-        Self { parts, cookie, protocol, ended }
+        Self { parts, cookie, protocol, ended, size }
     }
 
     /// Returns the fields, `Host` first.
     ///
     /// # Errors
     /// The rule that the request breaks.
-    pub(crate) fn fields(&self) -> Result<Vec<httparse::Header<'_>>, Misbehaved> {
+    pub(crate) fn fields(&self, limits: &HeadLimits) -> Result<Vec<httparse::Header<'_>>, Misbehaved> {
         let map = &self.parts.headers;
+        if self.size > limits.head {
+            return Err(Misbehaved::HeadTooLarge);
+        }
+        if map.len() > limits.fields {
+            return Err(Misbehaved::TooManyFields);
+        }
+        // `http` takes an empty scheme.
+        if self.parts.uri.scheme_str() == Some("") {
+            return Err(Misbehaved::BadTarget);
+        }
         let mut fields = Vec::with_capacity(map.len() + 1 + 4 * usize::from(self.protocol.is_some()));
         let mut add = |name, value| fields.push(httparse::Header { name, value });
         let authority = self.parts.uri.authority().map(|authority| authority.as_str().as_bytes());
@@ -79,6 +95,10 @@ impl StreamRequest {
                 header::SEC_WEBSOCKET_KEY if self.protocol.is_some() => continue,
                 _ => value.as_bytes(),
             };
+            // RFC 9113 §8.2.1: "A field value MUST NOT start or end with an ASCII whitespace character".
+            if let [b' ' | b'\t', ..] | [.., b' ' | b'\t'] = value {
+                return Err(Misbehaved::BadField);
+            }
             add(name.as_str(), value);
         }
         match (authority, host) {
@@ -127,12 +147,12 @@ mod tests {
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
-        StreamRequest::new(request.body(()).expect("a request").into_parts().0, ended)
+        StreamRequest::new(request.body(()).expect("a request").into_parts().0, ended, &LIMITS)
     }
 
     /// Returns the head as a client of HTTP/1.1 would write it, with its framing.
     fn text(request: &StreamRequest) -> Result<(String, Framing), Misbehaved> {
-        let fields = request.fields()?;
+        let fields = request.fields(&LIMITS)?;
         let head = request.head(&fields, &LIMITS, &mut KnownHost::default())?;
         let mut text = format!("{} {}", head.method, head.target);
         for (name, value) in head.fields.iter() {
@@ -173,7 +193,7 @@ mod tests {
     fn extended_connect_is_an_upgrade() {
         let mut chat = request("CONNECT", "https://a/chat", &[("sec-websocket-protocol", "x")], false);
         chat.protocol = Some(h2::ext::Protocol::from_static("websocket"));
-        let fields = chat.fields().expect("fields");
+        let fields = chat.fields(&LIMITS).expect("fields");
         let head = chat.head(&fields, &LIMITS, &mut KnownHost::default()).expect("a head");
         assert!(head.upgrade && head.method == "GET" && head.target == "/chat" && head.framing == Framing::None);
         for (name, value) in
@@ -187,6 +207,7 @@ mod tests {
     fn the_rules_and_limits_of_1_1_hold() {
         let many = [("x", "1"); 10];
         let long = format!("https://a/{}", "x".repeat(100));
+        let crumb = "a".repeat(10_000);
         for (uri, fields, want) in [
             ("/", &[][..], Misbehaved::MissingHost),
             ("https://a/", &[("host", "b")], Misbehaved::DuplicateHost),
@@ -195,6 +216,9 @@ mod tests {
             ("https://user@a/", &[], Misbehaved::BadHost),
             ("https://a/", &[("content-length", "5"), ("content-length", "6")], Misbehaved::BadContentLength),
             ("https://a/", &[("expect", "200-ok")], Misbehaved::UnknownExpectation),
+            ("https://a/", &[("x", " y")], Misbehaved::BadField),
+            ("https://a/", &[("x", "y\t")], Misbehaved::BadField),
+            ("https://a/", &[("cookie", &crumb), ("cookie", &crumb)], Misbehaved::HeadTooLarge),
             ("https://a/", &many, Misbehaved::TooManyFields),
             (&long, &[], Misbehaved::TargetTooLong),
         ] {

@@ -119,6 +119,13 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// Ends the stream in both directions at once.
+    pub(crate) fn reset(&self, reason: Reason) {
+        lock(&self.0).reset(reason);
+    }
+}
+
 impl State {
     /// Records that the stream is gone.
     fn has_failed(&mut self) -> io::Error {

@@ -93,6 +93,12 @@ impl WireEnd {
         buffers.rx.len() < ROOM_IN && buffers.end == ReadState::Open
     }
 
+    /// Returns how many bytes of input can be taken.
+    pub(crate) fn room(&self) -> usize {
+        let buffers = lock(&self.0);
+        ROOM_IN.saturating_sub(buffers.rx.len() - buffers.read)
+    }
+
     /// Frees the large buffers that are empty: an idle connection needs none. Small ones stay for the next request.
     pub(crate) fn shrink(&self) {
         let mut buffers = lock(&self.0);

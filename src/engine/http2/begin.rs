@@ -1,7 +1,7 @@
 //! From the head of a request to its response, or to the slot of its stream.
 
 use bytes::Bytes;
-use h2::{RecvStream, SendStream, server::SendResponse};
+use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 use http::HeaderValue;
 
 use super::{Http2, Stream};
@@ -37,8 +37,8 @@ impl Http2 {
         io.stop_timeout();
         let (parts, recv) = request.into_parts();
         let recv = Some(recv).filter(|recv| !recv.is_end_stream());
-        let text = StreamRequest::new(parts, recv.is_none());
-        let fields = match text.fields() {
+        let text = StreamRequest::new(parts, recv.is_none(), &core.head_limits);
+        let fields = match text.fields(&core.head_limits) {
             Ok(fields) => fields,
             Err(rule) => return self.reject(io, core, respond, rule),
         };
@@ -96,15 +96,28 @@ impl Http2 {
         self.add(own, core, step);
     }
 
-    /// Responds with the rule that a head breaks.
+    /// Responds with the rule that a head breaks. A malformed request gets no response: RFC 9113 §8.1.1 has a stream
+    /// error of type PROTOCOL_ERROR for it.
     #[cold]
     fn reject(&mut self, io: &ConnIo, core: &mut Core, respond: SendResponse<Bytes>, rule: Misbehaved) {
         let stream = stream::Stream::new(None, respond, self.next_waker(), self.date(core), self.received.clone());
+        let malformed = rule.status() == 400;
+        if malformed {
+            stream.reset(Reason::PROTOCOL_ERROR);
+        }
         let mut conn = ServerConn::new();
         conn.speak(Box::new(stream.clone()));
         let mut own = self.own_io(io, stream, conn);
         let step = own.reject(core, rule, None);
-        self.add(own, core, step);
+        match step {
+            // Only the log learns the status.
+            Ok(Step::Become(phase)) if malformed => {
+                let reason = EndReason::Rejected { status: rule.status(), rule: rule.rule() };
+                own.out.clear();
+                drop(Slot { io: own, phase }.end(core, reason));
+            }
+            step => self.add(own, core, step),
+        }
     }
 
     /// Sends a response that is at hand. If the client's windows do not allow that, the rest of it gets a slot.

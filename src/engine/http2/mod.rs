@@ -25,6 +25,7 @@ use std::{
     time::Duration,
 };
 
+use h2::Reason;
 use http::HeaderValue;
 use slab::Slab;
 
@@ -40,6 +41,7 @@ use crate::{
     base::{EndReason, RequestId, Timeout, pool::LENT, time::Tick},
     h2::{
         PREFACE,
+        frames::FrameWatch,
         wakes::Wakes,
         wire::{WireEnd, wire},
     },
@@ -56,6 +58,7 @@ const PONG: Duration = Duration::from_secs(20);
 
 pub(super) struct Http2 {
     wire: WireEnd,
+    watch: FrameWatch,
     session: Session,
     wakes: Wakes,
     /// Wakes [`CONNECTION`].
@@ -95,6 +98,7 @@ impl Http2 {
         let wakes = Wakes::new();
         Self {
             wire: end,
+            watch: FrameWatch::new(core.limits.head),
             session: Session::new(other, &core.limits),
             waker: wakes.waker(CONNECTION),
             wakes,
@@ -135,7 +139,12 @@ impl Http2 {
                 break;
             }
             match self.session.poll(cx) {
-                session::Event::Pending => break,
+                session::Event::Pending => match self.watch.fault() {
+                    Some(code) if !self.session.is_ending() => {
+                        self.leave(code, EndReason::Rejected { status: 0, rule: "HTTP/2" });
+                    }
+                    _ => break,
+                },
                 session::Event::Request(request, respond) => {
                     let last = self.number + 1 >= core.limits.requests;
                     self.begin(io, core, handler, request, respond);
@@ -178,6 +187,31 @@ impl Http2 {
         }
         let longest = core.limits.idle_timeout.saturating_add(if self.is_pinged { PONG } else { Duration::ZERO });
         self.heard.after(longest)
+    }
+
+    /// Moves input to h2. Returns the number of bytes, and whether h2 learns anything new.
+    fn receive(&mut self, io: &mut ConnIo, state: ReadState) -> (usize, bool) {
+        let bytes = io.rx.filled();
+        let most = bytes.len().min(self.wire.room());
+        let passed = self.watch.pass(&bytes[..most]);
+        let state = if passed == bytes.len() { state } else { ReadState::Open };
+        let (n, news) = self.wire.fill(&bytes[..passed], state);
+        debug_assert_eq!(n, passed);
+        io.rx.consume(n);
+        // The next frame has a timeout of its own.
+        if self.watch.has_ended() && io.running_timeout == Some(Timeout::Head) {
+            io.stop_timeout();
+        }
+        (n, news)
+    }
+
+    /// Ends the connection, whatever is in progress.
+    #[cold]
+    fn leave(&mut self, code: Reason, reason: EndReason) {
+        match self.session.go_away(code, reason) {
+            true => self.waker.wake_by_ref(),
+            false => self.over = Some(reason),
+        }
     }
 
     /// Moves output to the connection. Returns `true` if there was any.
@@ -261,7 +295,7 @@ impl Http2 {
 
 impl Streams for Http2 {
     fn fill(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, EndReason> {
-        if self.wire.wants_input() { io.fill(core, LENT, LENT) } else { Ok(false) }
+        if self.wire.wants_input() && self.watch.fault().is_none() { io.fill(core, LENT, LENT) } else { Ok(false) }
     }
 
     /// Moves bytes between the connection and h2, begins requests, and drives the streams that were woken.
@@ -282,8 +316,7 @@ impl Streams for Http2 {
                 Some(true) => ReadState::Eof,
                 Some(false) => ReadState::Truncated,
             };
-            let (n, news) = self.wire.fill(io.rx.filled(), state);
-            io.rx.consume(n);
+            let (n, news) = self.receive(io, state);
             if self.over.is_none() {
                 (self.heard, self.is_pinged) = if n > 0 { (core.tick, false) } else { (self.heard, self.is_pinged) };
                 self.step(news || pings || self.wire.was_blocked(), io, core, handler);
@@ -325,12 +358,19 @@ impl Streams for Http2 {
         self.numbers.clear();
     }
 
-    fn is_idle(&self) -> bool {
-        self.streams.is_empty()
+    fn waits_for(&self) -> Option<Timeout> {
+        match self.watch.is_within() {
+            // The end waits for nothing but the client to take the output.
+            _ if self.over.is_some() || self.session.is_ending() => None,
+            true => Some(Timeout::Head),
+            false => self.streams.is_empty().then_some(Timeout::Idle),
+        }
     }
 
     fn go_away(&mut self, reason: EndReason) {
-        self.session.go_away(reason);
+        let code =
+            if reason == EndReason::TimedOut(Timeout::Idle) { Reason::NO_ERROR } else { Reason::ENHANCE_YOUR_CALM };
+        self.leave(code, reason);
     }
 
     fn due(&self, core: &Core) -> Tick {

@@ -87,9 +87,6 @@ impl Session {
                     if std::mem::take(&mut self.stops) {
                         self.shut_down();
                     }
-                    if let Some(reason) = self.reason {
-                        self.go_away(reason);
-                    }
                 }
             }
         }
@@ -164,12 +161,18 @@ impl Session {
         self.stops = true;
     }
 
-    /// Ends the connection, in which no request is in progress.
-    pub(super) fn go_away(&mut self, reason: EndReason) {
+    /// Ends the connection with this code. Returns `false` if it has not begun: there is nothing to send.
+    pub(super) fn go_away(&mut self, code: Reason, reason: EndReason) -> bool {
         self.reason = Some(reason);
         match &mut self.state {
-            State::Open(connection) => connection.abrupt_shutdown(Reason::NO_ERROR),
-            State::Handshake(_) => {}
+            State::Open(connection) => connection.abrupt_shutdown(code),
+            State::Handshake(_) => return false,
         }
+        true
+    }
+
+    /// Returns `true` if this side has decided to end the connection.
+    pub(super) fn is_ending(&self) -> bool {
+        self.reason.is_some()
     }
 }

@@ -1,0 +1,198 @@
+//! Clients that are slow, or stop in the middle: each is ended by a timeout, and the loop does not spin meanwhile.
+
+use std::{
+    io::Write,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rustls::{ClientConfig, ClientConnection, RootCertStore, pki_types::ServerName};
+use uncork::{Limits, Listen, Server, Tls};
+
+use crate::{
+    counted::Counting,
+    peer::{
+        CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, GOAWAY, HEADERS, NO_ERROR, PING, PREFACE, Peer,
+        RST_STREAM, WHOLE, frame, get, head, post, settings,
+    },
+};
+
+const SHORT: Duration = Duration::from_millis(400);
+
+fn limits() -> Limits {
+    Limits {
+        head_timeout: SHORT,
+        idle_timeout: SHORT,
+        send_timeout: SHORT,
+        handshake_timeout: SHORT,
+        linger_timeout: SHORT,
+        min_rate: 0,
+        ..Limits::default()
+    }
+}
+
+/// Waits for the end of the connection, which must come by the timeout. The loop must not spin until then.
+#[track_caller]
+fn ends_in_time(server: &Counting, what: &str, peer: &mut Peer) {
+    let (begun, turns) = (Instant::now(), server.counters.turns());
+    assert!(peer.ends(), "{what}: the connection does not end");
+    let took = begun.elapsed();
+    assert!(took > SHORT / 2 && took < 6 * SHORT, "{what}: it ends after {took:?}");
+    let turns = server.counters.turns() - turns;
+    assert!(turns < 100, "{what}: {turns} turns");
+}
+
+#[test]
+fn an_incomplete_head_is_ended_by_its_timeout() {
+    let server = Counting::start(limits());
+    let block = head("GET", "/", &[]);
+    let begun = frame(HEADERS, END_STREAM, 3, &block);
+    for (what, sent) in [
+        ("a block without its end", begun.clone()),
+        ("a block without its end, behind CONTINUATION", [begun.clone(), frame(CONTINUATION, 0, 3, [])].concat()),
+        ("a part of HEADERS", begun[..12].to_vec()),
+        ("a part of a frame's head", begun[..4].to_vec()),
+        ("a part of PING", frame(PING, 0, 0, [0; 8])[..12].to_vec()),
+    ] {
+        // Another request in progress does not help.
+        for before in [vec![], get(1, "/ticket")] {
+            let mut peer = Peer::connect(server.addr);
+            peer.send([before, sent.clone()].concat());
+            let goaway = peer.until(|frame| frame.kind == GOAWAY);
+            assert_eq!(goaway.code(), ENHANCE_YOUR_CALM, "{what}");
+            assert!(peer.ends(), "{what}");
+        }
+    }
+    drop(server.counters.tickets());
+    server.counters.free();
+}
+
+#[test]
+fn a_slow_preface_is_ended_by_a_timeout() {
+    let server = Counting::start(limits());
+    for (what, sent) in [
+        ("nothing", vec![]),
+        ("a part of the preface", PREFACE[..10].to_vec()),
+        ("the preface without SETTINGS", PREFACE.to_vec()),
+        ("a part of SETTINGS", [PREFACE, &settings(&[(3, 1)])[..10]].concat()),
+        ("SETTINGS, without ACK", [PREFACE, &settings(&[])].concat()),
+    ] {
+        let mut peer = Peer::silent(server.addr);
+        peer.send(&sent);
+        ends_in_time(&server, what, &mut peer);
+    }
+}
+
+#[test]
+fn a_slow_preface_over_tls_is_ended_by_a_timeout() {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let tls = Tls::pem_bytes(cert.as_bytes(), key.as_bytes()).expect("a pair");
+    let listen = Listen::tcp("127.0.0.1:0").expect("bound").tls(tls);
+    let server = Counting::serve(Server::new().listen(listen).limits(limits()));
+    let mut roots = RootCertStore::empty();
+    roots.add(made.cert.der().clone()).expect("a root");
+    let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let config = Arc::new(config);
+    for sent in [&b""[..], &PREFACE[..7], PREFACE] {
+        let peer = Peer::silent(server.addr);
+        let name = ServerName::try_from("localhost").expect("a name");
+        let mut tls = ClientConnection::new(config.clone(), name).expect("a session");
+        while tls.is_handshaking() {
+            tls.complete_io(&mut peer.tcp()).expect("shaken");
+        }
+        assert_eq!(tls.alpn_protocol(), Some(&b"h2"[..]));
+        tls.writer().write_all(sent).expect("room");
+        while tls.wants_write() {
+            tls.write_tls(&mut peer.tcp()).expect("sent");
+        }
+        let (begun, turns) = (Instant::now(), server.counters.turns());
+        let mut all = Vec::new();
+        let _ = std::io::Read::read_to_end(&mut peer.tcp(), &mut all);
+        let (took, turns) = (begun.elapsed(), server.counters.turns() - turns);
+        assert!(took < 6 * SHORT && turns < 100, "{} bytes: after {took:?}, {turns} turns", sent.len());
+    }
+}
+
+#[test]
+fn an_idle_connection_gets_a_goaway() {
+    let server = Counting::start(limits());
+    let mut peer = Peer::connect(server.addr);
+    peer.send(get(1, "/"));
+    peer.until(|frame| frame.stream == 1 && frame.ends());
+    let goaway = peer.until(|frame| frame.kind == GOAWAY);
+    assert_eq!(goaway.code(), NO_ERROR);
+    assert!(peer.ends());
+}
+
+#[test]
+fn a_busy_client_may_cut_its_frames_anywhere() {
+    let server = Counting::start(limits());
+    let mut peer = Peer::connect(server.addr);
+    let (end, mut stream, mut cut) = (Instant::now() + 4 * SHORT, 1, Vec::new());
+    while Instant::now() < end {
+        let next = get(stream, "/");
+        let (now, later) = next.split_at(12);
+        peer.send([&cut[..], now].concat());
+        cut = later.to_vec();
+        stream += 2;
+        std::thread::sleep(SHORT / 8);
+    }
+    peer.send(cut);
+    peer.until(|frame| frame.stream == stream - 2 && frame.ends());
+}
+
+#[test]
+fn slow_data_has_the_time_of_a_body() {
+    let server = Counting::start(limits());
+    let mut peer = Peer::connect(server.addr);
+    peer.send(post(1, "/upload", &[]));
+    let data = frame(DATA, END_STREAM, 1, [0; 40]);
+    for byte in data {
+        peer.send([byte]);
+        std::thread::sleep(SHORT / 12);
+    }
+    peer.until(|frame| frame.stream == 1 && frame.ends());
+    server.counters.free();
+}
+
+#[test]
+fn a_client_that_takes_no_output_is_ended_by_the_send_timeout() {
+    let server = Counting::start(Limits { idle_timeout: SHORT / 2, ..limits() });
+    let mut peer = Peer::connect(server.addr);
+    peer.tcp().set_write_timeout(Some(SHORT / 8)).expect("set");
+    let pings = frame(PING, 0, 0, [0; 8]).repeat(1000);
+    // Until the server's output is full, and it reads no more.
+    while peer.try_send(&pings).is_ok() {}
+    let turns = server.counters.turns();
+    std::thread::sleep(3 * SHORT);
+    assert!(server.counters.turns() - turns < 200, "{} turns", server.counters.turns() - turns);
+    assert!(peer.ends());
+}
+
+#[test]
+fn responses_behind_closed_windows_are_ended_by_the_send_timeout() {
+    let server = Counting::start(limits());
+    let mut peer = Peer::with(server.addr, &[(4, 0)]);
+    let count = 50;
+    for n in 0..count {
+        let path = ["/large", "/produce"][n % 2];
+        peer.send(get(2 * n as u32 + 1, path));
+    }
+    server.counters.begun(count);
+    let turns = server.counters.turns();
+    server.counters.free();
+    assert!(server.counters.turns() - turns < 500, "{} turns", server.counters.turns() - turns);
+    // Nothing looks whole.
+    let mut resets = 0;
+    while resets < count {
+        let frame = peer.next().expect("a reset of each stream");
+        assert!(!frame.ends(), "a truncated response looks whole");
+        resets += usize::from(frame.kind == RST_STREAM);
+    }
+    // The connection serves others.
+    peer.send(frame(HEADERS, WHOLE, 2 * count as u32 + 1, head("HEAD", "/", &[])));
+    let last = peer.until(|frame| frame.kind == HEADERS && frame.stream == 2 * count as u32 + 1);
+    assert!(last.ends() && END_HEADERS & last.flags != 0);
+}
