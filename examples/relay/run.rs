@@ -219,7 +219,10 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
 
 /// Returns the descriptors that connections and everything else need.
 fn needs(settings: &Settings, listeners: usize) -> Needs {
-    let outgoing = if settings.gateway.connect_url.0.is_empty() { 0 } else { GATEWAY_CALLS };
+    let gateway = &settings.gateway;
+    let outgoing = if gateway.connect_url.0.is_empty() { 0 } else { GATEWAY_CALLS };
+    let upstream = if gateway.upstream.0.is_empty() { 0 } else { gateway.upstream_requests.get() as u64 };
+    let outgoing = outgoing + upstream;
     // A loop has a selector, a wake-up descriptor and the listeners. In thread-per-connection mode, a connection has
     // the first two as well.
     let (per_connection, loops) = match settings.server.mode {

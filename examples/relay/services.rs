@@ -5,8 +5,8 @@ use std::time::Duration;
 use uncork::{
     TlsClient,
     relay::{
-        Gateway, GatewayCallbacks, GatewayConfig, GatewayLimits, GatewayPaths, OriginPolicy, Rendezvous,
-        RendezvousConfig, SessionConfig, SessionRelay,
+        Gateway, GatewayCallbacks, GatewayConfig, GatewayLimits, GatewayPaths, GatewayUpstream, OriginPolicy,
+        Rendezvous, RendezvousConfig, SessionConfig, SessionRelay,
         nodes::{Directory, Nodes},
         tunnel::Proxy,
     },
@@ -50,6 +50,11 @@ impl Services {
             Some(nodes) => Rendezvous::with_nodes(rendezvous(settings), nodes.clone()),
             None => Rendezvous::new(rendezvous(settings)),
         });
+        if settings.gateway.connect_url.0.is_empty() && !settings.gateway.upstream.0.is_empty() {
+            return Err(Failure::config(
+                "[gateway] upstream needs connect-url: without it there is no gateway".to_owned(),
+            ));
+        }
         let directory = directory::directory(settings, nodes.as_ref())?;
         let gateway = (!settings.gateway.connect_url.0.is_empty()).then(|| match &directory {
             Some(directory) => Gateway::with_directory(gateway(settings, api), directory.clone()),
@@ -231,6 +236,10 @@ fn gateway(settings: &Settings, api: &str) -> GatewayConfig {
         ping_interval: timeout(own.ping_interval),
         message_timeout: timeout(own.message_timeout),
         drain_spread: Duration::from_secs(own.drain_spread.into()),
+        upstream: GatewayUpstream {
+            url: own.upstream.0.clone(),
+            timeout: Duration::from_secs(own.upstream_timeout.get()),
+        },
         path: GatewayPaths {
             connect: own.connect_path.clone(),
             send: own.send_path.clone(),
@@ -246,6 +255,8 @@ fn gateway(settings: &Settings, api: &str) -> GatewayConfig {
             calls: own.calls.get(),
             sessions: own.limit.get(),
             sessions_per_address: own.per_address.get(),
+            upstream_requests: own.upstream_requests.get(),
+            upstream_body: settings.limits.max_body.0,
             ..GatewayLimits::default()
         },
         ..GatewayConfig::default()

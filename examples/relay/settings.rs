@@ -269,6 +269,13 @@ settings! {
         close_url: Url = gateway().callback.close.as_str().into(), "gateway-close-url" "URL";
         /// Time for a call of the application; 0 for no limit
         callback_timeout: u64 = gateway().callback.timeout.map_or(0, |time| time.as_secs()), "gateway-callback-timeout" "SECONDS";
+        /// URL of the application that gets all requests which no other service has, as http://HOST:PORT; empty: they get
+        /// 404
+        upstream: Url = gateway().upstream.url.as_str().into(), "gateway-upstream" "URL";
+        /// Time for its response to begin, and for a pause in a body while it is waited for
+        upstream_timeout: NonZeroU64 = positive(gateway().upstream.timeout.as_secs()), "gateway-upstream-timeout" "SECONDS";
+        /// Concurrent requests for it; one address gets at most a quarter
+        upstream_requests: NonZeroUsize = nonzero(gateway().limits.upstream_requests), "gateway-upstream-requests" "N";
         /// Address of the gateway for the application, sent with each call; empty for the admin listener, or the first
         /// public one with public-api
         endpoint: String = String::new(), "gateway-endpoint" "HOST:PORT";

@@ -133,7 +133,10 @@ impl Handler for Site {
         if let Some(gateway) = services.gateway.as_ref().filter(is_gateways) {
             return gateway.handle(req);
         }
-        Response::text("Not found.\n").with_status(404).into()
+        match services.gateway.as_ref().and_then(|gateway| gateway.forward(req)) {
+            Some(action) => action,
+            None => Response::text("Not found.\n").with_status(404).into(),
+        }
     }
 
     /// Accepts origin servers of the tunnel by ALPN, and no other protocol.

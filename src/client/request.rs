@@ -90,6 +90,7 @@ pub(super) struct Options {
     pub(super) max_redirects: Option<u8>,
     pub(super) fresh: bool,
     pub(super) expect_continue: bool,
+    pub(super) continue_timeout: Option<Duration>,
     pub(super) chunked: bool,
     pub(super) upgrade: bool,
     pub(super) repeatable: Option<bool>,
@@ -239,7 +240,8 @@ impl Request {
     /// server rejects.
     ///
     /// Unlike [`expect_continue`](Self::expect_continue), the body is held until that 100, without a limit of time. Use
-    /// it for servers that are known to send one. If the response arrives first, the body is not sent, and `f` is
+    /// it for servers that are known to send one, or set a [`continue_timeout`](Self::continue_timeout). If the server
+    /// rejects the expectation with a 417, `f` is called when the request is repeated without it. If the response arrives first, the body is not sent, and `f` is
     /// dropped. It is dropped as well if there is no body.
     ///
     /// ```
@@ -254,6 +256,13 @@ impl Request {
     pub fn on_continue(mut self, f: impl FnOnce() + Send + 'static) -> Self {
         self.on_continue = Some(Box::new(f));
         self.expect_continue()
+    }
+
+    /// Limits how long the body is held for [`on_continue`](Self::on_continue). Default: no limit. After this time, `f` is
+    /// called although there was no 100, and the body is sent: the server may not know of it (RFC 9110 §10.1.1).
+    pub fn continue_timeout(mut self, timeout: Duration) -> Self {
+        self.options.continue_timeout = Some(timeout);
+        self
     }
 
     /// Offers an upgrade to `protocol` (RFC 9110 §7.8). If the response is a 101,

@@ -71,6 +71,11 @@ impl Upload {
         }
     }
 
+    /// Returns `true` if it is held, and the time for that has passed.
+    pub(super) fn is_overdue(&self, now: Instant) -> bool {
+        matches!(self, Self::Held(_, Some(until)) if now >= *until)
+    }
+
     /// Takes the body that is held, to send it another time.
     pub(super) fn take_held(&mut self) -> Option<Content> {
         match std::mem::replace(self, Self::Done) {

@@ -68,6 +68,8 @@ mod addresses;
 mod config;
 #[cfg(any(feature = "gateway", feature = "tunnel", feature = "nodes"))]
 mod fields;
+#[cfg(any(feature = "gateway", feature = "tunnel", feature = "nodes"))]
+mod forward;
 #[cfg(feature = "gateway")]
 mod gateway;
 mod json;
@@ -81,18 +83,19 @@ mod session;
 #[cfg(feature = "tunnel")]
 pub mod tunnel;
 mod unused;
-#[cfg(any(feature = "tunnel", feature = "nodes"))]
+#[cfg(any(feature = "gateway", feature = "tunnel", feature = "nodes"))]
 mod upgraded_stream;
-#[cfg(feature = "tunnel")]
+#[cfg(any(feature = "gateway", feature = "tunnel"))]
 mod via;
 mod wire;
 
 pub use config::ConfigError;
 #[cfg(feature = "gateway")]
 pub use gateway::{
-    Gateway, GatewayCallbacks, GatewayConfig, GatewayFile, GatewayLimits, GatewayPaths, GatewayStats, OriginPolicy,
+    Gateway, GatewayCallbacks, GatewayConfig, GatewayFile, GatewayLimits, GatewayPaths, GatewayStats, GatewayUpstream,
+    OriginPolicy,
 };
 pub use rendezvous::{Rendezvous, RendezvousConfig, RendezvousCounts};
 pub use session::{SessionConfig, SessionCounts, SessionInfo, SessionRelay};
-#[cfg(feature = "tunnel")]
+#[cfg(any(feature = "gateway", feature = "tunnel"))]
 pub use via::{Via, max_forwards};

@@ -4,9 +4,9 @@
 //!   GET / HTTP/1.1              Via: 1.1 one             Via: 1.1 one, 1.1 two          again at "one": 508
 //!   client ─────────▶ "one" ───────────────────▶ "two" ────────────────────────▶ "one"
 //! ```
-//! The tunnel's proxy is an intermediary, and so is a program that forwards the requests of a tunnel. The other
-//! services (gateway, session relay, rendezvous) are not. Each is the origin server of its own resources, and its calls
-//! of an application are new requests.
+//! The tunnel's proxy is an intermediary, and so are the gateway's upstream and a program that forwards the requests of a
+//! tunnel. The other services (gateway, session relay, rendezvous) are not. Each is the origin server of its own
+//! resources, and its calls of an application are new requests.
 
 use std::{
     fmt,

@@ -51,3 +51,4 @@ mod manual;
 mod programs;
 mod receive;
 mod send;
+mod upstream;

@@ -29,3 +29,4 @@ mod proxies;
 #[allow(dead_code, clippy::disallowed_methods, reason = "each test uses a part of it; it waits for the program")]
 mod redis;
 mod tunnel;
+mod upstream;

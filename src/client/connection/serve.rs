@@ -81,7 +81,8 @@ pub(super) fn serve(state: &mut ConnState, (mut exchange, permit): Permitted, io
         Content::None if matches!(&*request.method, "POST" | "PUT" | "PATCH") => BodyLength::Known(0),
         Content::None => BodyLength::None,
     };
-    let expect = request.options.expect_continue && !matches!(length, BodyLength::None | BodyLength::Known(0));
+    let has_body = !matches!(length, BodyLength::None | BodyLength::Known(0));
+    let expect = request.options.expect_continue && has_body;
     let connect = &*request.method == "CONNECT";
     let authority =
         if connect { format!("{}:{}", request.url.host, request.url.port) } else { request.url.authority() };
@@ -103,8 +104,18 @@ pub(super) fn serve(state: &mut ConnState, (mut exchange, permit): Permitted, io
     let streams = matches!(content, Content::Stream(..));
     let upload = match expect {
         // With a callback, the application waits for the 100 itself.
-        true => Upload::Held(content, exchange.request.on_continue.is_none().then(|| now.mono + CONTINUE_TIMEOUT)),
-        false => Upload::of(content, &waker),
+        true => {
+            let default = exchange.request.on_continue.is_none().then_some(CONTINUE_TIMEOUT);
+            let timeout = exchange.request.options.continue_timeout.or(default);
+            Upload::Held(content, timeout.and_then(|timeout| now.mono.checked_add(timeout)))
+        }
+        false => {
+            // It waited for a 100, and there was a 417.
+            if let Some(call) = exchange.request.on_continue.take().filter(|_| has_body) {
+                call();
+            }
+            Upload::of(content, &waker)
+        }
     };
     let (options, settings) = (&exchange.request.options, &permit.pool().settings);
     let work = Work {
@@ -140,6 +151,11 @@ pub(super) fn busy(state: &mut ConnState, work: &mut Work, io: &mut Io<'_>) -> R
         (Received::Unwanted, _) => return Err(Error::Cancelled),
     };
     let waker = io.waker();
+    if work.upload.is_overdue(now.mono)
+        && let Some(call) = work.exchange.as_mut().and_then(|exchange| exchange.request.on_continue.take())
+    {
+        call();
+    }
     let (sent, pause) = work.upload.send(&mut state.conn, &mut io.tx, &mut io.splicer, &waker, now.mono)?;
     let progressed = received || sent > 0;
     let reads = mask.contains(EventMask::READ);

@@ -196,6 +196,14 @@ fn notification(url: &str, headers: &Headers, timeout: Option<Duration>) -> clie
     timed(client::Request::post(url, "").headers(headers).repeatable(true), timeout)
 }
 
+/// Returns `true` for a field that the gateway sets in callbacks, in every spelling: a client's request to the
+/// application that does not come from a callback must not have it.
+pub(super) fn is_set_by_the_gateway(config: &GatewayConfig, name: &str) -> bool {
+    let is = |own: &str| same_field(name, own);
+    let set = config.proxy_set_header.iter().any(|(own, value)| !value.is_empty() && is(own));
+    set || is(ENDPOINT) || is(&config.session_header)
+}
+
 /// Returns `true` if a field of a client's request is passed on. The names that the gateway sets are not, in any
 /// spelling: an application that takes `_` for `-` would see both as one.
 fn is_passed_on(config: &GatewayConfig, name: &str) -> bool {

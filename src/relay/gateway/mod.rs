@@ -31,6 +31,7 @@
 //! | `application` | the calls to the application |
 //! | `calls` | how many of them run at once, and for which clients |
 //! | `wire` | the responses, byte for byte |
+//! | `upstream` | requests that are not the gateway's own, for the application |
 //! | `counters`, `access` | statistics, and the log of requests |
 //! | `printable` | text of a peer, for the log |
 //! | `shared` | the part that all clones share |
@@ -84,6 +85,7 @@ mod send;
 mod session;
 mod shared;
 mod stats;
+mod upstream;
 mod wire;
 
 use std::{fmt, sync::Arc};
@@ -96,7 +98,9 @@ use super::nodes::Directory;
 
 use self::{access::ParsedRequest, shared::Shared};
 pub use self::{
-    config::{GatewayCallbacks, GatewayConfig, GatewayFile, GatewayLimits, GatewayPaths, OriginPolicy},
+    config::{
+        GatewayCallbacks, GatewayConfig, GatewayFile, GatewayLimits, GatewayPaths, GatewayUpstream, OriginPolicy,
+    },
     counters::GatewayStats,
 };
 
@@ -104,8 +108,10 @@ pub use self::{
 ///
 /// All clones are one gateway. Each loop has a clone, and a message that arrives on one loop reaches clients on all.
 ///
-/// Served alone, it responds with 404 to paths other than its [own](GatewayPaths). To mount it in another handler, call
-/// [`serves`](Self::serves) and [`handle`](Self::handle), and forward [`stopping`](Handler::stopping).
+/// Served alone, it passes requests for paths other than its [own](GatewayPaths) on to the
+/// [upstream](GatewayConfig::upstream), or responds with 404. To mount it in another handler, call
+/// [`serves`](Self::serves) and [`handle`](Self::handle), [`forward`](Self::forward) if there is an upstream, and forward
+/// [`stopping`](Handler::stopping).
 ///
 /// A server that stops gracefully closes its clients' connections with 1001, and calls the close callback for each
 /// within the grace period. [`drain_spread`](GatewayConfig::drain_spread) spreads the closes over a time, so that the
@@ -232,6 +238,37 @@ pub use self::{
 ///
 /// The errors are `directory unavailable` and `node unavailable`; there is a `Retry-After`. In `nodes`, a node that does
 /// not respond within 1 s is `null`, as in `/stats`.
+///
+/// # Other requests: the upstream
+///
+/// With [`upstream`](GatewayConfig::upstream), the application gets all requests whose paths are not the gateway's, as
+/// behind any reverse proxy. Bodies, trailer fields, informational responses and `100 Continue` are passed on as they
+/// come, and an upgrade to another protocol, too. Neither side is read faster than the other one takes the bytes.
+///
+/// | field | what the application gets |
+/// |---|---|
+/// | `Host` | the client's |
+/// | `Via` | the client's, and this gateway's random name |
+/// | `X-Forwarded-For`, `X-Forwarded-Proto`, `X-Forwarded-Host`, `Forwarded` | the client, by the request's [peer](Request::peer) and scheme; never what the client has sent |
+/// | fields of the connection, and those that `Connection` lists | nothing |
+/// | `X-Kuiperbelt-Session`, `X-Kuiperbelt-Endpoint`, those that [`proxy_set_header`](GatewayConfig::proxy_set_header) sets | nothing, in any spelling: only callbacks have them |
+///
+/// | status | when |
+/// |---|---|
+/// | 400 | no `Host`, or a URL with characters that must be percent-encoded |
+/// | 413 | a body of more than [`upstream_body`](GatewayLimits::upstream_body) bytes |
+/// | 429, 503 | too many [requests](GatewayLimits::upstream_requests) of the client's address, or in all; with `Retry-After` |
+/// | 501 | `CONNECT`, `OPTIONS *` |
+/// | 502 | the application cannot be reached, disconnects before its response, or responds with what is not HTTP |
+/// | 504 | it does not respond within the [timeout](GatewayUpstream::timeout) |
+/// | 508 | the request has passed this gateway before |
+///
+/// If the application disconnects in the middle of its response, the client's connection is aborted, so that a part never
+/// looks like the whole; likewise in the other direction. A request is repeated only if an idle connection turns out to be
+/// closed, and if that does no harm: without a body, and by an idempotent method.
+///
+/// If the application serves its callbacks and the upstream at the same address, clients reach the callbacks' URLs as
+/// well. They cannot send the fields that callbacks have. Let `proxy_set_header` set a secret one, and check it.
 #[derive(Clone)]
 pub struct Gateway {
     shared: Arc<Shared>,
@@ -295,7 +332,8 @@ impl Gateway {
         self.shared.config.path.named().iter().any(|(_, own)| *own == path)
     }
 
-    /// Handles a request. The response is 404 if the path is not one of the gateway's.
+    /// Handles a request. If the path is not one of the gateway's, the [upstream](GatewayConfig::upstream) gets it; if
+    /// there is none, the response is 404.
     pub fn handle(&self, req: &mut Request<'_>) -> Action {
         let Self { shared, stopping } = self;
         let path = &shared.config.path;
@@ -307,8 +345,20 @@ impl Gateway {
             own if own == path.stats => stats::request(shared, req),
             own if own == path.presence => presence::request(shared, req),
             own if own == path.ping => respond(wire::ok()),
-            _ => respond(wire::not_found()),
+            _ => match self.forward(req) {
+                Some(action) => action,
+                None => ParsedRequest::of(req).log(shared, wire::not_found()).into(),
+            },
         }
+    }
+
+    /// Passes a request on to the [upstream](GatewayConfig::upstream), whatever its path is. Returns `None` if there is
+    /// none. [`handle`](Self::handle) does it for all paths that are not the gateway's own: call this in a handler that
+    /// has other paths, too.
+    ///
+    /// The client's address and scheme are those of the request ([`Request::set_peer`], [`Request::set_https`]).
+    pub fn forward(&self, req: &mut Request<'_>) -> Option<Action> {
+        self.shared.upstream.as_ref().map(|upstream| upstream.request(req))
     }
 
     /// Handles the messages of other nodes; `None` for other paths.

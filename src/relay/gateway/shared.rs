@@ -9,6 +9,7 @@ use uncork::{PeerAddr, ws};
 
 use super::{
     application::Application, config::GatewayConfig, counters::Counters, limits::AddressLimits, registry::Registry,
+    upstream::Upstream,
 };
 #[cfg(feature = "directory")]
 use crate::relay::nodes::Directory;
@@ -32,6 +33,7 @@ pub(super) struct Shared {
     /// It was logged that messages of clients are dropped.
     pub(super) drop_logged: AtomicBool,
     pub(super) counters: Arc<Counters>,
+    pub(super) upstream: Option<Arc<Upstream>>,
     #[cfg(feature = "directory")]
     pub(super) directory: Option<Directory>,
     /// Limits the log lines about clients beyond a limit.
@@ -67,6 +69,7 @@ impl Shared {
             pending: AddressLimits::of(config.limits.pending, config.limits.pending.div_ceil(4)),
             drop_logged: AtomicBool::new(false),
             counters: Arc::default(),
+            upstream: Upstream::new(&config),
             #[cfg(feature = "directory")]
             directory: None,
             rejected: Mutex::new(Repeated::new(LOG_EVERY)),

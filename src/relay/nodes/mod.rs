@@ -64,7 +64,7 @@
 //! | `key`, `id`, `proof` | the shared key; ids and the signed field, without I/O |
 //! | `handle` | the nodes, as the services hold them |
 //! | `peer`, `counts` | the other nodes; numbers for operators |
-//! | `forward`, `held`, `carried` | a request that is forwarded: to its owner, or to one of several nodes; its bodies |
+//! | `forward`, `held` | a request that is forwarded: to its owner, or to one of several nodes |
 //! | `pending` | forwarded requests that have no response yet |
 //! | `hosts`, `host_cache` | which nodes have an origin server for a host; the answers, without I/O |
 //! | `host_engine`, `host_entries` | the hosts of all nodes at an engine; the commands, without I/O |
@@ -77,7 +77,6 @@
 //! | `error` | the responses of this node itself |
 
 mod ask;
-mod carried;
 mod config;
 mod counts;
 #[cfg(feature = "directory")]

@@ -13,37 +13,17 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, uri};
 use uncork::{
-    PeerAddr, Request,
-    h1::{Headers, HeadersRef, Version, is_hop_by_hop, write::is_written_here},
+    Request,
+    h1::{Headers, HeadersRef, is_hop_by_hop, write::is_written_here},
 };
 
 use crate::relay::{
     Via,
-    fields::{same_field, starts_as},
+    forward::{
+        about_client::{ends_here, forwarded, is_about_the_client, is_second_spelling},
+        target,
+    },
 };
-
-/// Fields that this side or the origin server writes itself, and whose names have a second spelling.
-/// ([`is_about_the_client`] covers those about the client.)
-const OWN: [&str; 8] = [
-    "content-length",
-    "transfer-encoding",
-    "keep-alive",
-    "proxy-connection",
-    "http2-settings",
-    "sec-websocket-key",
-    "sec-websocket-version",
-    "sec-websocket-accept",
-];
-
-/// Returns `true` if a field describes the client, in any spelling. A client must not describe itself.
-pub(super) fn is_about_the_client(name: &str) -> bool {
-    starts_as(name, "x-forwarded-") || same_field(name, "forwarded") || same_field(name, "x-real-ip")
-}
-
-/// Returns `true` if the field could be mistaken for one that is written here: `Content_Length` for `Content-Length`.
-pub(super) fn is_second_spelling(name: &str) -> bool {
-    name.contains('_') && OWN.iter().any(|own| same_field(name, own))
-}
 
 /// Returns a request's head for the origin server, or the reason why HTTP/2 cannot express it.
 ///
@@ -56,40 +36,27 @@ pub(super) fn request(
 ) -> Result<http::Request<()>, &'static str> {
     let authority = req.authority().ok_or("missing host")?;
     let scheme = if req.scheme() == "https" { uri::Scheme::HTTPS } else { uri::Scheme::HTTP };
-    let path = path_of(req);
+    let path = target::path_and_query(req);
     let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(&*path).build();
     let mut head = http::Request::new(());
     *head.uri_mut() = uri.map_err(|_| "cannot forward the request target")?;
     *head.method_mut() = Method::from_bytes(req.method().as_bytes()).map_err(|_| "cannot forward the method")?;
     *head.headers_mut() = request_fields(req.headers())?;
-    forwarded(head.headers_mut(), req, authority, trusted)?;
+    for (name, value) in forwarded(req, authority, trusted) {
+        append(head.headers_mut(), name, &value)?;
+    }
     if let Some(left) = forwards {
         head.headers_mut().insert(http::header::MAX_FORWARDS, left.into());
     }
-    let version = if req.version() == Version::Http10 { "1.0" } else { "1.1" };
-    append(head.headers_mut(), "via", &via.after(version, req.headers().get_all("via")))?;
+    append(head.headers_mut(), "via", &via.after(target::version(req), req.headers().get_all("via")))?;
     Ok(head)
-}
-
-/// Returns path and query, raw, as they came; for a target in absolute form, the part behind the authority.
-fn path_of<'a>(req: &Request<'a>) -> std::borrow::Cow<'a, str> {
-    match (req.path(), req.query()) {
-        _ if req.target().starts_with('/') || req.target() == "*" => req.target().into(),
-        ("", None) => "/".into(),
-        ("", Some(query)) => format!("/?{query}").into(),
-        (path, None) => path.into(),
-        (path, Some(query)) => format!("{path}?{query}").into(),
-    }
 }
 
 /// Returns the end-to-end fields of a request, without those about the client.
 fn request_fields(fields: HeadersRef<'_>) -> Result<HeaderMap, &'static str> {
     let mut map = HeaderMap::with_capacity(fields.len() + 5);
     for (name, value) in fields.end_to_end() {
-        let ends_here = is_about_the_client(name)
-            || is_second_spelling(name)
-            || ["host", "expect", "via"].iter().any(|own| own.eq_ignore_ascii_case(name));
-        if !ends_here {
+        if !ends_here(name) {
             append(&mut map, name, value)?;
         }
     }
@@ -98,56 +65,6 @@ fn request_fields(fields: HeadersRef<'_>) -> Result<HeaderMap, &'static str> {
         map.insert(http::header::TE, HeaderValue::from_static("trailers"));
     }
     Ok(map)
-}
-
-/// Adds the client, the scheme and the host (RFC 7239, and the older fields).
-fn forwarded(map: &mut HeaderMap, req: &Request<'_>, host: &str, trusted: bool) -> Result<(), &'static str> {
-    let proto = req.scheme();
-    let trusted_value = |name: &str| -> Option<Vec<u8>> {
-        let values: Vec<&[u8]> = req.headers().get_all(name).filter(|_| trusted).collect();
-        (!values.is_empty()).then(|| values.join(&b", "[..]))
-    };
-    let (mut chain, mut list) = (trusted_value("x-forwarded-for"), trusted_value("forwarded"));
-    extend(&mut chain, Client { peer: req.peer(), quoted: false }.to_string().as_bytes());
-    let own = format!("for={};host=\"{host}\";proto={proto}", Client { peer: req.peer(), quoted: true });
-    extend(&mut list, own.as_bytes());
-    let first = |name: &str, ours: &str| trusted_value(name).unwrap_or_else(|| ours.as_bytes().to_vec());
-    let (host, proto) = (first("x-forwarded-host", host), first("x-forwarded-proto", proto));
-    for (name, value) in [
-        ("x-forwarded-for", chain.unwrap_or_default()),
-        ("x-forwarded-proto", proto),
-        ("x-forwarded-host", host),
-        ("forwarded", list.unwrap_or_default()),
-    ] {
-        append(map, name, &value)?;
-    }
-    Ok(())
-}
-
-fn extend(list: &mut Option<Vec<u8>>, more: &[u8]) {
-    match list {
-        Some(list) => {
-            list.extend_from_slice(b", ");
-            list.extend_from_slice(more);
-        }
-        None => *list = Some(more.to_vec()),
-    }
-}
-
-/// A client's address in `X-Forwarded-For`; `quoted`: in `Forwarded`, which quotes IPv6.
-struct Client<'a> {
-    peer: &'a PeerAddr,
-    quoted: bool,
-}
-
-impl std::fmt::Display for Client<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (self.peer.ip(), self.quoted) {
-            (None, _) => f.write_str("unknown"),
-            (Some(std::net::IpAddr::V6(ip)), true) => write!(f, "\"[{ip}]\""),
-            (Some(ip), _) => write!(f, "{ip}"),
-        }
-    }
 }
 
 fn append(map: &mut HeaderMap, name: &str, value: &[u8]) -> Result<(), &'static str> {
@@ -217,25 +134,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_about_the_client_are_known_in_every_spelling() {
-        for name in [
-            "X-Forwarded-For",
-            "x-forwarded-proto",
-            "X_Forwarded_For",
-            "x-forwarded_host",
-            "X-Forwarded-Anything",
-            "Forwarded",
-            "X-Real-IP",
-            "x_real_ip",
-        ] {
-            assert!(is_about_the_client(name), "{name}");
-        }
-        for name in ["X-Forward", "Forwarded-For", "X-Real-IP-2", "Accept", "xforwarded-for"] {
-            assert!(!is_about_the_client(name), "{name}");
-        }
-    }
-
-    #[test]
     fn trailers_cannot_change_the_framing() {
         let mut map = HeaderMap::new();
         for name in ["content-length", "transfer-encoding", "connection", "trailer", "host", "set-cookie", "x-sum"] {
@@ -248,15 +146,5 @@ mod tests {
         }
         let map = trailers_to_http2(&headers, &["x-hop".into()]);
         assert_eq!(map.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-sum"]);
-    }
-
-    #[test]
-    fn fields_that_are_written_here_are_known_in_every_other_spelling() {
-        for name in ["Content_Length", "transfer_encoding", "Sec_WebSocket-Key", "SEC-WEBSOCKET_KEY"] {
-            assert!(is_second_spelling(name), "{name}");
-        }
-        for name in ["Content-Length", "Content-Type", "X_Own", "Sec-WebSocket-Key", "session_id"] {
-            assert!(!is_second_spelling(name), "{name}");
-        }
     }
 }

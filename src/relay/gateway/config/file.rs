@@ -131,6 +131,7 @@ impl Reader {
                     }
                 }
                 "callback" => self.callback(node)?,
+                "upstream" => self.upstream(node)?,
                 "path" => self.path(node)?,
                 "limits" => self.limits(node)?,
                 "proxy_set_header" => self.proxy_set_header(node)?,
@@ -165,6 +166,19 @@ impl Reader {
             *url = text(node, &name)?;
             if !url.is_empty() && !looks_like_a_url(url) {
                 return Err(fault(line, format!("invalid {name} {url:?}: must be a URL, http://… or https://…")));
+            }
+        }
+        Ok(())
+    }
+
+    fn upstream(&mut self, node: Node) -> Result<(), Fault> {
+        for (key, node) in entries(node, "upstream")? {
+            let name = format!("upstream.{}", key.name);
+            let upstream = &mut self.config.upstream;
+            match key.name.as_str() {
+                "url" => upstream.url = text(node, &name)?,
+                "timeout" => upstream.timeout = duration(node, &name)?.unwrap_or(upstream.timeout),
+                _ => self.unknown(key.line, &name),
             }
         }
         Ok(())
@@ -209,6 +223,8 @@ impl Reader {
                 "calls" => limits.calls = number(&node, &name, 1 << 20)?,
                 "targets" => limits.targets = number(&node, &name, 1 << 20)?,
                 "sessions" => limits.sessions = number(&node, &name, u32::MAX.into())?,
+                "upstream_requests" => limits.upstream_requests = number(&node, &name, 1 << 20)?,
+                "upstream_body" => limits.upstream_body = bytes(&node, &name)? as u64,
                 "sessions_per_address" => limits.sessions_per_address = number(&node, &name, u32::MAX.into())?,
                 _ => self.unknown(key.line, &name),
             }
@@ -246,6 +262,7 @@ const KEYS: &[&str] = &[
     "ping_interval",
     "message_timeout",
     "suppress_access_log",
+    "upstream",
     "path",
     "limits",
 ];

@@ -33,7 +33,8 @@ fn every_key_is_read() {
          proxy_set_header: { X-A: b, X-Gone: \"\", X-Number: 7 }\nsend_timeout: 500ms\nsend_queue_size: 3\n\
          strict_broadcast: yes\norigin_policy: same_origin\nidle_timeout: 10s\nping_interval: 0\nmessage_timeout: 7s\ndrain_spread: 20s\nsuppress_access_log: true\n\
          path: { connect: /a, close: /b, stats: /c, send: /d, ping: /e, presence: /f }\n\
-         limits:\n  message: 64k\n  send: 1M\n  targets: 7\n  queue: 2G\n  response: 512\n  pending: 3M\n  calls: 5\n  sessions: 9\n  sessions_per_address: 8\n",
+         upstream: { url: http://app, timeout: 5s }\n\
+         limits:\n  message: 64k\n  send: 1M\n  targets: 7\n  queue: 2G\n  response: 512\n  pending: 3M\n  calls: 5\n  sessions: 9\n  sessions_per_address: 8\n  upstream_requests: 6\n  upstream_body: 4k\n",
     )
     .expect("good");
     assert_eq!(file.address, Some([127, 0, 0, 1].into()));
@@ -60,7 +61,10 @@ fn every_key_is_read() {
         calls: 5,
         sessions: 9,
         sessions_per_address: 8,
+        upstream_requests: 6,
+        upstream_body: 4096,
     };
+    assert_eq!((c.upstream.url.as_str(), c.upstream.timeout), ("http://app", Duration::from_secs(5)));
     assert_eq!(c.limits, limits);
 }
 

@@ -15,4 +15,4 @@ mod values;
 mod yaml;
 
 pub use file::GatewayFile;
-pub use values::{GatewayCallbacks, GatewayConfig, GatewayLimits, GatewayPaths, OriginPolicy};
+pub use values::{GatewayCallbacks, GatewayConfig, GatewayLimits, GatewayPaths, GatewayUpstream, OriginPolicy};

@@ -61,6 +61,8 @@ pub struct GatewayConfig {
     pub drain_spread: Duration,
     /// With `true`, no log line is written for requests of the application. Default: `false`.
     pub suppress_access_log: bool,
+    /// The application that gets all other requests.
+    pub upstream: GatewayUpstream,
     /// Paths of the gateway.
     pub path: GatewayPaths,
     /// Limits of the gateway.
@@ -81,6 +83,18 @@ pub struct GatewayCallbacks {
     /// Timeout of a call, including the whole response. Default: 10 s. The close callback has 60 s at least, because
     /// that of kuiperbelt has no limit. `None`: an hour, so that no call lasts forever.
     pub timeout: Option<Duration>,
+}
+
+/// The application that gets the requests which are not the gateway's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayUpstream {
+    /// Its URL, `http://` or `https://`, with host and port only. Default: empty, and then these requests get 404. The
+    /// certificate must be trusted by the system.
+    pub url: String,
+    /// Timeout of its response, from the end of the request to the head of the response, and of a pause in a body while
+    /// it is waited for. Default: 60 s, as in other proxies. Beyond it: 504, or a truncated response. A connection in
+    /// another protocol has none.
+    pub timeout: Duration,
 }
 
 /// Paths of the gateway itself.
@@ -131,6 +145,12 @@ pub struct GatewayLimits {
     /// taken, it shrinks ([`Limits::address_share`]), so that a few addresses cannot take all. The shares of `pending`
     /// and `calls` shrink as well. Unix sockets are exempt. Behind a proxy all clients have one address.
     pub sessions_per_address: usize,
+    /// Requests for the [upstream](GatewayUpstream) at the same time, connections in other protocols included. One
+    /// address has a quarter of them at most. Beyond it: 503; beyond an address's share: 429. Default: 4,096.
+    pub upstream_requests: usize,
+    /// Maximum size of the body of a request for the [upstream](GatewayUpstream), in bytes. Beyond it: 413. Default:
+    /// 1 TiB, since it is not held here; the server's [own limit](Limits::body) applies as well.
+    pub upstream_body: u64,
 }
 
 /// Web pages that may connect. Browsers send the origin of a page in `Origin`.
@@ -189,9 +209,16 @@ impl Default for GatewayConfig {
             message_timeout: Some(Duration::from_secs(30)),
             drain_spread: Duration::ZERO,
             suppress_access_log: false,
+            upstream: GatewayUpstream::default(),
             path: GatewayPaths::default(),
             limits: GatewayLimits::default(),
         }
+    }
+}
+
+impl Default for GatewayUpstream {
+    fn default() -> Self {
+        Self { url: String::new(), timeout: Duration::from_secs(60) }
     }
 }
 
@@ -227,6 +254,8 @@ impl Default for GatewayLimits {
             calls: 4096,
             sessions: 60_000,
             sessions_per_address: 16_000,
+            upstream_requests: 4096,
+            upstream_body: 1 << 40,
         }
     }
 }
@@ -278,6 +307,10 @@ impl GatewayConfig {
                 return invalid(format!("proxy_set_header: {what}"));
             }
         }
+        if !self.upstream.url.is_empty() && !is_origin(&self.upstream.url) {
+            let url = &self.upstream.url;
+            return invalid(format!("invalid upstream.url {url:?}: expected http://HOST:PORT or https://HOST:PORT"));
+        }
         for (what, path) in self.path.named() {
             if !path.starts_with('/') || !path.bytes().all(|b| b.is_ascii_graphic() && !b"?#".contains(&b)) {
                 return invalid(format!(
@@ -303,6 +336,14 @@ impl GatewayPaths {
             ("presence", &self.presence),
         ]
     }
+}
+
+/// Returns `true` for the URL of a server, without a path.
+fn is_origin(url: &str) -> bool {
+    let authority = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    authority.map(|rest| rest.strip_suffix('/').unwrap_or(rest)).is_some_and(|authority| {
+        !authority.is_empty() && authority.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~:[]%".contains(&b))
+    })
 }
 
 /// Checks that a field of that name can be set in a callback.
@@ -348,6 +389,12 @@ mod tests {
         assert!(with(|c| c.proxy_set_header = vec![("X-A".into(), "b\nc".into())]).is_err());
         assert!(with(|c| c.proxy_set_header = vec![("Host".into(), "x".into())]).is_err());
         assert!(with(|c| c.proxy_set_header = vec![("X-A".into(), String::new())]).is_ok());
+        for bad in ["localhost:80", "ftp://a", "http://", "http://a/b", "http://a?b", "http://u@a", "http://a b"] {
+            assert!(with(|c| c.upstream.url = bad.into()).is_err(), "{bad:?}");
+        }
+        for good in ["http://localhost:80", "https://a.example/", "http://[::1]:80", ""] {
+            assert!(with(|c| c.upstream.url = good.into()).is_ok(), "{good:?}");
+        }
         for bad in ["", "send", "/a b", "/a?b", "/a#b", "/send"] {
             assert!(with(|c| c.path.ping = bad.into()).is_err(), "{bad:?}");
         }

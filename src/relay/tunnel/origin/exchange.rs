@@ -23,9 +23,9 @@ use super::{
     response::{Piece, ResponseHead, ResponseReader},
     stream::Served,
 };
-use crate::relay::tunnel::{
-    head::{is_about_the_client, is_second_spelling},
-    spdy::{Code, ReplyHead, RequestHead, Session},
+use crate::relay::{
+    forward::about_client::{is_about_the_client, is_second_spelling},
+    tunnel::spdy::{Code, ReplyHead, RequestHead, Session},
 };
 
 /// Size of a pipe in bytes. A request without a body needs only the size of its head.

@@ -24,8 +24,8 @@ use super::{
     shedding,
 };
 use crate::relay::{
+    forward::about_client::is_about_the_client,
     nodes::{Asker, FIELDS, Forwarding, Found, NodeError, Nodes},
-    tunnel::head,
     wire::retry_after,
 };
 
@@ -66,7 +66,7 @@ pub(super) fn handle(
     let mut counted = Counted::of(shared, req, client_address)?;
     let (errors, common, under_way) = (shared.clone(), shared.common.clone(), Active::one_more(&shared.active));
     let how = Forwarding {
-        keep: &|name| trusted || !head::is_about_the_client(name),
+        keep: &|name| trusted || !is_about_the_client(name),
         service: Some(SERVICE),
         upgrade: true,
         pending: None,

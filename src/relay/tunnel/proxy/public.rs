@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use uncork::{Action, EndReason, Moment, PeerAddr, Request, h1::Version, pipe, ws};
+use uncork::{Action, EndReason, Moment, PeerAddr, Request, pipe, ws};
 
 #[cfg(feature = "nodes")]
 use super::elsewhere;
@@ -19,7 +19,7 @@ use super::{
     shared::Shared,
     shares::{Permit, PermitError, more},
 };
-use crate::relay::{max_forwards, tunnel::head};
+use crate::relay::{forward::target, max_forwards, tunnel::head};
 
 /// Returns the address that limits count the request for: the peer's, or that of the client which a trusted proxy
 /// names. In IPv6 it is the address of the network.
@@ -177,19 +177,10 @@ struct Upgrade {
     accept: Option<String>,
 }
 
-/// Turns a request for an upgrade into an extended CONNECT (RFC 8441 §4). A request with a body stays HTTP: an upgrade
-/// is an offer, which a server may ignore (RFC 9110 §7.8).
+/// Turns a request for an upgrade into an extended CONNECT (RFC 8441 §4).
 fn upgrade(req: &Request<'_>, head: &mut http::Request<()>) -> Result<Option<Upgrade>, RejectedRequest> {
-    let Some(offered) = req.header_str("upgrade").filter(|_| !req.has_body()) else { return Ok(None) };
-    // The first protocol is the one that the client prefers.
-    let name: Box<str> = offered.split(',').next().unwrap_or_default().trim_matches([' ', '\t']).into();
-    if !req.wants_upgrade(&name) || name.is_empty() || req.version() < Version::Http11 {
-        return Ok(None);
-    }
-    // Versions of HTTP are not forwarded: RFC 9113 has dropped "h2c", and "HTTP/2.0" and the like concern one hop.
-    if name.eq_ignore_ascii_case("h2c") || name.len() >= 4 && name[..4].eq_ignore_ascii_case("http") {
-        return Ok(None);
-    }
+    let Some(name) = target::offered_protocol(req) else { return Ok(None) };
+    let name: Box<str> = name.into();
     let mut accept = None;
     let mut protocol = name.clone();
     if name.eq_ignore_ascii_case("websocket") {
@@ -197,8 +188,6 @@ fn upgrade(req: &Request<'_>, head: &mut http::Request<()>) -> Result<Option<Upg
         accept = Some(checked.value().to_owned());
         protocol = "websocket".into();
         head.headers_mut().remove("sec-websocket-key");
-    } else if req.method() != "GET" {
-        return Ok(None);
     }
     *head.method_mut() = http::Method::CONNECT;
     Ok(Some(Upgrade { name: protocol, accept }))
