@@ -20,7 +20,10 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::{api::ReadState, base::lock};
+use crate::{
+    api::ReadState,
+    base::{lock, out::Out},
+};
 
 /// Bytes of input held: as many as the engine reads at a time
 /// ([`Limits::upgrade_input`](crate::Limits::upgrade_input)).
@@ -49,6 +52,8 @@ struct Buffers {
     sending: Vec<u8>,
     /// The number of bytes of `sending` that were sent.
     sent: usize,
+    /// Where h2 writes to instead of `tx`, up to this many bytes: without another copy.
+    lent: Option<(Out, usize)>,
     /// h2 has more to write than there was space for.
     is_blocked: bool,
 }
@@ -70,19 +75,28 @@ impl WireEnd {
     }
 
     /// Passes output to `write`, which returns how many bytes it took. Returns `true` if it took any.
+    #[cfg_attr(not(feature = "tunnel"), expect(dead_code, reason = "only the tunnel moves the bytes itself"))]
     pub(crate) fn drain(&self, write: impl FnMut(&[u8]) -> usize) -> bool {
         lock(&self.0).drain(write)
     }
 
-    /// Returns `true` if h2 has more to write than there was space for, and now there is some.
+    /// Has h2 write to `out`, up to `most` bytes, while `poll` runs.
+    pub(crate) fn write_to<R>(&self, out: &mut Out, most: usize, poll: impl FnOnce() -> R) -> R {
+        lock(&self.0).lent = Some((std::mem::take(out), most));
+        let result = poll();
+        if let Some((lent, _)) = lock(&self.0).lent.take() {
+            *out = lent;
+        }
+        result
+    }
+
+    /// Returns `true` once if h2 had more to write than there was space for.
     pub(crate) fn was_blocked(&self) -> bool {
-        let mut buffers = lock(&self.0);
-        let ready = buffers.is_blocked && buffers.tx.len() < ROOM_OUT;
-        buffers.is_blocked &= !ready;
-        ready
+        std::mem::take(&mut lock(&self.0).is_blocked)
     }
 
     /// Returns `true` if output is left to be sent.
+    #[cfg_attr(not(feature = "tunnel"), expect(dead_code, reason = "only the tunnel moves the bytes itself"))]
     pub(crate) fn has_output(&self) -> bool {
         lock(&self.0).has_output()
     }
@@ -120,6 +134,7 @@ impl Buffers {
             tx: Vec::new(),
             sending: Vec::new(),
             sent: 0,
+            lent: None,
             is_blocked: false,
         }
     }
@@ -158,8 +173,18 @@ impl Buffers {
 
     /// Takes what h2 writes, up to the limit.
     fn push(&mut self, bytes: &[u8]) -> usize {
-        let n = bytes.len().min(ROOM_OUT.saturating_sub(self.tx.len()));
-        self.tx.extend_from_slice(&bytes[..n]);
+        let n = match &mut self.lent {
+            Some((out, most)) => {
+                let n = bytes.len().min(most.saturating_sub(out.len()));
+                out.push(&bytes[..n]);
+                n
+            }
+            None => {
+                let n = bytes.len().min(ROOM_OUT.saturating_sub(self.tx.len()));
+                self.tx.extend_from_slice(&bytes[..n]);
+                n
+            }
+        };
         self.is_blocked |= n < bytes.len();
         n
     }

@@ -138,7 +138,7 @@ impl Http2 {
             if !polls {
                 break;
             }
-            match self.session.poll(cx) {
+            match self.poll(io, core, cx) {
                 session::Event::Pending => match self.watch.fault() {
                     Some(code) if !self.session.is_ending() => {
                         self.leave(code, EndReason::Rejected { status: 0, rule: "HTTP/2" });
@@ -214,18 +214,11 @@ impl Http2 {
         }
     }
 
-    /// Moves output to the connection. Returns `true` if there was any.
-    fn send(&self, io: &mut ConnIo, core: &mut Core) -> bool {
-        if !self.wire.has_output() {
-            return false;
-        }
+    /// Has h2 read and write. Returns the next request.
+    fn poll(&mut self, io: &mut ConnIo, core: &mut Core, cx: &mut Context<'_>) -> session::Event {
         io.open_out(core);
-        let most = core.limits.output;
-        self.wire.drain(|bytes| {
-            let n = bytes.len().min(most.saturating_sub(io.out.len()));
-            io.out.push(&bytes[..n]);
-            n
-        })
+        let Self { wire, session, .. } = self;
+        wire.write_to(&mut io.out, core.limits.output, || session.poll(cx))
     }
 
     fn drive_stream(&mut self, key: usize, core: &mut Core, handler: &mut dyn Handler) {
@@ -319,18 +312,15 @@ impl Streams for Http2 {
             let (n, news) = self.receive(io, state);
             if self.over.is_none() {
                 (self.heard, self.is_pinged) = if n > 0 { (core.tick, false) } else { (self.heard, self.is_pinged) };
-                self.step(news || pings || self.wire.was_blocked(), io, core, handler);
+                let is_unblocked = io.out.len() < core.limits.output && self.wire.was_blocked();
+                self.step(news || pings || is_unblocked, io, core, handler);
             }
-            let sent = self.send(io, core);
-            worked |= news || sent;
+            worked |= news;
             if let Some(reason) = self.over {
-                if self.wire.has_output() {
-                    return Ok(Step::progress(worked));
-                }
                 self.end_all(core, reason);
                 return Ok(io.closing(reason, io.eof.is_none()));
             }
-            if !news && !sent && self.wakes.end() {
+            if !news && self.wakes.end() {
                 self.rest();
                 return Ok(Step::progress(worked));
             }
@@ -395,8 +385,9 @@ impl Streams for Http2 {
                 let _ = slot.io.flush(core);
             }
         }
-        self.session.flush(&mut Context::from_waker(&self.waker));
-        self.send(io, core);
+        io.open_out(core);
+        let Self { wire, session, waker, .. } = self;
+        wire.write_to(&mut io.out, usize::MAX, || session.flush(&mut Context::from_waker(waker)));
         let _ = io.flush(core);
     }
 
