@@ -13,12 +13,14 @@
 //! | `wakes` | the streams of a connection that were woken |
 //! | `request` | the head of a request, in the words of HTTP/1.1 |
 //! | `fields` | fields of responses and trailers |
+//! | `priority` | the urgency of a request |
 //! | `stream` | a stream as a socket, and as the messages of one exchange |
 //!
 //! `engine/http2` serves the connection: it reads and writes, calls the handler, and has the clocks.
 
 pub(crate) mod fields;
 pub(crate) mod frames;
+pub(crate) mod priority;
 pub(crate) mod request;
 pub(crate) mod stream;
 pub(crate) mod wakes;

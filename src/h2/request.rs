@@ -15,6 +15,7 @@
 
 use http::{HeaderName, Method, header, request::Parts};
 
+use super::priority;
 use crate::h1::{HeadLimits, KnownHost, Misbehaved, RequestHead};
 
 /// What a client of HTTP/1.1 would have to make up. HTTP/2 needs no such proof (RFC 8441 §5): it is not sent back.
@@ -48,6 +49,11 @@ impl StreamRequest {
         });
         let protocol = if parts.method == Method::CONNECT { parts.extensions.remove() } else { None };
         Self { parts, cookie, protocol, ended, size }
+    }
+
+    /// Returns how urgent the request is: 0 is the most urgent, 7 the least.
+    pub(crate) fn urgency(&self) -> u8 {
+        priority::urgency(&self.parts.headers)
     }
 
     /// Returns the fields, `Host` first.

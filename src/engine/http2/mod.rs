@@ -72,8 +72,9 @@ pub(super) struct Http2 {
     marked: Vec<usize>,
     /// Kept for its allocation.
     woken: Vec<usize>,
-    /// The number of the latest request.
+    /// The number of the latest request, and its urgency.
     number: u32,
+    urgency: u8,
     /// The earliest deadline of a stream.
     due: Tick,
     date: ([u8; 29], HeaderValue),
@@ -90,6 +91,8 @@ pub(super) struct Http2 {
 struct Stream {
     slot: Slot,
     due: Tick,
+    /// 0 is the most urgent.
+    urgency: u8,
 }
 
 impl Http2 {
@@ -108,6 +111,7 @@ impl Http2 {
             marked: Vec::new(),
             woken: Vec::new(),
             number: 0,
+            urgency: 0,
             due: Tick::NEVER,
             date: ([0; 29], HeaderValue::from_static("")),
             received: Arc::default(),
@@ -129,6 +133,10 @@ impl Http2 {
         while self.over.is_none() {
             // Before h2 is polled: what wakes the connection until then is done by that.
             self.wakes.take(&mut keys);
+            if keys.len() > 1 {
+                // What is driven first gets the windows, and the space in the output, first (RFC 9218).
+                keys.sort_by_key(|key| self.streams.get(*key).map_or(0, |stream| stream.urgency));
+            }
             for key in keys.drain(..) {
                 match key {
                     CONNECTION => polls = true,
