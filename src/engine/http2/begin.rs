@@ -38,6 +38,7 @@ impl Http2 {
         let (parts, recv) = request.into_parts();
         let recv = Some(recv).filter(|recv| !recv.is_end_stream());
         let text = StreamRequest::new(parts, recv.is_none(), &core.head_limits);
+        self.urgency = text.urgency();
         let fields = match text.fields(&core.head_limits) {
             Ok(fields) => fields,
             Err(rule) => return self.reject(io, core, respond, rule),
@@ -190,7 +191,8 @@ impl Http2 {
             Err(reason) => return drop(Slot { io: own, phase: Phase::Head }.end(core, reason)),
         };
         let number = own.number;
-        let key = self.streams.insert(Stream { slot: Slot { io: own, phase }, due: Tick::NEVER });
+        let key =
+            self.streams.insert(Stream { slot: Slot { io: own, phase }, due: Tick::NEVER, urgency: self.urgency });
         self.numbers.insert(number, key);
         self.wakers[key].wake_by_ref();
     }

@@ -230,7 +230,7 @@ impl Http2 {
     }
 
     fn drive_stream(&mut self, key: usize, core: &mut Core, handler: &mut dyn Handler) {
-        let Some(Stream { slot, due }) = self.streams.get_mut(key) else { return };
+        let Some(Stream { slot, due, .. }) = self.streams.get_mut(key) else { return };
         if let Some(side) = slot.io.transport.peer_side() {
             slot.io.ready.note_within(side);
         }
