@@ -74,7 +74,9 @@ struct Args {
     #[arg(long, value_name = "NAME:PORT")]
     proxy: String,
     /// Host to publish: app.example, *.dev.example, app.example/part; may be repeated
-    #[arg(long, value_name = "NAME", required_unless_present = "legacy")]
+    ///
+    /// [default: all hosts of the token]
+    #[arg(long, value_name = "NAME")]
     host: Vec<String>,
     /// Serve this directory
     #[arg(long, value_name = "DIR")]
@@ -102,6 +104,9 @@ struct Args {
     /// Read the token from this file
     #[arg(long, value_name = "FILE", help_heading = "Trust")]
     token_file: Option<PathBuf>,
+    /// Send the token as this user's password (Basic authentication), instead of as a Bearer token
+    #[arg(long, value_name = "NAME", help_heading = "Trust")]
+    user: Option<String>,
     /// Trust only proxies whose certificate is signed by one of these (PEM), instead of the system's
     #[arg(long, value_name = "FILE", help_heading = "Trust")]
     ca: Option<PathBuf>,
@@ -120,7 +125,7 @@ struct Args {
     #[arg(
         long = "allow-legacy-unauthenticated",
         help_heading = "Trust",
-        conflicts_with_all = ["host", "token", "token_file"]
+        conflicts_with_all = ["host", "token", "token_file", "user"]
     )]
     legacy: bool,
 
@@ -231,7 +236,7 @@ fn shown(args: &Args) -> Shown {
 }
 
 fn tunnel(args: &Args) -> Result<Tunnel, Failure> {
-    let hosts = args.host.join(", ");
+    let hosts = if args.host.is_empty() { "all hosts of the token".to_owned() } else { args.host.join(", ") };
     let mut tunnel = Tunnel::dial(&args.proxy)
         .tls(trust(args)?)
         .connections(args.connections.into())
@@ -248,7 +253,10 @@ fn tunnel(args: &Args) -> Result<Tunnel, Failure> {
         return legacy(tunnel);
     }
     match token(args)? {
-        Some(token) => Ok(tunnel.token(&token)),
+        Some(token) => Ok(match &args.user {
+            Some(user) => tunnel.user(user, &token),
+            None => tunnel.token(&token),
+        }),
         None if args.cert.is_some() => Ok(tunnel),
         None => Err(Failure(format!("no token: set {TOKEN}, or use --token-file or --cert"), 2)),
     }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use serde::{Deserialize, Deserializer, de::Error};
-use uncork::{Listen as Socket, Server, Tls, TlsError};
+use uncork::{Listen as Socket, Server, Tls, TlsError, relay::tunnel::Proxy};
 
 use super::{
     Failure, files,
@@ -255,9 +255,11 @@ pub(crate) fn check(settings: &Settings) -> Result<Vec<(Listen, Option<Tls>)>, F
         }
         let tls = match listen.identity(settings).map_err(Failure::config)? {
             Some((cert, key)) => {
-                // Origin servers that offer this protocol save the round trip of an upgrade.
-                let alpn = if settings.tunnel.tokens.is_empty() { None } else { Some("rh2") };
-                Some(load(cert, key, move |cert, key| Tls::builder().pem(cert, key)?.alpn(alpn).build())?)
+                // Origin servers that offer one of these protocols save the round trip of an upgrade.
+                let alpn = if settings.tunnel.tokens.is_empty() { &[] } else { Proxy::ALPN };
+                let build =
+                    move |cert: &Path, key: &Path| Tls::builder().pem(cert, key)?.alpn(alpn.iter().copied()).build();
+                Some(load(cert, key, build)?)
             }
             None => None,
         };

@@ -1,4 +1,4 @@
-//! Origin servers that connect by ALPN `rh2`, and authenticate when the proxy asks.
+//! Origin servers that connect by ALPN, and authenticate when the proxy asks.
 
 use std::time::Duration;
 
@@ -16,8 +16,14 @@ fn hello(token: &str, host: &str) -> String {
 
 #[test]
 fn an_origin_server_identifies_itself_and_then_serves() {
+    for label in ["\u{547}\u{265}", "rh2"] {
+        identifies_itself_and_then_serves(label.as_bytes());
+    }
+}
+
+fn identifies_itself_and_then_serves(label: &[u8]) {
     let world = World::new();
-    let mut origin = RawOrigin::by_alpn(&world, &hello("app", HOST));
+    let mut origin = RawOrigin::by_label(&world, label, &hello("app", HOST));
     world.wait_until("the origin server is connected", |counts| counts.connections == 1);
     for mut client in [world.client(), world.secure_client()] {
         get(&mut client, "/");
@@ -31,6 +37,14 @@ fn an_origin_server_identifies_itself_and_then_serves() {
 }
 
 #[test]
+fn without_names_those_of_the_credential_are_registered() {
+    let world = World::new();
+    let _origin = RawOrigin::by_alpn(&world, "{\"token\":\"app\",\"user\":\"app\"}");
+    world.wait_until("the origin server is connected", |counts| counts.connections == 1);
+    assert_eq!(world.proxy.connections()[0].hosts, ["app.example", "*.dev.example"]);
+}
+
+#[test]
 fn a_rejected_origin_server_gets_the_reason() {
     let world = World::with(ProxyConfig { failures_per_minute: 100, ..config() });
     let _owner = RawOrigin::new(&world, "other", "taken.dev.example");
@@ -40,7 +54,8 @@ fn a_rejected_origin_server_gets_the_reason() {
         (hello("app", "other.example"), "403", "other.example"),
         (hello("app", "taken.dev.example"), "409", "another credential"),
         (hello("app", "a b"), "400", "invalid host name"),
-        ("{\"token\":\"app\"}".into(), "400", "at least one host"),
+        ("{\"token\":\"app\",\"hosts\":[]}".into(), "400", "at least one host"),
+        ("{\"token\":\"app\",\"user\":\"other\"}".into(), "401", "unknown user or password"),
         ("[]".into(), "401", "unknown token"),
         ("{".into(), "400", "JSON"),
         (String::new(), "400", "JSON"),
@@ -57,7 +72,7 @@ fn a_rejected_origin_server_gets_the_reason() {
     }
     let counts = world.proxy.counts();
     assert_eq!(counts.connections_total, 1);
-    assert_eq!((counts.handshakes_unauthorized, counts.handshakes_forbidden, counts.handshakes_invalid), (2, 2, 5));
+    assert_eq!((counts.handshakes_unauthorized, counts.handshakes_forbidden, counts.handshakes_invalid), (3, 2, 5));
 }
 
 #[test]

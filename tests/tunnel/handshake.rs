@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
 use uncork::relay::tunnel::{Balance, ProxyConfig};
 
 use super::{
@@ -18,6 +19,11 @@ fn changed(from: &str, to: &str) -> String {
     request.replace(from, to)
 }
 
+/// Returns the credentials for Basic authentication.
+fn basic(text: &str) -> String {
+    format!("Basic {}", base64::prelude::BASE64_STANDARD.encode(text))
+}
+
 #[test]
 fn a_rejected_handshake_gets_the_reason() {
     let config = ProxyConfig { failures_per_minute: 1000, ..config() };
@@ -27,7 +33,11 @@ fn a_rejected_handshake_gets_the_reason() {
     let rows = [
         (changed("Bearer app", "Bearer App"),              401, "unknown token"),
         (changed("Bearer app", "Bearer "),                 401, ""),
-        (changed("Bearer app", "Basic app"),               401, "Bearer"),
+        (changed("Bearer app", "Basic app"),               401, "Bearer or Basic"),
+        (changed("Bearer app", "Digest app"),              401, "Bearer or Basic"),
+        (changed("Bearer app", &basic("app:App")),         401, "unknown user or password"),
+        (changed("Bearer app", &basic("other:app")),       401, "unknown user or password"),
+        (changed("Bearer app", &basic("app")),             401, "Bearer or Basic"),
         (changed("Authorization: Bearer app\r\n", ""),     401, "client certificate"),
         (changed("Authorization: Bearer app\r\n", "Authorization: Bearer app\r\nAuthorization: Bearer app\r\n"), 401, "one"),
         (tunnel_request("app", "other.example"),                    403, "other.example"),
@@ -39,7 +49,6 @@ fn a_rejected_handshake_gets_the_reason() {
         (tunnel_request("app", ""),                                 400, "at least one host"),
         (tunnel_request("app", "a b"),                              400, "invalid host name"),
         (tunnel_request("app", "app.example:80"),                   400, "invalid host name"),
-        (changed("Uncork-Hosts: app.example\r\n", ""),     400, "at least one host"),
         (changed("ALPN: h2", "ALPN: h3"),                  400, "h2"),
         (changed("Upgrade: ptth", "Upgrade: websocket"),   426, "ptth"),
         (changed("Connection: upgrade\r\n", ""),           426, "ptth"),
@@ -65,8 +74,32 @@ fn a_rejected_handshake_gets_the_reason() {
 fn a_tunnel_may_be_requested_by_get() {
     let world = World::new();
     let mut client = world.origin();
-    client.send(changed("PUT /tunnel", "GET /tunnel"));
+    client.send(changed("PUT /tunnel", "GET /tunnel").replace("ALPN: h2", "ALPN: http%2F1.1, h2"));
+    let head = client.head();
+    assert_eq!((head.status, head.get("alpn")), (101, Some("h2")));
+}
+
+#[test]
+fn the_token_may_be_the_password_of_basic_authentication() {
+    let world = World::new();
+    for user in ["app", ""] {
+        let mut client = world.origin();
+        client.send(changed("Bearer app", &basic(&format!("{user}:app"))));
+        assert_eq!(client.head().status, 101, "{user:?}");
+    }
+}
+
+#[test]
+fn without_names_those_of_the_credential_are_registered() {
+    let world = World::new();
+    let mut client = world.origin();
+    client.send(changed("Uncork-Hosts: app.example\r\n", ""));
     assert_eq!(client.head().status, 101);
+    client.exactly(24).expect("the preface");
+    // Settings: the first frame.
+    client.send([0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    world.wait_until("the origin server is connected", |counts| counts.connections == 1);
+    assert_eq!(world.proxy.connections()[0].hosts, ["app.example", "*.dev.example"]);
 }
 
 #[test]

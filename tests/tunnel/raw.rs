@@ -78,7 +78,12 @@ impl RawOrigin {
 
     /// Connects one by ALPN, and sends `hello` to the proxy's question for the credential.
     pub(crate) fn by_alpn(world: &World, hello: &str) -> Self {
-        let mut client = world.rh2();
+        Self::by_label(world, b"rh2", hello)
+    }
+
+    /// Like [`by_alpn`](Self::by_alpn), with this name in TLS.
+    pub(crate) fn by_label(world: &World, label: &[u8], hello: &str) -> Self {
+        let mut client = world.alpn_from(1, label);
         client.send([]);
         let preface = client.exactly(24).expect("the preface");
         assert_eq!(preface, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");

@@ -40,7 +40,7 @@ impl Handler for Both {
         self.public.accept(peer)
     }
 
-    /// ALPN `rh2` is offered only where origin servers connect.
+    /// ALPN for a tunnel is offered only where origin servers connect.
     fn alpn(&mut self, protocol: &[u8], peer: &PeerAddr) -> Option<Box<dyn Upgrade>> {
         self.origins.alpn(protocol, peer)
     }
@@ -141,8 +141,13 @@ impl World {
 
     /// Like [`rh2`](Self::rh2), but from 127.0.0.`last`.
     pub(crate) fn rh2_from(&self, last: u8) -> Client {
+        self.alpn_from(last, b"rh2")
+    }
+
+    /// Like [`origin`](Self::origin), but from 127.0.0.`last`, and by ALPN with this name.
+    pub(crate) fn alpn_from(&self, last: u8, label: &[u8]) -> Client {
         let mut tls = ClientConfig::clone(&identity().client);
-        tls.alpn_protocols = vec![b"rh2".to_vec(), b"http/1.1".to_vec()];
+        tls.alpn_protocols = vec![label.to_vec(), b"http/1.1".to_vec()];
         Client::connect_from(Some([127, 0, 0, last].into()), self.origins, Some(Arc::new(tls)))
     }
 
@@ -189,7 +194,7 @@ pub(crate) fn identity() -> &'static Identity {
         let (pem, key) = (made.cert.pem(), made.signing_key.serialize_pem());
         let pair = || Tls::builder().pem_bytes(pem.as_bytes(), key.as_bytes()).expect("a valid pair");
         let server = pair().build().expect("usable");
-        let reversed = pair().alpn(["rh2"]).build().expect("usable");
+        let reversed = pair().alpn(Proxy::ALPN.iter().copied()).build().expect("usable");
         let mut roots = RootCertStore::empty();
         roots.add(made.cert.der().clone()).expect("a root");
         let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();

@@ -19,6 +19,7 @@
 //! | `origin` | C: dials a proxy, and serves through that connection |
 //! | `address` | addresses of proxies, and the field that names those of all nodes |
 //! | `head` | heads between HTTP/1.1 and HTTP/2 |
+//! | `labels` | the names under which an origin server requests a tunnel |
 //! | `gathered` | bytes of a body that do not fit into a pipe yet |
 //! | `printable` | text of a peer, for logs and errors |
 //! | `pump` | the loop that moves a connection's bytes through a protocol |
@@ -28,6 +29,7 @@
 mod address;
 mod gathered;
 mod head;
+mod labels;
 mod origin;
 mod printable;
 mod proxy;

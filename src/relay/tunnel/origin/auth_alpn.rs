@@ -1,4 +1,4 @@
-//! Identification on a connection that is HTTP/2 from its first byte (ALPN `rh2`): the proxy's first request asks for
+//! Identification on a connection that is HTTP/2 from its first byte by ALPN: the proxy's first request asks for
 //! it.
 //!
 //! ```text
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, server::SendResponse};
 use http::{HeaderMap, Method};
 
-use super::error::TunnelError;
+use super::{error::TunnelError, upgrade_request::Proof};
 use crate::relay::tunnel::{
     address::{NODES, NamedNodes},
     printable::printable,
@@ -25,8 +25,16 @@ const REFUSED: &str = "/.well-known/uncork/refused";
 const ACCEPTED_AFTER: Duration = Duration::from_millis(500);
 
 /// Returns the response to the proxy's question.
-pub(super) fn hello_response(token: &str, hosts: &[String], uses_nodes: bool) -> Bytes {
-    Bytes::from(serde_json::json!({ "token": token, "hosts": hosts, "version": 1, "nodes": uses_nodes }).to_string())
+pub(super) fn hello_response(proof: &Proof, hosts: &[String], uses_nodes: bool) -> Bytes {
+    let mut hello = serde_json::json!({ "token": proof.token, "version": 1, "nodes": uses_nodes });
+    if let Some(user) = &proof.user {
+        hello["user"] = user.as_str().into();
+    }
+    // Without names, all those of the credential are registered.
+    if !hosts.is_empty() {
+        hello["hosts"] = hosts.into();
+    }
+    Bytes::from(hello.to_string())
 }
 
 pub(super) struct AuthAlpn {

@@ -1,8 +1,8 @@
-//! One attempt to get a connection to the proxy, from its first byte: a request for a tunnel, then HTTP/2. If ALPN has
-//! selected `rh2`, it is HTTP/2 at once.
+//! One attempt to get a connection to the proxy, from its first byte: a request for a tunnel, then HTTP/2. ALPN may have
+//! selected HTTP/2 with the roles reversed at once.
 //!
 //! ```text
-//!   PUT /tunnel, Bearer, Upgrade: ptth ──▶          ┌── 101 ──▶ Http2
+//!   GET /tunnel, Bearer, Upgrade: ptth ──▶          ┌── 101 ──▶ Http2
 //!   Requesting ◀── head, and the start of a body ───┼── else ──▶ rejected: reported, and closed
 //!   PUT /, to a spdy-proxy ──▶                      └── 200 ──▶ Spdy
 //! ```
@@ -106,7 +106,7 @@ enum State {
 }
 
 impl Carrier {
-    /// `reversed`: ALPN has selected `rh2`. `request`: the request for a tunnel, without it.
+    /// `reversed`: ALPN has selected HTTP/2 with the roles reversed. `request`: the request for a tunnel, without it.
     pub(super) fn new(
         supervisor: Arc<dyn Supervisor>,
         shared: Arc<Shared>,

@@ -13,10 +13,14 @@ use super::{
     connection::OriginConnection,
     event::{Observer, TunnelEvent},
     protocol::{STREAMS, Timeouts},
-    shared::{REVERSED, Registration, Shared},
+    shared::{Registration, Shared},
     targets::Targets,
+    upgrade_request::Proof,
 };
-use crate::relay::tunnel::address::Address;
+use crate::relay::tunnel::{
+    address::Address,
+    labels::{Inner, UNREVERSED},
+};
 
 /// A tunnel that is not opened yet: the proxy's address, the credential and the names to register.
 ///
@@ -37,7 +41,7 @@ use crate::relay::tunnel::address::Address;
 pub struct Tunnel {
     proxy: String,
     path: String,
-    token: Option<String>,
+    proof: Option<Proof>,
     hosts: Vec<String>,
     tls: Option<TlsClient>,
     connections: usize,
@@ -95,7 +99,7 @@ impl Tunnel {
         Self {
             proxy: proxy.to_owned(),
             path: "/tunnel".to_owned(),
-            token: None,
+            proof: None,
             hosts: Vec::new(),
             tls: None,
             connections: 2,
@@ -115,11 +119,18 @@ impl Tunnel {
     /// Sets the token that identifies this origin server. Without one, the client certificate of [`tls`](Self::tls)
     /// does.
     pub fn token(self, token: &str) -> Self {
-        Self { token: Some(token.to_owned()), ..self }
+        Self { proof: Some(Proof { user: None, token: token.to_owned() }), ..self }
+    }
+
+    /// Like [`token`](Self::token), but sends a name with it, for a proxy that expects Basic authentication (RFC 7617).
+    /// Ours compares it with the name of its [`Credential`](super::Credential). The name must not have a colon.
+    pub fn user(self, name: &str, token: &str) -> Self {
+        Self { proof: Some(Proof { user: Some(name.to_owned()), token: token.to_owned() }), ..self }
     }
 
     /// Registers this name: the proxy forwards requests for it through the tunnel. `*.example.org` stands for all names
     /// below `example.org`; a path behind the name (`example.org/app`) for a part of it. May be called several times.
+    /// Without a call, the proxy registers all the names that the credential allows.
     pub fn host(mut self, name: &str) -> Self {
         self.hosts.push(name.to_owned());
         self
@@ -188,7 +199,7 @@ impl Tunnel {
     /// part of the backoff, which doubles with each failure, up to 60 s.
     ///
     /// A connection that is [a minute](Self::healthy_after) old resets the backoff, and is opened again at once when it
-    /// ends. There is no delay either if the proxy has closed a connection by ALPN (`rh2`) without accepting
+    /// ends. There is no delay either if the proxy has closed a connection by ALPN without accepting
     /// or rejecting it; the next attempt then uses `PUT`.
     pub fn backoff(self, first: Duration) -> Self {
         Self { backoff: first.max(Duration::from_millis(1)), ..self }
@@ -283,11 +294,8 @@ impl Tunnel {
 
     fn shared(&self) -> Result<Arc<Shared>, StartError> {
         let (host, port) = address(&self.proxy)?;
-        if self.legacy && (self.token.is_some() || !self.hosts.is_empty()) {
+        if self.legacy && (self.proof.is_some() || !self.hosts.is_empty()) {
             return Err(invalid("a spdy-proxy knows neither tokens nor names: set neither"));
-        }
-        if self.hosts.is_empty() && !self.legacy {
-            return Err(invalid("the tunnel needs at least one host name"));
         }
         let tls = match &self.tls {
             Some(tls) => tls.clone(),
@@ -295,7 +303,7 @@ impl Tunnel {
         };
         let registration = Registration {
             path: self.path.clone(),
-            token: self.token.clone(),
+            proof: self.proof.clone(),
             hosts: self.hosts.clone(),
             legacy: self.legacy,
             uses_nodes: self.other_nodes && !self.legacy,
@@ -306,17 +314,17 @@ impl Tunnel {
         Ok(Arc::new(Shared {
             registration,
             targets: Mutex::new(Targets::new(configured, self.count(), Shared::avoidance(self.backoff))),
-            tls_upgrade: tls.alpn(&[b"http/1.1"]),
+            tls_upgrade: tls.alpn(&[UNREVERSED]),
             // Without a token only the upgrade request can identify this side.
-            tls: match self.token {
+            tls: match self.proof {
                 _ if self.legacy => tls.alpn(&[]),
-                Some(_) => tls.alpn(&[REVERSED, b"http/1.1"]),
-                None => tls.alpn(&[b"http/1.1"]),
+                Some(_) => tls.alpn(&Inner::Http2.alpn().chain([UNREVERSED]).collect::<Vec<_>>()),
+                None => tls.alpn(&[UNREVERSED]),
             },
             hello_response: self
-                .token
+                .proof
                 .as_ref()
-                .map(|token| auth_alpn::hello_response(token, &self.hosts, self.other_nodes)),
+                .map(|proof| auth_alpn::hello_response(proof, &self.hosts, self.other_nodes)),
             timeouts: Timeouts {
                 ping_interval: self.ping_interval,
                 drain_timeout: self.drain_timeout,
@@ -398,11 +406,12 @@ mod tests {
             tunnel().host("a\r\nX: b"),
             tunnel().host("a").token("a\nb"),
             tunnel().host("a").path("/ HTTP/1.1\r\nX:"),
-            tunnel(),
+            tunnel().host("a").user("a:b", "c"),
         ] {
             assert!(bad.shared().is_err(), "{bad:?}");
         }
         assert!(tunnel().host("a").shared().is_ok());
-        assert!(!format!("{:?}", tunnel().token("secret")).contains("secret"));
+        assert!(tunnel().token("a").shared().is_ok(), "the names are those of the credential");
+        assert!(!format!("{:?}", tunnel().token("secret").user("a", "secret")).contains("secret"));
     }
 }

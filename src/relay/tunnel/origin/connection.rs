@@ -25,12 +25,12 @@ use super::{
     carrier::{Accepted, Carrier, CarrierEnd, Supervisor},
     error::TunnelError,
     event::TunnelEvent,
-    shared::{REVERSED, Shared, random},
+    shared::{Shared, random},
     stream::Served,
 };
 use crate::relay::{
     lock::lock,
-    tunnel::{address::Address, printable::printable},
+    tunnel::{address::Address, labels::Inner, printable::printable},
 };
 
 pub(super) struct OriginConnection {
@@ -135,7 +135,7 @@ impl OriginConnection {
         let this = self.clone();
         self.loop_handle.dial(dial, move |result| match result {
             Ok(dialed) => {
-                let (reversed, now) = (dialed.alpn == Some(REVERSED), dialed.now().mono);
+                let (reversed, now) = (dialed.alpn.and_then(Inner::of_alpn).is_some(), dialed.now().mono);
                 let shared = this.shared.clone();
                 let loop_handle = this.loop_handle.clone();
                 let served = Served { loop_handle, listener: shared.listener, peer: *dialed.peer };

@@ -12,12 +12,9 @@ use super::{
     event::{Observer, TunnelEvent},
     protocol::Timeouts,
     targets::Targets,
-    upgrade_request,
+    upgrade_request::{self, Proof},
 };
 use crate::relay::{lock::lock, tunnel::address::Address};
-
-/// The ALPN name of HTTP/2 with the roles reversed, from the first byte after the TLS handshake.
-pub(super) const REVERSED: &[u8] = b"rh2";
 
 /// How long a node that has failed is avoided, in first backoffs: 15 s by default.
 const AVOID: u32 = 30;
@@ -46,7 +43,7 @@ pub(super) struct Shared {
 /// What the request for a tunnel says.
 pub(super) struct Registration {
     pub(super) path: String,
-    pub(super) token: Option<String>,
+    pub(super) proof: Option<Proof>,
     pub(super) hosts: Vec<String>,
     /// The proxy is a spdy-proxy.
     pub(super) legacy: bool,
@@ -62,14 +59,9 @@ impl Registration {
     pub(super) fn request(&self, to: &Address) -> Result<Vec<u8>, String> {
         match self.legacy {
             true => Ok(upgrade_request::legacy(&to.host, to.port)),
-            false => upgrade_request::build(
-                &to.host,
-                to.port,
-                &self.path,
-                self.token.as_deref(),
-                &self.hosts,
-                self.uses_nodes,
-            ),
+            false => {
+                upgrade_request::build(&to.host, to.port, &self.path, self.proof.as_ref(), &self.hosts, self.uses_nodes)
+            }
         }
     }
 }
@@ -134,7 +126,7 @@ mod tests {
             tls_upgrade: tls,
             registration: Registration {
                 path: "/".into(),
-                token: None,
+                proof: None,
                 hosts: Vec::new(),
                 legacy: false,
                 uses_nodes: true,

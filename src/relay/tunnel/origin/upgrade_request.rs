@@ -1,7 +1,7 @@
 //! The request for a tunnel, and the head of the proxy's response.
 //!
 //! ```text
-//!   PUT /tunnel HTTP/1.1                           HTTP/1.1 101 Switching Protocols
+//!   GET /tunnel HTTP/1.1                           HTTP/1.1 101 Switching Protocols
 //!   Connection: upgrade                            Connection: upgrade
 //!   Authorization: Bearer …                ──▶     Upgrade: ptth
 //!   Upgrade: ptth
@@ -12,15 +12,27 @@
 //! Only a proxy that is one of several nodes sends `Uncork-Nodes`. In the request it says that this side would use
 //! them.
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use uncork::h1::{
     HeadLimits, Headers, Misbehaved, ResponseFraming, field_slots, parse_response,
     write::{BodyLength, ConnectionOption, RequestLine, request_head},
 };
 
-use crate::relay::tunnel::address::{NODES, NamedNodes};
+use crate::relay::tunnel::{
+    address::{NODES, NamedNodes},
+    labels::{FIELD, Inner, UPGRADE},
+};
 
 /// Limits of the response's head: as large as that of any proxy.
 pub(super) const RESPONSE_HEAD: HeadLimits = HeadLimits { head: 16 * 1024, target: 16 * 1024, fields: 100 };
+
+/// The proof of this side's identity.
+#[derive(Clone, Debug)]
+pub(super) struct Proof {
+    /// The name that is sent with the token, for the proxy to compare.
+    pub(super) user: Option<String>,
+    pub(super) token: String,
+}
 
 /// Returns the request for a tunnel.
 ///
@@ -30,29 +42,36 @@ pub(super) fn build(
     host: &str,
     port: u16,
     path: &str,
-    token: Option<&str>,
+    proof: Option<&Proof>,
     hosts: &[String],
     uses_nodes: bool,
 ) -> Result<Vec<u8>, String> {
     let bad = |what: &str| format!("invalid {what}: it has a character that HTTP does not allow");
     let mut fields = Headers::new();
-    if let Some(token) = token {
-        fields.append("Authorization", format!("Bearer {token}")).map_err(|_| bad("token"))?;
+    if let Some(Proof { user, token }) = proof {
+        let value = match user {
+            Some(user) if user.contains(':') => return Err("invalid user: it must not have a colon".into()),
+            Some(user) => format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{token}"))),
+            None => format!("Bearer {token}"),
+        };
+        fields.append("Authorization", value).map_err(|_| bad("token"))?;
     }
-    let names = hosts.join(", ");
-    fields.append("Upgrade", "ptth").and(fields.append("ALPN", "h2")).map_err(|_| bad("upgrade"))?;
-    fields.append("Uncork-Hosts", names).map_err(|_| bad("host"))?;
+    fields.append("Upgrade", UPGRADE).and(fields.append(FIELD, Inner::Http2.token())).map_err(|_| bad("upgrade"))?;
+    // Without names, all those of the credential are registered.
+    if !hosts.is_empty() {
+        fields.append("Uncork-Hosts", hosts.join(", ")).map_err(|_| bad("host"))?;
+    }
     if uses_nodes {
         fields.append("Uncork-Nodes", "?1").map_err(|_| bad("nodes"))?;
     }
     let host = bracketed(host);
     let host = if port == 443 { host } else { format!("{host}:{port}") };
     let line = RequestLine {
-        method: "PUT",
+        method: "GET",
         target: path,
         host: &host,
         fields: fields.as_wire(),
-        length: BodyLength::Known(0),
+        length: BodyLength::None,
         expect: false,
         connection: Some(ConnectionOption::Upgrade),
     };
@@ -87,11 +106,11 @@ pub(super) struct UpgradeResponse {
 impl UpgradeResponse {
     pub(super) fn parse(head: &[u8]) -> Result<Self, &'static str> {
         let mut slots = field_slots();
-        let parsed = parse_response(head, "PUT", &mut slots, &RESPONSE_HEAD).map_err(Misbehaved::rule)?;
+        let parsed = parse_response(head, "GET", &mut slots, &RESPONSE_HEAD).map_err(Misbehaved::rule)?;
         let number = |value: &[u8]| std::str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok());
         Ok(Self {
             status: parsed.status,
-            is_ptth: parsed.fields.contains_token("upgrade", "ptth"),
+            is_ptth: parsed.fields.contains_token("upgrade", UPGRADE),
             length: match parsed.framing {
                 ResponseFraming::Length(n) => Some(n),
                 ResponseFraming::None => Some(0),
@@ -110,12 +129,21 @@ mod tests {
     #[test]
     fn the_request_has_the_documented_bytes() {
         let hosts = ["app.example".to_owned(), "*.dev.example".to_owned()];
-        let request = build("::1", 8443, "/tunnel", Some("abc"), &hosts, true).expect("fine");
+        let mut proof = Proof { user: None, token: "abc".into() };
+        let request = build("::1", 8443, "/tunnel", Some(&proof), &hosts, true).expect("fine");
         assert_eq!(
             String::from_utf8(request).expect("text"),
-            "PUT /tunnel HTTP/1.1\r\nHost: [::1]:8443\r\nConnection: upgrade\r\nContent-Length: 0\r\n\
+            "GET /tunnel HTTP/1.1\r\nHost: [::1]:8443\r\nConnection: upgrade\r\n\
              Authorization: Bearer abc\r\nUpgrade: ptth\r\nALPN: h2\r\nUncork-Hosts: app.example, *.dev.example\r\n\
              Uncork-Nodes: ?1\r\n\r\n"
+        );
+        proof.user = Some("Aladdin".into());
+        proof.token = "open sesame".into();
+        let request = build("a", 443, "/", Some(&proof), &[], false).expect("fine");
+        assert_eq!(
+            String::from_utf8(request).expect("text"),
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\n\
+             Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\nUpgrade: ptth\r\nALPN: h2\r\n\r\n"
         );
     }
 }

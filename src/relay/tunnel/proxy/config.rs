@@ -91,7 +91,7 @@ pub struct ProxyConfig {
     /// which a path of 100 ms fills with 2.5 MB/s. A client that does not read costs this much memory. The connection's
     /// own window is this times the number of streams; else a few such clients would stop all others.
     pub window: u32,
-    /// Maximum number of concurrent connections by ALPN (`rh2`) that have not identified themselves yet. For one more,
+    /// Maximum number of concurrent connections by [ALPN](super::Proxy::ALPN) that have not identified themselves yet. For one more,
     /// the oldest of the network with the most such connections is closed (a network is one IPv4 address, or one /64 of
     /// IPv6). So a new connection is always accepted, however many others are open. Default: 64. A handshake by `PUT`
     /// has no such limit: until its request it is a connection like any other, and [`Limits`](uncork::Limits) apply.

@@ -175,7 +175,7 @@ pub struct ProxyCounts {
     pub handshakes_over_limit: u64,
     /// Requests that were no handshake (400, 405, 426), or could not be served (500).
     pub handshakes_invalid: u64,
-    /// Connections by ALPN (`rh2`) that did not identify themselves, in time or at all.
+    /// Connections by ALPN that did not identify themselves, in time or at all.
     pub unanswered: u64,
     /// Handshakes by ALPN closed for a newer one, because [`handshakes`](super::ProxyConfig::handshakes) was reached.
     /// More than a few mean that some networks open connections and stay silent.

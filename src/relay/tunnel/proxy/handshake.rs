@@ -1,26 +1,39 @@
 //! The handshake by upgrade: it verifies the credential of a connection and its names, and registers it.
 //!
 //! ```text
-//!   PUT /tunnel HTTP/1.1                                  101 Switching Protocols
+//!   GET /tunnel HTTP/1.1                                  101 Switching Protocols
 //!   Connection: upgrade        TLS? known credential?      Upgrade: ptth
 //!   Upgrade: ptth              names allowed and free?     ALPN: h2
 //!   ALPN: h2                   ────────────────────────▶   and HTTP/2, with this side as the client
 //!   Authorization: Bearer …
 //!   Uncork-Hosts: app.example, *.dev.example               else 400, 401, 403, 405, 409, 426, 429, 503
 //! ```
+//! Over HTTP/2 the request is an extended CONNECT (RFC 8441), which the engine presents in the same words; `PUT` is that
+//! of earlier versions. The credential is a token, by Bearer (RFC 6750) or as the password of Basic (RFC 7617), or a
+//! client certificate. Without `Uncork-Hosts`, all names of the credential are registered. The labels are in
+//! [`labels`](crate::relay::tunnel::labels).
+//!
 //! An origin server that uses other nodes says so (`Uncork-Nodes: ?1`). A proxy that is one of several nodes adds
 //! `Uncork-Nodes` to the 101: where origin servers reach the others ([`address`](crate::relay::tunnel::address)). The
 //! same checks apply to the [handshake by ALPN](super::handshake_alpn).
 
 use std::{sync::Arc, time::Instant};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use uncork::{Action, PeerAddr, Request, Response, Switch};
 
 use super::{
     connection::Registration, counters::Count, handshake_permit, http2::Http2, names::ClaimError, pattern::Pattern,
     shared::Shared,
 };
-use crate::relay::{repeated::others, tunnel::address::NODES, wire::retry_after};
+use crate::relay::{
+    repeated::others,
+    tunnel::{
+        address::NODES,
+        labels::{FIELD, Inner, UPGRADE},
+    },
+    wire::retry_after,
+};
 
 /// The reason why a connection is rejected.
 #[derive(Debug)]
@@ -93,7 +106,7 @@ pub(super) fn handle(shared: &Arc<Shared>, req: &mut Request<'_>) -> Action {
     }
     match check_request(shared, req).and_then(|()| admit(shared, req)) {
         Ok(http2) => {
-            let switch = Switch::to("ptth", http2).header("ALPN", "h2");
+            let switch = Switch::to(UPGRADE, http2).header(FIELD, Inner::Http2.token());
             match &shared.common.nodes {
                 Some(nodes) => switch.header(NODES, nodes).into(),
                 None => switch.into(),
@@ -115,10 +128,10 @@ fn check_request(shared: &Shared, req: &Request<'_>) -> Result<(), Rejection> {
     if req.scheme() != "https" && !shared.common.config.trusted.has(req.peer()) {
         return Err(rejection(403, "a tunnel needs TLS"));
     }
-    if !req.wants_upgrade("ptth") {
-        return Err(rejection(426, "a tunnel needs Upgrade: ptth").with("Upgrade", "ptth"));
+    if !req.wants_upgrade(UPGRADE) {
+        return Err(rejection(426, "a tunnel needs Upgrade: ptth").with("Upgrade", UPGRADE));
     }
-    if !req.headers().contains_token("alpn", "h2") {
+    if Inner::listed(|token| req.headers().contains_token(FIELD, token)) != Some(Inner::Http2) {
         return Err(rejection(400, "invalid ALPN field: expected h2"));
     }
     Ok(())
@@ -127,6 +140,7 @@ fn check_request(shared: &Shared, req: &Request<'_>) -> Result<(), Rejection> {
 fn admit(shared: &Arc<Shared>, req: &Request<'_>) -> Result<Http2, Rejection> {
     let owner = credential(shared, req)?;
     let hosts = req.headers().get_all("uncork-hosts").flat_map(|value| value.split(|&b| b == b','));
+    let hosts = req.header("uncork-hosts").map(|_| hosts);
     let patterns = names(shared, hosts, owner)?;
     let (now, since) = (req.now().mono, req.now().wall);
     claim(shared, &patterns, owner, now)?;
@@ -153,23 +167,47 @@ pub(super) fn claim(shared: &Shared, patterns: &[Pattern], owner: usize, now: In
 }
 
 fn unknown(reason: &str) -> Rejection {
-    rejection(401, reason).with("WWW-Authenticate", "Bearer")
+    rejection(401, reason).with("WWW-Authenticate", "Bearer, Basic realm=\"tunnel\"")
 }
 
-/// Returns the credential of a token.
-pub(super) fn by_token(shared: &Shared, token: &[u8]) -> Result<usize, Rejection> {
-    shared.common.config.by_token(token).ok_or_else(|| unknown("unknown token"))
+/// Returns the credential of a token. `user`: the name that was given with it, which must be that of the credential.
+pub(super) fn by_token(shared: &Shared, user: Option<&[u8]>, token: &[u8]) -> Result<usize, Rejection> {
+    let config = &shared.common.config;
+    let is_named = |owner: &usize| match user {
+        // A client may send a password without a name.
+        None | Some(b"") => true,
+        Some(user) => config.credentials.get(*owner).is_some_and(|one| one.name.as_bytes() == user),
+    };
+    let reason = if user.is_some() { "unknown user or password" } else { "unknown token" };
+    config.by_token(token).filter(is_named).ok_or_else(|| unknown(reason))
+}
+
+/// Returns the name, if there is one, and the token of an `Authorization` field.
+fn token_of(value: &[u8]) -> Option<(Option<Vec<u8>>, Vec<u8>)> {
+    let (scheme, rest) = value.split_at(value.iter().position(|&b| b == b' ')?);
+    let rest = rest.trim_ascii();
+    if scheme.eq_ignore_ascii_case(b"bearer") {
+        return Some((None, rest.to_vec()));
+    }
+    if !scheme.eq_ignore_ascii_case(b"basic") {
+        return None;
+    }
+    let mut user = BASE64_STANDARD.decode(rest).ok()?;
+    // RFC 7617 §2: a name has no colon.
+    let colon = user.iter().position(|&b| b == b':')?;
+    let token = user.split_off(colon + 1);
+    user.truncate(colon);
+    Some((Some(user), token))
 }
 
 /// Returns the credential of a request: by its token, or by its client certificate.
 fn credential(shared: &Shared, req: &Request<'_>) -> Result<usize, Rejection> {
-    let mut tokens = req.headers().get_all("authorization");
-    if let Some(value) = tokens.next() {
-        let token = match value.split_at_checked(7) {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") && tokens.next().is_none() => token,
-            _ => return Err(unknown("invalid Authorization: expected one Bearer token")),
-        };
-        return by_token(shared, token.trim_ascii());
+    let mut values = req.headers().get_all("authorization");
+    if let Some(value) = values.next() {
+        let (user, token) = token_of(value)
+            .filter(|_| values.next().is_none())
+            .ok_or_else(|| unknown("invalid Authorization: expected one token, by Bearer or Basic"))?;
+        return by_token(shared, user.as_deref(), &token);
     }
     let certificate = req.tls_info().and_then(|secure| secure.peer_certificate);
     match certificate.map(|certificate| shared.common.config.by_certificate(certificate)) {
@@ -179,12 +217,17 @@ fn credential(shared: &Shared, req: &Request<'_>) -> Result<usize, Rejection> {
     }
 }
 
-/// Returns the requested names, if the credential allows all of them.
+/// Returns the requested names, if the credential allows all of them; those of the credential if none were asked for.
 pub(super) fn names<'a>(
     shared: &Shared,
-    hosts: impl Iterator<Item = &'a [u8]>,
+    hosts: Option<impl Iterator<Item = &'a [u8]>>,
     owner: usize,
 ) -> Result<Vec<Pattern>, Rejection> {
+    let too_many = || rejection(403, "too many names for one tunnel");
+    let Some(hosts) = hosts else {
+        let own = shared.common.config.credentials.get(owner).map(|one| one.hosts.clone()).unwrap_or_default();
+        return if own.len() <= shared.common.config.names_per_connection { Ok(own) } else { Err(too_many()) };
+    };
     let mut patterns: Vec<Pattern> = Vec::new();
     for name in hosts {
         let name = String::from_utf8_lossy(name.trim_ascii());
@@ -199,7 +242,7 @@ pub(super) fn names<'a>(
             patterns.push(pattern);
         }
         if patterns.len() > shared.common.config.names_per_connection {
-            return Err(rejection(403, "too many names for one tunnel"));
+            return Err(too_many());
         }
     }
     if patterns.is_empty() {

@@ -1,7 +1,7 @@
-//! The handshake by ALPN `rh2`: HTTP/2 with the roles reversed, from the first byte after the TLS handshake.
+//! The handshake by ALPN: HTTP/2 with the roles reversed, from the first byte after the TLS handshake.
 //!
 //! ```text
-//!   TLS, ALPN rh2 ──▶ this side is the HTTP/2 client at once, and asks:
+//!   TLS, ALPN     ──▶ this side is the HTTP/2 client at once, and asks:
 //!   GET /.well-known/uncork/hello ──▶ {"token": "…", "hosts": ["app.example"]} ──┬─ valid ──▶ Http2: it takes requests
 //!                                                                               └─ else ──▶ rejected, and closed
 //! ```
@@ -32,9 +32,6 @@ use super::{
     shared::Shared,
 };
 use crate::relay::tunnel::{address::NODES, pump::Step};
-
-/// The ALPN name.
-pub(super) const PROTOCOL: &[u8] = b"rh2";
 
 const HELLO_URI: &str = "https://origin.invalid/.well-known/uncork/hello";
 const REFUSED_URI: &str = "https://origin.invalid/.well-known/uncork/refused";
@@ -106,10 +103,12 @@ impl AlpnHandshake {
             serde_json::from_slice(content).map_err(|_| Rejection::new(400, "the hello is not valid JSON"))?;
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let token = hello.get("token").and_then(text).unwrap_or_default();
-        let hosts = hello.get("hosts").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        let hosts: Vec<String> = hosts.iter().filter_map(text).collect();
-        let owner = handshake::by_token(&self.shared, token.as_bytes())?;
-        let patterns = handshake::names(&self.shared, hosts.iter().map(String::as_bytes), owner)?;
+        let user = hello.get("user").and_then(text);
+        let owner = handshake::by_token(&self.shared, user.as_deref().map(str::as_bytes), token.as_bytes())?;
+        let hosts = hello.get("hosts").and_then(Value::as_array);
+        let hosts: Option<Vec<String>> = hosts.map(|hosts| hosts.iter().filter_map(text).collect());
+        let hosts = hosts.as_ref().map(|hosts| hosts.iter().map(String::as_bytes));
+        let patterns = handshake::names(&self.shared, hosts, owner)?;
         handshake::claim(&self.shared, &patterns, owner, io.now().mono)?;
         let spreads = hello.get("nodes").and_then(Value::as_bool).unwrap_or(false);
         Ok(Registration { owner, patterns, peer: self.peer, since: io.now().wall, spreads })

@@ -2,7 +2,7 @@
 //! that have failed too often. (The permits are in `handshake_permit`.)
 //!
 //! ```text
-//!   ALPN rh2 ──▶ too many failures of its network? ──▶ closed
+//!   ALPN     ──▶ too many failures of its network? ──▶ closed
 //!                 └─ a permit; at the limit, the oldest of the network with the most loses its own
 //!                       └─ identified in time? ──no──▶ one more failure of its network
 //! ```

@@ -87,6 +87,7 @@ pub use self::{
     trusted::Trusted,
 };
 use self::{connection::OriginConnection, handshake_alpn::AlpnHandshake, pattern::host_of, shared::Shared};
+use super::labels::{ALPN, Inner};
 use crate::relay::ConfigError;
 #[cfg(feature = "directory")]
 use crate::relay::nodes::{DirectoryConfig, EngineStatus};
@@ -99,7 +100,7 @@ use crate::relay::nodes::{HostDirectory, HostState, Nodes};
 /// [`origin_servers`](Self::origin_servers) for origin servers, which must use TLS. A program that serves both sides
 /// with one [`Server`](uncork::Server) looks at [`Request::listener_index`](uncork::Request::listener_index), calls
 /// [`handle`](Self::handle) or [`accept_origin_server`](Self::accept_origin_server), and forwards
-/// [`stopping`](Self::stopping) and, if a listener offers `rh2`, [`alpn`](Self::alpn).
+/// [`stopping`](Self::stopping) and, if a listener offers [`ALPN`](Self::ALPN), [`alpn`](Self::alpn).
 ///
 /// ```no_run
 /// use uncork::{Listen, Server, Tls, relay::tunnel::{Credential, Proxy, ProxyConfig}};
@@ -120,6 +121,11 @@ pub struct Proxy {
 }
 
 impl Proxy {
+    /// The protocols by which origin servers may connect without an upgrade: the names that a listener for them offers
+    /// by ALPN ([`TlsBuilder::alpn`](uncork::TlsBuilder::alpn)), the preferred one first. They are those of the drafts
+    /// of the IETF working group PTTH, so another version of this crate may have others.
+    pub const ALPN: &'static [&'static str] = &ALPN;
+
     /// Creates a proxy without origin servers.
     ///
     /// # Errors
@@ -257,15 +263,15 @@ impl Proxy {
         if self.stopping { admission::stopping().into() } else { handshake::handle(&self.shared, req) }
     }
 
-    /// Returns the `Upgrade` for a connection whose origin server has selected `rh2` by ALPN: HTTP/2 with the roles
-    /// reversed from the first byte. For [`Handler::alpn`]; the listener's
-    /// [`TlsBuilder::alpn`](uncork::TlsBuilder::alpn) must offer it. Returns `None` for other protocols, and while the
+    /// Returns the `Upgrade` for a connection on which ALPN has selected one of [`ALPN`](Self::ALPN): HTTP with the
+    /// roles reversed from the first byte. For [`Handler::alpn`]. Returns `None` for other protocols, and while the
     /// server stops.
     pub fn alpn(&self, protocol: &[u8], peer: &PeerAddr) -> Option<Box<dyn Upgrade>> {
-        if protocol != handshake_alpn::PROTOCOL || self.stopping {
-            return None;
+        let inner = Inner::of_alpn(protocol).filter(|_| !self.stopping)?;
+        match inner {
+            Inner::Http2 => Some(Box::new(AlpnHandshake::new(&self.shared, *peer)?)),
+            Inner::Http1 => None,
         }
-        Some(Box::new(AlpnHandshake::new(&self.shared, *peer)?))
     }
 
     /// Stops this clone, with its server: new requests get 503 with `Retry-After`, those in progress go on.
