@@ -1,4 +1,4 @@
-//! A low-level HTTP/1.1 engine that you embed in your own program: no async runtime, three ways to drive it, and an
+//! A low-level HTTP engine that you embed in your own program: no async runtime, three ways to drive it, and an
 //! upgrade callback that behaves the same over HTTP and HTTPS.
 //!
 //! # In short
@@ -162,6 +162,19 @@
 //! # check(handler);
 //! ```
 //!
+//! # HTTP/2
+//!
+//! With the feature `http2`, clients may speak HTTP/2 (RFC 9113) as well, to the same handlers: over TLS, ALPN selects
+//! it; without TLS, a client begins with its preface. A request has the method and the fields that it would have in
+//! HTTP/1.1, `Host` among them; only [`Request::version`] differs. An extended CONNECT (RFC 8441) is an upgrade, and its
+//! stream has the event masks, the half-close and the abort of a connection. The limits of a connection hold for each
+//! stream; [`Limits::streams`] bounds their number. [`Switch::without_response`] is not possible there: it gets a 426.
+//!
+//! A body that the handler does not take stops its sender by HTTP/2's windows, which grow from 64 KiB to 1 MiB as it is
+//! taken, and no other stream waits for it. A response that is aborted, or shorter than announced, resets its stream.
+//! [`Response::close`] ends the connection once the requests in progress are done. [`Server::versions`] switches HTTP/2
+//! off, or HTTP/1.1.
+//!
 //! # A client that disconnects
 //!
 //! Closing and half-closing look alike on the wire: both are end-of-file. Its meaning depends on what is in progress.
@@ -214,9 +227,10 @@
 //! - Splicing asks the system how many bytes are left in a socket: a short splice, or one that moves nothing, does not
 //!   tell why.
 //! - A chunked body is read into the block of a pipe together with its framing, and decoded there.
-//! - HTTP/2 for clients is not included. [`Handler::alpn`] would hand the connection over, and
-//!   [`LoopHandle::adopt_pipes`] would serve each stream as a connection. `relay/tunnel` (`wire`, `head`,
-//!   `origin/http2`) has the translation.
+//! - A stream of HTTP/2 is a connection with one request: the same code serves both, down to the upgrade callback. Its
+//!   socket is the stream, and its heads are not made into text and parsed again. A request that gets its response at
+//!   once has no such connection.
+//! - The frames of HTTP/2, its compression and flow control are the `h2` crate's, which reads and writes in memory.
 //! - `api` imports `transport`, because a [dialled connection](Dial) includes the certificates to trust.
 
 // On docs.rs, which builds with nightly, each item says which feature it needs.

@@ -22,7 +22,7 @@ use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
 };
-use uncork::{Limits, LoopHandle, Running, Server, StopHandle, Tls};
+use uncork::{Limits, LoopHandle, Running, Server, StopHandle, Tls, h1::Version};
 
 use super::{
     Failure,
@@ -125,6 +125,7 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
     uncork::set_pipe_memory_limit(usize::try_from(settings.limits.pipe_memory.0).unwrap_or(usize::MAX));
     let limits = descriptors::fit(limits, needs(&settings, open.len()));
     let (connections, node_limits) = (limits.connections, limits.clone());
+    let server = if settings.server.http2 { server } else { server.versions([Version::Http11]) };
     let server = server.limits(limits).access_log(move |access| logging.ended(access));
     // First, so that an early signal is not lost.
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|e| Failure::system(&"cannot handle signals", &e))?;

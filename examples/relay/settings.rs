@@ -130,6 +130,8 @@ settings! {
         mode: Mode = Mode::Threads, "mode" "MODE";
         /// Loops of mode threads, at most 1024; 0 for one per processor
         threads: Threads = Threads(0), "threads" "N";
+        /// HTTP/2 beside HTTP/1.1: agreed on with TLS, and for clients that begin with it without TLS
+        http2: bool = true, "http2" "BOOL";
         /// Time for requests to finish after the first SIGINT or SIGTERM; a second signal stops at once
         shutdown_timeout: u32 = 10, "shutdown-timeout" "SECONDS";
         /// Time to keep serving after that signal, while /ready already returns 503, so that a load balancer can send
