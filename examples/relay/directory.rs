@@ -57,7 +57,8 @@ pub(crate) fn config(settings: &Settings, nodes: Option<&Nodes>) -> Result<Optio
     if own.url.0.is_empty() {
         let files = [&own.password_file, &own.tls_cert, &own.tls_key, &own.tls_ca, &own.sentinel_password_file];
         let is_set = files.iter().any(|file| !file.as_os_str().is_empty());
-        return match is_set || !own.sentinels.is_empty() || !own.sentinel_master.is_empty() {
+        let is_set = is_set || !own.sentinels.is_empty() || !own.sentinel_master.is_empty() || !own.cluster.is_empty();
+        return match is_set {
             true => Err(invalid("url is missing: the other settings of this section need it")),
             false => Ok(None),
         };
@@ -82,6 +83,7 @@ pub(crate) fn config(settings: &Settings, nodes: Option<&Nodes>) -> Result<Optio
         client_name: format!("uncork-{}", nodes.id()),
         tls: tls(settings)?,
         sentinel,
+        cluster: own.cluster.iter().map(|node| node.0.clone()).collect(),
         ..DirectoryConfig::default()
     }))
 }

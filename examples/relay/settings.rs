@@ -18,9 +18,9 @@ use super::{
     addresses::Network,
     listen::Listen,
     values::{
-        AccessFormat, AdminAddress, BalanceRule, BasePath, Bytes, DirectoryUrl, Field, ForwardedField, Level,
-        LogFormat, Mode, NodeAddress, NodeEntry, NodeId, Origin, OriginAddress, OriginRule, SentinelUrl, ServerName,
-        Threads, TunnelToken, Url, Value, ViaName,
+        AccessFormat, AdminAddress, BalanceRule, BasePath, Bytes, ClusterNode, DirectoryUrl, Field, ForwardedField,
+        Level, LogFormat, Mode, NodeAddress, NodeEntry, NodeId, Origin, OriginAddress, OriginRule, SentinelUrl,
+        ServerName, Threads, TunnelToken, Url, Value, ViaName,
     },
 };
 
@@ -424,6 +424,9 @@ settings! {
         sentinel_master: String = String::new(), "directory-sentinel-master" "NAME";
         /// File with the password of the Sentinels
         sentinel_password_file: PathBuf = PathBuf::new(), "directory-sentinel-password-file" "FILE";
+        /// Nodes of a Redis Cluster: some, which tell of the others. The URL then has no host, as redis:// or
+        /// rediss://relay@
+        cluster: Vec<ClusterNode> = Vec::new(), "directory-cluster" "HOST:PORT";
         /// /ready on the admin listener responds with 503 while the directory is unavailable, and not with 200
         /// "degraded". The node's own clients are served in any case
         required: bool = false, "directory-required" "BOOL";

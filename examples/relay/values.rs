@@ -236,7 +236,8 @@ fn check_node(id: &str, nodes: &[(String, String)]) -> Result<(), String> {
 }
 
 text! {
-    /// The URL of the directory; empty for none. With Sentinels it has no host, so it is checked with them at the start.
+    /// The URL of the directory; empty for none. With Sentinels or a cluster it has no host, so it is
+    /// checked with them at the start.
     DirectoryUrl, |text| match text.is_empty() || text.starts_with("redis") || text.starts_with("unix:") {
         true => Ok(()),
         false => Err(format!("invalid URL {text:?}: expected redis://HOST:PORT, rediss://HOST:PORT or unix:PATH")),
@@ -250,6 +251,15 @@ text! {
         let config =
             DirectoryConfig { url: "redis://".into(), sentinel: Some(sentinel), ..DirectoryConfig::default() };
         config.check().map_err(|error| format!("invalid URL {text:?}: {error}"))
+    }
+}
+
+text! {
+    /// A node of a Redis Cluster.
+    ClusterNode, |text| {
+        let config =
+            DirectoryConfig { url: "redis://".into(), cluster: vec![text.to_owned()], ..DirectoryConfig::default() };
+        config.check().map_err(|error| format!("invalid address {text:?}: {error}"))
     }
 }
 

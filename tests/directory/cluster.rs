@@ -114,15 +114,22 @@ impl Cluster {
     pub(crate) fn start_over(tls: bool, engine: u16, change: impl Fn(&mut GatewayConfig)) -> Self {
         let engine_of_a = Cut::before(engine);
         let port = engine_of_a.port();
-        Self { engine_of_a: Some(engine_of_a), ..Self::start_nodes(tls, engine, Some(port), change) }
+        let config = |id: &str| at(if id == "a" { port } else { engine });
+        Self { engine_of_a: Some(engine_of_a), ..Self::start_nodes(tls, config, change) }
     }
 
     /// `engine_of_a`: node a has the engine on this port.
     pub(crate) fn start_with(engine: u16, engine_of_a: Option<u16>, change: impl Fn(&mut GatewayConfig)) -> Self {
-        Self::start_nodes(false, engine, engine_of_a, change)
+        let config = |id: &str| at(engine_of_a.filter(|_| id == "a").unwrap_or(engine));
+        Self::start_nodes(false, config, change)
     }
 
-    fn start_nodes(tls: bool, engine: u16, engine_of_a: Option<u16>, change: impl Fn(&mut GatewayConfig)) -> Self {
+    /// Starts them with this directory.
+    pub(crate) fn start_nodes(
+        tls: bool,
+        config: impl Fn(&str) -> DirectoryConfig,
+        change: impl Fn(&mut GatewayConfig),
+    ) -> Self {
         let rejects = Arc::new(AtomicBool::new(false));
         let hangs = Arc::new(AtomicBool::new(false));
         let (rejecting, hanging) = (rejects.clone(), hangs.clone());
@@ -140,10 +147,7 @@ impl Cluster {
         };
         let urls: Vec<(String, String)> =
             vec![("a".into(), url(way_to_a.port())), ("b".into(), url(port(1))), ("c".into(), url(port(2)))];
-        let [a, b, c] = listeners.map(|(id, listener)| {
-            let engine = engine_of_a.filter(|_| id == "a").unwrap_or(engine);
-            node(id, &urls, (listener, tls), engine, &app, &change)
-        });
+        let [a, b, c] = listeners.map(|(id, listener)| node(id, &urls, (listener, tls), config(id), &app, &change));
         let cluster = Self { a, b, c, way_to_a, engine_of_a: None, rejects, hangs, app };
         cluster.wait_until("connected", Node::is_ready);
         cluster
@@ -180,11 +184,15 @@ impl Cluster {
     }
 }
 
+fn at(engine: u16) -> DirectoryConfig {
+    DirectoryConfig { url: format!("redis://127.0.0.1:{engine}"), ..DirectoryConfig::default() }
+}
+
 fn node(
     id: &'static str,
     urls: &[(String, String)],
     (listener, tls): (TcpListener, bool),
-    engine: u16,
+    directory: DirectoryConfig,
     app: &App,
     change: impl Fn(&mut GatewayConfig),
 ) -> Node {
@@ -192,8 +200,7 @@ fn node(
     let (id_text, key, nodes) = (id.into(), vec![7; 32], urls.to_vec());
     let config = NodesConfig { id: id_text, key, nodes, tls: trusted, ..NodesConfig::default() };
     let nodes = Nodes::new(config).expect("a valid configuration");
-    let config = DirectoryConfig { url: format!("redis://127.0.0.1:{engine}"), ..DirectoryConfig::default() };
-    let directory = Directory::new(config, nodes.clone()).expect("a valid configuration");
+    let directory = Directory::new(directory, nodes.clone()).expect("a valid configuration");
     let mut config = GatewayConfig { endpoint: format!("{id}.test:9180"), ..GatewayConfig::default() };
     config.callback.connect = app.url("/connect");
     config.callback.establish = app.url("/establish");

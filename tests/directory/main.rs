@@ -29,6 +29,7 @@ mod cluster;
 mod cut;
 mod presence;
 mod redis;
+mod redis_cluster;
 
 use std::time::{Duration, Instant};
 

@@ -10,6 +10,7 @@ use std::{
 pub(crate) struct Redis {
     child: Option<Child>,
     port: u16,
+    arguments: Vec<String>,
 }
 
 impl Redis {
@@ -21,11 +22,16 @@ impl Redis {
 
     /// Like [`start`](Self::start), but on this port.
     pub(crate) fn start_on(port: u16) -> Option<Self> {
+        Self::start_with(port, Vec::new())
+    }
+
+    /// Like [`start_on`](Self::start_on), with these arguments besides.
+    pub(crate) fn start_with(port: u16, arguments: Vec<String>) -> Option<Self> {
         let version = Command::new("redis-server").arg("--version").stdout(Stdio::null()).status();
         if version.is_err() {
             return None;
         }
-        let mut redis = Self { child: None, port };
+        let mut redis = Self { child: None, port, arguments };
         redis.restart();
         Some(redis)
     }
@@ -38,6 +44,7 @@ impl Redis {
     pub(crate) fn restart(&mut self) {
         let mut command = Command::new("redis-server");
         command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+        command.args(&self.arguments);
         let child = command.current_dir(std::env::temp_dir()).stdout(Stdio::null()).spawn().expect("started");
         self.child = Some(child);
         let start = Instant::now();

@@ -1,6 +1,9 @@
 //! Commands, as they are sent, and the function that gets their replies.
 
-use super::reply::{Reply, Unavailable};
+use super::{
+    reply::{Reply, Unavailable},
+    slots::slot_of,
+};
 
 /// One command: its name and its arguments. Binary-safe.
 #[derive(Clone, Debug)]
@@ -25,7 +28,8 @@ impl Command {
         Self { name, bytes: Vec::new(), arguments: Vec::new(), is_hint: false }
     }
 
-    /// Adds a key, or the name of a channel: the prefix is put before it.
+    /// Adds a key, or the name of a channel: the prefix is put before it. In a cluster, all keys of a command must be in
+    /// the same slot: they have a part in braces in common, or are the same.
     pub(in crate::relay) fn key(self, key: impl AsRef<[u8]>) -> Self {
         self.add(true, |bytes| bytes.extend_from_slice(key.as_ref()))
     }
@@ -77,6 +81,12 @@ impl Command {
             start = *end;
             (bytes, *is_key)
         })
+    }
+
+    /// Returns the slot of its first key in a cluster. All of its keys must be in the same one.
+    pub(super) fn slot(&self, prefix: &str) -> Option<u16> {
+        let (key, _) = self.parts().find(|(_, is_key)| *is_key)?;
+        Some(slot_of(&[prefix.as_bytes(), key].concat()))
     }
 
     /// Appends the command as it is sent.

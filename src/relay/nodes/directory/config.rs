@@ -4,7 +4,10 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use uncork::TlsClient;
 
-use super::url::{EngineUrl, Place};
+use super::{
+    handshake::Purpose,
+    url::{EngineUrl, Place, tcp},
+};
 use crate::relay::{ConfigError, config::times};
 
 /// The configuration of the connection to a server of the Redis protocol (Redis 7, Valkey): the directory.
@@ -51,6 +54,11 @@ pub struct DirectoryConfig {
     pub queue: usize,
     /// The Sentinels that know where the master is. Default: none.
     pub sentinel: Option<SentinelConfig>,
+    /// Nodes of a Redis Cluster, as `host[:port]`: any of them, better several. They tell of the others. The port is 6379
+    /// if it is not given. [`url`](Self::url) then has no host and no database: `redis://`, or `rediss://user@` for TLS
+    /// with all nodes, whose certificates must be for the addresses that the nodes give each other. Default: none, which
+    /// means that the server is not part of a cluster.
+    pub cluster: Vec<String>,
 }
 
 /// The Sentinels of a [`DirectoryConfig`].
@@ -80,6 +88,7 @@ impl Default for DirectoryConfig {
             command_timeout: Duration::from_secs(1),
             queue: 100_000,
             sentinel: None,
+            cluster: Vec::new(),
         }
     }
 }
@@ -91,6 +100,7 @@ impl fmt::Debug for DirectoryConfig {
             .field("prefix", &self.prefix)
             .field("client_name", &self.client_name)
             .field("sentinel", &self.sentinel)
+            .field("cluster", &self.cluster)
             .finish_non_exhaustive()
     }
 }
@@ -103,8 +113,9 @@ impl fmt::Debug for SentinelConfig {
 }
 
 /// A checked configuration.
+#[derive(Clone)]
 pub(super) struct Settings {
-    /// The engine; of unknown place with Sentinels.
+    /// The engine; of unknown place with Sentinels, and with a cluster.
     pub(super) server: Server,
     pub(super) database: u32,
     pub(super) prefix: String,
@@ -114,6 +125,15 @@ pub(super) struct Settings {
     pub(super) queue: usize,
     /// The Sentinels, and the name of the master.
     pub(super) sentinels: Option<(Vec<Server>, String)>,
+    /// The nodes of a cluster that are known from the start.
+    pub(super) cluster: Vec<Place>,
+}
+
+impl Settings {
+    /// Returns the use of the connection for commands.
+    pub(super) fn purpose(&self) -> Purpose {
+        if self.cluster.is_empty() { Purpose::Commands } else { Purpose::ClusterNode }
+    }
 }
 
 /// A server and what it takes to connect to it.
@@ -145,13 +165,26 @@ impl DirectoryConfig {
         }
         let url = EngineUrl::parse(&self.url, 6379)
             .ok_or_else(|| error("invalid URL of the directory: expected redis://HOST, rediss://HOST or unix:/PATH"))?;
-        match (&self.sentinel, &url.place) {
-            (None, Place::Unknown) => return Err(error("invalid URL of the directory: it has no host")),
-            (Some(_), Place::Tcp(..) | Place::Unix(_)) => {
+        match (&self.sentinel, !self.cluster.is_empty(), &url.place) {
+            (Some(_), true, _) => {
+                return Err(error("invalid configuration of the directory: either Sentinels or a cluster"));
+            }
+            (None, false, Place::Unknown) => return Err(error("invalid URL of the directory: it has no host")),
+            (Some(_), false, Place::Tcp(..) | Place::Unix(_)) => {
                 return Err(error("invalid URL of the directory: with Sentinels it must have no host, as redis:///0"));
+            }
+            (None, true, Place::Tcp(..) | Place::Unix(_)) => {
+                return Err(error("invalid URL of the directory: with a cluster it must have no host, as redis://"));
+            }
+            (None, true, Place::Unknown) if url.database != 0 => {
+                return Err(error("invalid URL of the directory: a cluster has only the database 0"));
             }
             _ => {}
         }
+        let node = |text: &String| {
+            tcp(text, 6379).ok_or_else(|| error("invalid node of a cluster: expected HOST or HOST:PORT"))
+        };
+        let cluster = self.cluster.iter().map(node).collect::<Result<_, _>>()?;
         let database = url.database;
         let sentinels = match self.sentinel.take() {
             None => None,
@@ -166,6 +199,7 @@ impl DirectoryConfig {
             command_timeout: self.command_timeout,
             queue: self.queue.max(1),
             sentinels,
+            cluster,
         }))
     }
 
@@ -236,6 +270,10 @@ mod tests {
             (|c| c.command_timeout = Duration::ZERO, "must not be 0"),
             (|c| c.connect_timeout = Duration::ZERO, "must not be 0"),
             (|c| c.sentinel = Some(sentinels(&["redis://s"])), "must have no host"),
+            (|c| c.cluster = vec!["a".into()], "with a cluster it must have no host"),
+            (|c| (c.url, c.cluster) = ("redis:///1".into(), vec!["a".into()]), "only the database 0"),
+            (|c| (c.url, c.cluster) = ("redis://".into(), vec!["redis://a".into()]), "invalid node of a cluster"),
+            (|c| (c.sentinel, c.cluster) = (Some(sentinels(&["redis://s"])), vec!["a".into()]), "either"),
         ] {
             let error = with(change).err().expect(says);
             assert!(error.contains(says), "{error}");

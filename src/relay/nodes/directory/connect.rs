@@ -20,7 +20,7 @@ use uncork::{DialError, Upgrade};
 
 use super::{
     connection::Connection,
-    engine::{Engine, EngineEvents, EngineState, MessagesState, Shared, Started, State},
+    engine::{Engine, EngineEvents, EngineState, Kind, MessagesState, Shared, Started, State},
     handshake::{Purpose, Setup},
     link::{End, Link, Role, Turn},
     reply::Unavailable,
@@ -83,7 +83,7 @@ impl Attempt {
                 }
                 state.waker = Some(dialed.waker().into());
                 drop(state);
-                let connection = Connection::new(Arc::new(self.setup(Purpose::Commands)), dialed.now().mono);
+                let connection = Connection::new(Arc::new(self.setup(settings.purpose())), dialed.now().mono);
                 let role = Commands { address, stage: Stage::Handshake, unused_since: None, attempt: Some(self) };
                 Some(Box::new(Link::new(connection, role)) as Box<dyn Upgrade>)
             }
@@ -212,7 +212,7 @@ impl Commands {
         state.logged.clear();
         drop(state);
         log::info!(target: "uncork::relay", "directory: connected to {}", self.address);
-        let engine = Engine(shared.clone());
+        let engine = Engine(Kind::One(shared.clone()));
         let done = move || {
             let mut state = shared.lock();
             if state.generation == generation && state.phase == EngineState::Connected {

@@ -301,6 +301,8 @@ impl Connection {
 
     /// Handles the reply to the oldest command in flight.
     fn reply(&mut self, Frame { reply, size: reply_size, .. }: Frame, now: Instant) {
+        // The caller follows those of a cluster that it knows.
+        let redirects = self.setup.purpose == Purpose::ClusterNode;
         let is_complete = match self.in_flight.front_mut() {
             None => return self.fail(unexpected(&reply)),
             Some(InFlight::Ping) => {
@@ -316,8 +318,11 @@ impl Connection {
                 if *size > MAX_REPLY {
                     return self.fail("the replies to a pipeline are too large");
                 }
-                if let Some(text) = reply.not_now() {
-                    not_now.get_or_insert_with(|| printable(text.as_bytes()));
+                match &reply {
+                    Reply::Error(text) if reply.not_now().is_some() || !redirects && reply.is_redirection() => {
+                        not_now.get_or_insert_with(|| printable(text.as_bytes()));
+                    }
+                    _ => {}
                 }
                 let is_read_only = reply.is_read_only();
                 let is_complete = *left == 0;

@@ -12,25 +12,43 @@ use uncork::LoopHandle;
 
 use super::{
     command::{Command, Outcome, Pipeline, Then},
-    config::{DirectoryConfig, Settings},
+    config::Settings,
     queue::Queue,
     reply::Unavailable,
     route::Failures,
     url::Place,
 };
-use crate::relay::{ConfigError, lock::lock};
+use crate::relay::lock::lock;
 
 /// Errors of several addresses and Sentinels.
 const MAX_LOGGED: usize = 16;
 
-/// The connection to the engine: a server of the Redis protocol (Redis 7, Valkey). Clones share it.
+/// The connection to the engine: a server of the Redis protocol (Redis 7, Valkey), or a cluster of them. Clones share it.
 #[derive(Clone)]
-pub(in crate::relay) struct Engine(pub(super) Arc<Shared>);
+pub(in crate::relay) struct Engine(pub(super) Kind);
+
+#[derive(Clone)]
+pub(super) enum Kind {
+    One(Arc<Shared>),
+    /// With one engine for each node.
+    Cluster(Arc<dyn Members>),
+}
+
+/// The engines of a cluster's nodes, as one.
+pub(super) trait Members: Send + Sync {
+    fn start(self: Arc<Self>, on: &LoopHandle, events: Arc<dyn EngineEvents>, channels: Vec<String>);
+    fn send(self: Arc<Self>, commands: Vec<Command>, then: Then);
+    fn engines(&self) -> Vec<Arc<Shared>>;
+    fn loop_handle(&self) -> Option<LoopHandle>;
+    fn connected_since(&self) -> Option<Instant>;
+    fn stop(self: Arc<Self>);
+    fn status(&self) -> EngineStatus;
+}
 
 /// The owner of the engine. All functions are called on the engine's loop and must not block.
 pub(in crate::relay) trait EngineEvents: Send + Sync {
     /// Commands go through now: the connection is established, authenticated and subscribed, and the server is a
-    /// master. Called after every (re)connection. The owner registers everything again and calls `done` when it has.
+    /// master; in a cluster, there is one to each node that has slots. Called after every (re)connection. The owner registers everything again and calls `done` when it has.
     fn connected(&self, engine: &Engine, done: Box<dyn FnOnce() + Send>);
 
     /// A message of a channel, whose name is without the prefix. It can arrive before `connected`.
@@ -44,7 +62,7 @@ pub(in crate::relay) trait EngineEvents: Send + Sync {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EngineState {
-    /// There is no connection: the directory is unavailable.
+    /// There is no connection: the directory is unavailable. In a cluster, it is for some keys at least.
     #[default]
     Disconnected,
     /// There is a connection, and this node is registering what it has.
@@ -61,9 +79,9 @@ pub struct EngineStatus {
     pub state: EngineState,
     /// The reason why the last attempt failed or the last connection ended. It stays after a reconnection.
     pub last_error: Option<String>,
-    /// The address of the server, while there is a connection.
+    /// The address of the server, while there is a connection; in a cluster, those of all nodes, with commas.
     pub address: Option<String>,
-    /// The time from the last PING to its reply. There is one every 5 s.
+    /// The time from the last PING to its reply; in a cluster, the longest. There is one every 5 s.
     pub round_trip: Option<Duration>,
     /// Commands that were accepted to be sent.
     pub commands: u64,
@@ -131,9 +149,103 @@ pub(super) struct Started {
 }
 
 impl Engine {
-    /// Checks the configuration. Connects to nothing yet.
-    pub(in crate::relay) fn new(config: DirectoryConfig) -> Result<Self, ConfigError> {
-        let settings = config.checked()?;
+    /// Sends commands, from any thread. `then` gets one reply for each, in order, on the engine's loop, or the reason why
+    /// there are none: then any of them may have been carried out. It is called exactly once, within `command_timeout`
+    /// from the next turn of the loop; in a cluster, within as much again for each redirection.
+    ///
+    /// They are one pipeline. In a cluster that is true for those whose keys are in one slot.
+    ///
+    /// Without a connection, or if the queue is full, the caller's thread calls it at once.
+    pub(in crate::relay) fn send(&self, commands: Vec<Command>, then: impl FnOnce(Outcome) + Send + 'static) {
+        if commands.is_empty() {
+            return then(Ok(Vec::new()));
+        }
+        match &self.0 {
+            Kind::One(shared) => shared.send(commands.iter(), Then::new(then)),
+            Kind::Cluster(cluster) => cluster.clone().send(commands, Then::new(then)),
+        }
+    }
+
+    /// Calls `then` when the engine has everything that was sent before, or is unavailable: on its loop, or at once.
+    pub(in crate::relay) fn flush(&self, then: impl FnOnce() + Send + 'static) {
+        let ping = Command::new("PING");
+        match &self.0 {
+            Kind::One(shared) => shared.send([&ping], Then::new(|_| then())),
+            Kind::Cluster(cluster) => {
+                let last = Arc::new(Last(Mutex::new(Some(Box::new(then)))));
+                for node in cluster.engines() {
+                    let last = last.clone();
+                    node.send([&ping], Then::new(move |_| drop(last)));
+                }
+            }
+        }
+    }
+
+    /// Returns `true` if the keys are on several servers: see [`Command::key`].
+    pub(in crate::relay) fn is_cluster(&self) -> bool {
+        matches!(self.0, Kind::Cluster(_))
+    }
+
+    /// Returns the loop that it was started on.
+    pub(in crate::relay) fn loop_handle(&self) -> Option<LoopHandle> {
+        match &self.0 {
+            Kind::One(shared) => shared.lock().started.as_ref().map(|started| started.on.clone()),
+            Kind::Cluster(cluster) => cluster.loop_handle(),
+        }
+    }
+
+    /// Returns when the present connection was made, in a cluster the last one of those that are needed; `None` without
+    /// one.
+    pub(in crate::relay) fn connected_since(&self) -> Option<Instant> {
+        match &self.0 {
+            Kind::One(shared) => shared.lock().connected_since,
+            Kind::Cluster(cluster) => cluster.connected_since(),
+        }
+    }
+
+    /// Returns `true` if commands go through now; in a cluster, those for some keys.
+    pub(in crate::relay) fn is_connected(&self) -> bool {
+        match &self.0 {
+            Kind::One(shared) => shared.is_connected(),
+            Kind::Cluster(cluster) => cluster.engines().iter().any(|node| node.is_connected()),
+        }
+    }
+
+    /// Ends the connection, and makes no other. Calls that wait are told that the directory is unavailable.
+    pub(in crate::relay) fn stop(&self) {
+        match &self.0 {
+            Kind::One(shared) => shared.stop(),
+            Kind::Cluster(cluster) => cluster.clone().stop(),
+        }
+    }
+
+    /// Returns the state, for operators.
+    pub(in crate::relay) fn status(&self) -> EngineStatus {
+        match &self.0 {
+            Kind::One(shared) => shared.status(),
+            Kind::Cluster(cluster) => cluster.status(),
+        }
+    }
+}
+
+/// Calls its function when it is dropped.
+struct Last(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        let then = lock(&self.0).take();
+        then.into_iter().for_each(|then| then());
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("status", &self.status()).finish()
+    }
+}
+
+impl Shared {
+    pub(super) fn new(settings: Arc<Settings>) -> Arc<Self> {
         let state = State {
             phase: EngineState::Disconnected,
             started: None,
@@ -155,33 +267,28 @@ impl Engine {
             round_trip: None,
             commands: 0,
         };
-        Ok(Self(Arc::new(Shared { settings, state: Mutex::new(state) })))
+        Arc::new(Self { settings, state: Mutex::new(state) })
     }
 
-    /// Sends commands as one pipeline, from any thread. `then` gets one reply for each, in order, on the engine's loop,
-    /// or the reason why there are none: then any of them may have been carried out. It is called exactly once, within
-    /// `command_timeout` from the next turn of the loop.
-    ///
-    /// Without a connection, or if the queue is full, the caller's thread calls it at once.
-    pub(in crate::relay) fn send(&self, commands: Vec<Command>, then: impl FnOnce(Outcome) + Send + 'static) {
-        if commands.is_empty() {
-            return then(Ok(Vec::new()));
+    /// Sends commands as one pipeline.
+    pub(super) fn send<'a>(&self, commands: impl IntoIterator<Item = &'a Command>, then: Then) {
+        let (mut wire, mut count, mut is_hint) = (Vec::new(), 0, true);
+        for command in commands {
+            command.encode(&self.settings.prefix, &mut wire);
+            count += 1;
+            is_hint &= command.is_hint();
         }
-        let mut wire = Vec::new();
-        commands.iter().for_each(|command| command.encode(&self.0.settings.prefix, &mut wire));
-        let is_hint = commands.iter().all(Command::is_hint);
-        let commands = commands.len();
-        let pipeline = Pipeline { wire, commands, is_hint, then: Then::new(then) };
-        let mut state = self.0.lock();
+        let pipeline = Pipeline { wire, commands: count, is_hint, then };
+        let mut state = self.lock();
         let (rejected, reason) = if state.phase == EngineState::Disconnected {
             if is_hint {
-                state.queue.count_dropped(commands);
+                state.queue.count_dropped(count);
             }
             (Some(pipeline), state.reason())
         } else {
             match state.queue.push(pipeline) {
                 Ok(()) => {
-                    state.commands = state.commands.saturating_add(commands as u64);
+                    state.commands = state.commands.saturating_add(count as u64);
                     (None, String::new())
                 }
                 Err(pipeline) => (Some(pipeline), "too many commands wait for the engine".to_owned()),
@@ -196,33 +303,20 @@ impl Engine {
         }
     }
 
-    /// Returns the loop that it was started on.
-    pub(in crate::relay) fn loop_handle(&self) -> Option<LoopHandle> {
-        self.0.lock().started.as_ref().map(|started| started.on.clone())
+    pub(super) fn is_connected(&self) -> bool {
+        self.lock().phase != EngineState::Disconnected
     }
 
-    /// Returns when the present connection was made; `None` without one.
-    pub(in crate::relay) fn connected_since(&self) -> Option<Instant> {
-        self.0.lock().connected_since
-    }
-
-    /// Returns `true` if commands go through now.
-    pub(in crate::relay) fn is_connected(&self) -> bool {
-        self.0.lock().phase != EngineState::Disconnected
-    }
-
-    /// Ends the connection, and makes no other. Calls that wait are told that the directory is unavailable.
-    pub(in crate::relay) fn stop(&self) {
-        let mut state = self.0.lock();
+    pub(super) fn stop(&self) {
+        let mut state = self.lock();
         state.stopped = true;
         let wakers = state.wakers();
         drop(state);
         wakers.into_iter().for_each(task::Waker::wake);
     }
 
-    /// Returns the state, for operators.
-    pub(in crate::relay) fn status(&self) -> EngineStatus {
-        let state = self.0.lock();
+    pub(super) fn status(&self) -> EngineStatus {
+        let state = self.lock();
         EngineStatus {
             state: state.phase,
             last_error: state.last_error.clone(),
@@ -233,15 +327,7 @@ impl Engine {
             reconnections: state.connections.saturating_sub(1),
         }
     }
-}
 
-impl fmt::Debug for Engine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").field("status", &self.status()).finish()
-    }
-}
-
-impl Shared {
     /// No function of a caller may be called while it is locked.
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)

@@ -257,12 +257,12 @@ fn a_replica_is_not_used() {
 }
 
 #[test]
-fn a_cluster_is_rejected() {
+fn a_cluster_is_rejected_where_one_server_is_expected() {
     if !is_installed("redis-server") {
         return;
     }
     let redis = Redis::start(&["--cluster-enabled", "yes"]);
-    World::at(redis.url()).until_error("it is part of a cluster, which is not supported");
+    World::at(redis.url()).until_error("it is part of a cluster, and the configuration names no nodes of a cluster");
 }
 
 #[test]

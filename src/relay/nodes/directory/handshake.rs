@@ -5,6 +5,8 @@
 //!   HELLO 3 AUTH … SETNAME … ──┬───────────────────────────────▶ SELECT ─▶ ROLE ─▶ PING ─▶ SUBSCRIBE
 //!                              └ unknown ─▶ AUTH ─▶ SETNAME ───▶ SELECT ─▶ ROLE ─▶ PING
 //! ```
+//! A node of a cluster has one database, and is not asked for its role: it names the node that has a slot.
+//!
 //! In RESP2 a connection that has subscribed takes no other commands, so messages have a connection of their own:
 //! `AUTH`, `SETNAME`, `SUBSCRIBE`.
 
@@ -20,6 +22,8 @@ use super::{
 pub(super) enum Purpose {
     /// Commands to a master; messages too, in RESP3.
     Commands,
+    /// Commands to a node of a cluster, which may be a replica: then it names the master. Messages too, in RESP3.
+    ClusterNode,
     /// Messages only, in RESP2.
     Messages,
     /// Questions to a Sentinel; messages too, in RESP3.
@@ -96,10 +100,13 @@ impl Handshake {
                 self.resp3 = false;
                 self.step = Step::Auth;
             }
-            (Step::Hello, None) if is_cluster(reply) => {
-                return Err("it is part of a cluster, which is not supported".into());
-            }
-            (Step::Hello, None) => self.step = Step::Select,
+            (Step::Hello, None) => match (is_cluster(reply), self.setup.purpose) {
+                (Some(true), Purpose::Commands) => {
+                    return Err("it is part of a cluster, and the configuration names no nodes of a cluster".into());
+                }
+                (Some(false), Purpose::ClusterNode) => return Err("it is not part of a cluster".into()),
+                _ => self.step = Step::Select,
+            },
             (Step::Hello | Step::Auth, Some(text)) => {
                 return Err(format!("it has rejected the handshake: {}", line(text)));
             }
@@ -187,10 +194,11 @@ fn is_unknown(error: &str) -> bool {
     error.to_ascii_lowercase().contains("unknown command")
 }
 
-/// Returns `true` for the reply to HELLO of a server in a cluster.
-fn is_cluster(hello: &Reply) -> bool {
-    let Reply::Array(parts) = hello else { return false };
-    parts.chunks_exact(2).any(|pair| pair[0].bytes() == Some(b"mode") && pair[1].bytes() == Some(b"cluster"))
+/// Returns whether a server is part of a cluster, if its reply to HELLO says so.
+fn is_cluster(hello: &Reply) -> Option<bool> {
+    let Reply::Array(parts) = hello else { return None };
+    let mode = parts.chunks_exact(2).find(|pair| pair[0].bytes() == Some(b"mode"))?;
+    Some(mode[1].bytes() == Some(b"cluster"))
 }
 
 fn check_role(reply: &Reply) -> Result<(), String> {

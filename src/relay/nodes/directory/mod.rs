@@ -31,8 +31,13 @@
 //!    everything is registered: then the engine is there, and each attempt costs it something.
 //!
 //!
-//! **With Sentinels** the address of the master is asked for, see `sentinel`. **A cluster** is not supported: the
-//! handshake fails if the server says that it is part of one, and `MOVED` and `ASK` mean "not now".
+//! **With Sentinels** the address of the master is asked for, see `sentinel`.
+//!
+//! **A cluster** has such an engine for each of its masters, see `cluster`. Commands are sent to the masters that have the
+//! slots of their keys, and sent on after `MOVED` and `ASK`, see `scatter`. Which masters there are is asked for every 30 s,
+//! and when something has changed, see `router`. Without a connection to one of them, the state is "disconnected", and
+//! only the keys in its slots are unavailable. A server that is part of a cluster, and was not configured as such, is
+//! rejected in the handshake.
 //!
 //! **Bounds.** 100,000 commands ([`DirectoryConfig::queue`]) and 64 MiB wait at most. A reply has at most 64 MiB, and
 //! arrays in 32 others; so have all replies to one pipeline together.
@@ -40,8 +45,12 @@
 //! | file | content |
 //! |---|---|
 //! | `engine` | what the rest of the relay holds; status; the state that links and callers share |
-//! | `start`, `connect` | the start; the connection for commands: attempts, use, loss |
+//! | `start`, `begin`, `connect` | the start; the connection for commands: attempts, use, loss |
 //! | `sentinel` | the connection to a Sentinel |
+//! | `cluster` | the engines of a cluster's nodes |
+//! | `router` | which nodes of a cluster to connect to and to ask, and when; without I/O |
+//! | `scatter` | a pipeline, divided among the nodes of a cluster |
+//! | `slots` | the slot of a key, the table of slots, redirections |
 //! | `link` | a connection on a socket |
 //! | `route` | names and addresses, the time between attempts |
 //! | `connection`, `handshake` | one connection without I/O |
@@ -49,8 +58,12 @@
 //! | `decode`, `reply`, `command` | the protocol |
 //! | `config`, `url` | the configuration |
 //! | `fuzz` | the fuzz target `engine` |
-//! | `connection_tests`, `engine_tests`, `redis` | traces without I/O; tests with real servers, and those servers |
+//! | `connection_tests`, `engine_tests`, `cluster_tests`, `redis` | traces without I/O; tests with real servers, and those servers |
 
+mod begin;
+mod cluster;
+#[cfg(test)]
+mod cluster_tests;
 mod command;
 mod config;
 mod connect;
@@ -70,7 +83,10 @@ mod queue;
 mod redis;
 mod reply;
 mod route;
+mod router;
+mod scatter;
 mod sentinel;
+mod slots;
 mod start;
 mod url;
 
@@ -82,6 +98,7 @@ pub(in crate::relay) use self::{
     command::{Command, decimal},
     engine::{Engine, EngineEvents},
     reply::{Reply, Unavailable},
+    slots::crc16,
 };
 pub use self::{
     config::{DirectoryConfig, SentinelConfig},

@@ -28,9 +28,6 @@ const NOT_NOW: &[&str] = &[
     "MASTERDOWN",
     "BUSY",
     "TRYAGAIN",
-    // A cluster: the key is on another server, or on its way to it.
-    "MOVED",
-    "ASK",
     // Writes are rejected while the engine cannot save, has too few replicas, or no memory.
     "MISCONF",
     "NOREPLICAS",
@@ -42,6 +39,11 @@ impl Reply {
     pub(super) fn not_now(&self) -> Option<&str> {
         let Self::Error(text) = self else { return None };
         NOT_NOW.contains(&code(text)).then_some(text)
+    }
+
+    /// Returns `true` if another node of the cluster has the key.
+    pub(super) fn is_redirection(&self) -> bool {
+        matches!(self, Self::Error(text) if ["MOVED", "ASK"].contains(&code(text)))
     }
 
     /// Returns `true` if the server is a replica that rejects writes.
@@ -105,6 +107,8 @@ mod tests {
         for text in ["BUSYGROUP exists", "BUSYKEY exists", "ERR LOADING", "", "loading"] {
             assert_eq!(error(text).not_now(), None);
         }
+        assert!(error("MOVED 1 a:1").is_redirection() && error("ASK 1 a:1").is_redirection());
+        assert!(!error("ASKING").is_redirection() && error("MOVED 1 a:1").not_now().is_none());
         assert!(error("READONLY x").is_read_only() && !error("READ").is_read_only());
         assert_eq!(Reply::Bytes(b"LOADING".to_vec()).not_now(), None);
     }

@@ -20,7 +20,7 @@ pub(super) struct EngineUrl {
 }
 
 /// Where a server is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Place {
     /// A name or an address, without brackets, and a port.
     Tcp(String, u16),
@@ -72,7 +72,7 @@ impl EngineUrl {
 }
 
 /// Parses `host[:port]`, where an IPv6 address has brackets.
-fn tcp(authority: &str, default_port: u16) -> Option<Place> {
+pub(super) fn tcp(authority: &str, default_port: u16) -> Option<Place> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (host, port) = rest.split_once(']')?;
@@ -103,7 +103,7 @@ fn decoded(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{EngineUrl, Place};
 
     fn tcp(host: &str, port: u16) -> Place {
         Place::Tcp(host.into(), port)

@@ -9,7 +9,7 @@ use uncork::{Request, Response, Server};
 use super::{
     super::{DirectoryConfig, EngineState, Nodes, NodesConfig},
     handle::Directory,
-    leases::Key,
+    holder::Key,
 };
 
 const LEASES: usize = 100_000;

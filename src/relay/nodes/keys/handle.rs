@@ -14,7 +14,9 @@ use super::{
         handle::Nodes,
     },
     absent::Absent,
-    leases::{Holder, Key, LEASE, Lease, Leases, Renewed, lookup, remove_stale},
+    holder::{Holder, Key},
+    leases::{LEASE, Lease, Leases, Renewed},
+    names::Names,
 };
 use crate::relay::{ConfigError, lock::lock};
 
@@ -42,6 +44,7 @@ pub struct Directory(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
     pub(super) engine: Engine,
+    pub(super) names: Names,
     pub(super) nodes: Nodes,
     /// Random: names this start of the node.
     pub(super) epoch: String,
@@ -61,9 +64,12 @@ impl Directory {
         let no_random = |error| ConfigError::of(None, format!("cannot read random bytes: {error}"));
         getrandom::fill(&mut epoch).map_err(no_random)?;
         let epoch = format!("{:016x}", u64::from_be_bytes(epoch));
+        let engine = Engine::new(config)?;
+        let names = Names::new(engine.is_cluster());
         Ok(Self(Arc::new(Inner {
-            engine: Engine::new(config)?,
-            leases: Mutex::new(Leases::new(nodes.id(), epoch.clone())),
+            engine,
+            names,
+            leases: Mutex::new(Leases::new(nodes.id(), epoch.clone(), names)),
             nodes,
             epoch,
             owner: OnceLock::new(),
@@ -91,7 +97,7 @@ impl Directory {
     /// For a program that ends: after this, no other node reports clients whose close callbacks this one has called.
     pub fn flush(&self, then: impl FnOnce() + Send + 'static) {
         self.0.clone().report_ended();
-        self.0.engine.send(vec![Command::new("PING")], move |_| then());
+        self.0.engine.flush(then);
     }
 
     /// Returns the state of the connection to the engine.
@@ -171,7 +177,7 @@ impl Directory {
         then: impl FnOnce(Result<Vec<Option<Holder>>, Unavailable>) + Send + 'static,
     ) {
         let inner = self.0.clone();
-        self.0.engine.send(keys.iter().map(|key| lookup(key)).collect(), move |result| {
+        self.0.engine.send(keys.iter().map(|key| self.0.names.lookup(key)).collect(), move |result| {
             then(result.map(|replies| {
                 let holder = |reply| match reply {
                     // Its own entries of keys that it does not have are stale.
@@ -221,7 +227,7 @@ impl Directory {
 
     /// The holder says that it does not have the key: its entry is removed, if it is still the same.
     pub(in crate::relay) fn stale(&self, key: &Key, holder: &Holder) {
-        self.0.engine.send(vec![remove_stale(key, holder).hint()], |_| {});
+        self.0.engine.send(vec![self.0.names.remove_stale(key, holder).hint()], |_| {});
     }
 }
 

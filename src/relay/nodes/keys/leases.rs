@@ -12,14 +12,14 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    fmt,
-    sync::Arc,
     time::Duration,
 };
 
-use super::super::directory::{Command, Reply, decimal};
-
-pub(in crate::relay) type Key = Arc<[u8]>;
+use super::{
+    super::directory::{Command, Reply, decimal},
+    holder::{Holder, Key},
+    names::{Names, REMOVE, set_of},
+};
 
 /// How long a key stays after the last renewal.
 pub(super) const LEASE: Duration = Duration::from_secs(30);
@@ -38,41 +38,13 @@ const ENDED: usize = 100_000;
 const RENEW: &str = "local gone={} for i,key in ipairs(KEYS) do \
     if redis.call('GET',key)==ARGV[i+1] then redis.call('PEXPIRE',key,ARGV[1]) else gone[#gone+1]=i end \
     end return gone";
-/// Removes a value if it is still the lease's.
-const REMOVE: &str = "if redis.call('GET',KEYS[1])==ARGV[1] then return redis.call('DEL',KEYS[1]) end return 0";
 /// Replaces a value if it is still the expected one.
 const REPLACE: &str =
     "if redis.call('GET',KEYS[1])==ARGV[1] then redis.call('SET',KEYS[1],ARGV[2],'PX',ARGV[3]) return 1 end return 0";
 
-/// The holder of a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::relay) struct Holder {
-    pub(in crate::relay) node: String,
-    pub(super) epoch: String,
-    pub(in crate::relay) number: u64,
-    /// When the lease began, in milliseconds since 1970.
-    pub(super) since: u64,
-}
-
-impl Holder {
-    /// Reads the value of a key; `None` if it is not one of this program's.
-    pub(super) fn parse(value: &[u8]) -> Option<Self> {
-        let mut parts = std::str::from_utf8(value).ok()?.split(':');
-        let (node, epoch) = (parts.next()?, parts.next()?);
-        let (number, since) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        let is_whole = parts.next().is_none() && !node.is_empty() && !epoch.is_empty();
-        is_whole.then(|| Self { node: node.to_owned(), epoch: epoch.to_owned(), number, since })
-    }
-}
-
-impl fmt::Display for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}:{}", self.node, self.epoch, self.number, self.since)
-    }
-}
-
 /// The leases of this node.
 pub(super) struct Leases {
+    names: Names,
     node: String,
     epoch: String,
     /// The start of each value: the node and its epoch, each with a colon.
@@ -113,8 +85,9 @@ pub(super) enum Renewed {
 }
 
 impl Leases {
-    pub(super) fn new(node: String, epoch: String) -> Self {
+    pub(super) fn new(node: String, epoch: String, names: Names) -> Self {
         Self {
+            names,
             own: format!("{node}:{epoch}:").into_bytes(),
             node,
             epoch,
@@ -209,7 +182,7 @@ impl Leases {
         let lease = *self.held.get(key)?;
         let set = Command::new("SADD").key(self.set()).arg(key);
         let value =
-            Command::new("SET").key_with(|name| write_name(key, name)).arg_with(|value| self.write(lease, value));
+            Command::new("SET").key_with(|name| self.names.write(key, name)).arg_with(|value| self.write(lease, value));
         let value = value.arg("PX").arg(millis(LEASE)).arg("GET");
         Some([set, if again { value.arg("NX") } else { value }])
     }
@@ -233,11 +206,11 @@ impl Leases {
     /// Returns the command that replaces an older lease; `None` if this one has ended.
     pub(super) fn replace(&self, key: &Key, number: u64, other: &Holder) -> Option<Command> {
         let lease = self.held.get(key).copied().filter(|lease| lease.number == number)?;
-        let script = script(REPLACE, key).arg(other.to_string()).arg_with(|value| self.write(lease, value));
+        let script = self.names.script(REPLACE, key).arg(other.to_string()).arg_with(|value| self.write(lease, value));
         Some(script.arg(millis(LEASE)))
     }
 
-    /// Returns the command that renews the leases of these keys, and those that it renews; `None` if all have ended.
+    /// Returns the command that renews the leases of these keys, which may be in one (see [`Names::batches`]), and those that it renews; `None` if all have ended.
     pub(super) fn renew(&self, keys: &[Key]) -> Option<(Renewing, Command)> {
         let held = |key: &Key| Some((key.clone(), *self.held.get(key)?));
         let held: Vec<(Key, Lease)> = keys.iter().filter_map(held).collect();
@@ -246,7 +219,7 @@ impl Leases {
         }
         let mut command = Command::new("EVAL").arg(RENEW).arg(held.len().to_string());
         for (key, _) in &held {
-            command = command.key_with(|name| write_name(key, name));
+            command = command.key_with(|name| self.names.write(key, name));
         }
         command = command.arg(millis(LEASE));
         for (_, lease) in &held {
@@ -276,7 +249,7 @@ impl Leases {
         let taken: Vec<_> = self.ended.drain(..self.ended.len().min(most)).collect();
         let mut commands = Vec::with_capacity(2 * taken.len());
         for ended in &taken {
-            let script = |text| script(text, &ended.key).arg_with(|value| self.write(ended.lease, value));
+            let script = |text| self.names.script(text, &ended.key).arg_with(|value| self.write(ended.lease, value));
             commands.push(match &ended.before {
                 None => script(REMOVE),
                 Some(before) => script(REPLACE).arg(before.to_string()).arg(millis(LEASE)),
@@ -317,31 +290,6 @@ pub(super) struct Renewing(Vec<(Key, Lease)>);
 /// Leases that have ended and are being reported to the engine.
 pub(super) struct TakenEnded(Vec<Ended>);
 
-/// Returns the name of the set of a node's keys.
-pub(super) fn set_of(node: &str, epoch: &str) -> String {
-    format!("gw:of:{node}:{epoch}")
-}
-
-fn write_name(key: &[u8], into: &mut Vec<u8>) {
-    into.extend_from_slice(b"gw:key:");
-    into.extend_from_slice(key);
-}
-
-/// Returns the command that reads who has a key.
-pub(super) fn lookup(key: &[u8]) -> Command {
-    Command::new("GET").key_with(|name| write_name(key, name))
-}
-
-/// Returns the command that removes the value of a lease that has turned out not to exist.
-pub(super) fn remove_stale(key: &[u8], holder: &Holder) -> Command {
-    script(REMOVE, key).arg(holder.to_string())
-}
-
-/// Returns the call of a script for one key.
-fn script(text: &'static str, key: &[u8]) -> Command {
-    Command::new("EVAL").arg(text).arg("1").key_with(|name| write_name(key, name))
-}
-
 pub(super) fn millis(time: Duration) -> String {
     time.as_millis().to_string()
 }
@@ -351,23 +299,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_is_read_as_it_was_written() {
-        let holder = Holder { node: "fra1".into(), epoch: "9f31c07a".into(), number: 17, since: 1_796_000_000_000 };
-        assert_eq!(holder.to_string(), "fra1:9f31c07a:17:1796000000000");
-        assert_eq!(Holder::parse(holder.to_string().as_bytes()), Some(holder.clone()));
-        let (leases, mut value) = (Leases::new(holder.node, holder.epoch), Vec::new());
-        leases.write(Lease { number: holder.number, since: holder.since }, &mut value);
-        assert_eq!(value, b"fra1:9f31c07a:17:1796000000000");
-        for bad in ["", "a:b:1", "a:b:x:1", "a:b:1:-1", ":b:1:1", "a::1:1", "a:b:1:1:1", "\u{fc}"] {
-            assert_eq!(Holder::parse(bad.as_bytes()), None, "{bad}");
-        }
-        assert_eq!(Holder::parse(b"\xff"), None);
+    fn a_value_is_that_of_its_holder() {
+        let lease = Lease { number: 17, since: 1_796_000_000_000 };
+        let (leases, mut value) = (Leases::new("fra1".into(), "9f31c07a".into(), Names::new(false)), Vec::new());
+        leases.write(lease, &mut value);
+        assert_eq!(Holder::parse(&value), Some(leases.holder(lease)));
+        assert_eq!(value, leases.holder(lease).to_string().as_bytes());
     }
 
     #[test]
     fn many_leases_are_renewed_at_once() {
         let key = |text: &str| Key::from(text.as_bytes());
-        let mut leases = Leases::new("a".into(), "e".into());
+        let mut leases = Leases::new("a".into(), "e".into(), Names::new(false));
         for (text, now) in [("k", 5), ("l", 6), ("m", 7)] {
             leases.claim(&key(text), now);
         }

@@ -16,7 +16,9 @@ use super::{
     super::directory::{Command, Reply},
     absent::parts,
     handle::Inner,
-    leases::{Holder, Key, lookup, millis, set_of},
+    holder::{Holder, Key},
+    leases::millis,
+    names::set_of,
 };
 use crate::relay::lock::lock;
 
@@ -135,7 +137,7 @@ impl Reporter {
 
     /// Looks which of them have connected elsewhere.
     fn look(self: Arc<Self>, keys: Vec<Key>) {
-        let (this, commands) = (self.clone(), keys.iter().map(|key| lookup(key)).collect());
+        let (this, commands) = (self.clone(), keys.iter().map(|key| self.inner.names.lookup(key)).collect());
         self.inner.engine.send(commands, move |result| {
             let Ok(replies) = result else { return };
             let is_elsewhere = |reply: &Reply| match reply {

@@ -9,7 +9,8 @@ use uncork::LoopHandle;
 use super::{
     super::directory::Command,
     handle::{Directory, Inner},
-    leases::{Holder, Key, set_of},
+    holder::{Holder, Key},
+    names::set_of,
 };
 
 /// The question for the start of a node. The response is its name.

@@ -18,6 +18,8 @@
 //!
 //! | file | content |
 //! |---|---|
+//! | `holder` | a key, and its holder |
+//! | `names` | what is in the directory, by name; the difference between one server and a cluster |
 //! | `leases` | the leases of this node, without I/O |
 //! | `handle` | the directory, as the gateway and the program hold it |
 //! | `renewal` | what is done periodically, and after a reconnection |
@@ -30,14 +32,16 @@ mod absent;
 #[cfg(test)]
 mod cost;
 mod handle;
+mod holder;
 mod leases;
 mod lost;
 mod messages;
+mod names;
 mod renewal;
 #[cfg(test)]
 mod simulation;
 
 pub use handle::Directory;
 pub(in crate::relay) use handle::{Claimed, KeyOwner, Unreported};
-pub(in crate::relay) use leases::Holder;
+pub(in crate::relay) use holder::Holder;
 pub(in crate::relay) use messages::{EPOCH, REPLACED, parse_replaced};

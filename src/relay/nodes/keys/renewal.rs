@@ -1,8 +1,10 @@
 //! What is done periodically, and after a reconnection.
 
 use std::{
+    collections::VecDeque,
+    mem,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use uncork::LoopHandle;
@@ -10,7 +12,8 @@ use uncork::LoopHandle;
 use super::{
     super::directory::{Command, Engine, EngineEvents, Reply},
     handle::Inner,
-    leases::{Holder, Key, Renewed, millis},
+    holder::{Holder, Key},
+    leases::{Renewed, millis},
 };
 
 /// Leases are renewed at this interval: two renewals may fail before one expires.
@@ -21,10 +24,22 @@ const SPREAD: Duration = Duration::from_secs(8);
 const BATCH: usize = 500;
 /// Number of keys in one script, while which the engine does nothing else: less than a millisecond.
 const RENEWED: usize = 250;
+/// The time until keys that the engine did not get are registered again.
+const AGAIN: Duration = Duration::from_millis(500);
 /// A node renews its own entry, and looks at those of the others, at this interval.
 const HEARTBEAT: Duration = Duration::from_secs(3);
 /// How long a node's own entry stays after the last renewal.
 const NODE: Duration = Duration::from_secs(10);
+
+/// Keys that are being registered.
+struct Registering {
+    batches: VecDeque<Vec<Key>>,
+    /// The engine is connected, and did not get them: it was too slow, or said "not now".
+    failed: Vec<Vec<Key>>,
+    /// When the connection was made: a later one registers everything itself.
+    since: Option<Instant>,
+    done: Box<dyn FnOnce() + Send>,
+}
 
 /// The events of the engine.
 struct Events(Arc<Inner>);
@@ -92,10 +107,10 @@ impl Inner {
     /// Renews all leases, batch by batch.
     fn renew_all(self: Arc<Self>, on: &LoopHandle) {
         let keys = self.leases().keys();
-        let batches = keys.len().div_ceil(RENEWED).max(1);
-        for (n, batch) in keys.chunks(RENEWED).enumerate() {
-            let (inner, batch) = (self.clone(), batch.to_vec());
-            let share = SPREAD * u32::try_from(n).unwrap_or(u32::MAX) / u32::try_from(batches).unwrap_or(u32::MAX);
+        let batches = self.names.batches(keys, RENEWED);
+        let count = u32::try_from(batches.len()).unwrap_or(u32::MAX);
+        for (n, batch) in (0..).zip(batches) {
+            let (inner, share) = (self.clone(), SPREAD * n / count);
             on.after(share, move |_| inner.renew(&batch));
         }
     }
@@ -114,9 +129,16 @@ impl Inner {
         });
     }
 
-    /// Registers keys, batch by batch. Calls `done` at the end, or if the engine is lost.
-    fn register_all(self: Arc<Self>, mut keys: Vec<Key>, done: Box<dyn FnOnce() + Send>) {
-        let rest = keys.split_off(keys.len().min(BATCH));
+    /// Registers keys, batch by batch, and those that the engine did not get again. Calls `done` at the end, or if the
+    /// engine is lost: then all are registered again after the reconnection.
+    fn register_all(self: Arc<Self>, keys: Vec<Key>, done: Box<dyn FnOnce() + Send>) {
+        let since = self.engine.connected_since();
+        let batches = self.names.batches(keys, BATCH).into();
+        self.register_next(Registering { batches, failed: Vec::new(), since, done });
+    }
+
+    fn register_next(self: Arc<Self>, mut registering: Registering) {
+        let Some(keys) = registering.batches.pop_front() else { return self.register_failed(registering) };
         let (registered, commands): (Vec<_>, Vec<_>) = {
             let leases = self.leases();
             let one = |key: Key| {
@@ -125,12 +147,13 @@ impl Inner {
             };
             keys.into_iter().filter_map(one).unzip()
         };
-        if registered.is_empty() {
-            return done();
-        }
         let inner = self.clone();
         self.engine.send(commands.into_iter().flatten().collect(), move |result| {
-            let Ok(replies) = result else { return done() };
+            let Ok(replies) = result else {
+                registering.failed.push(registered.into_iter().map(|(key, _)| key).collect());
+                // Not at once: without a connection this is called before `send` returns.
+                return inner.register_after(Duration::ZERO, registering);
+            };
             // The second of each two replies counts.
             for ((key, number), reply) in registered.iter().zip(replies.iter().skip(1).step_by(2)) {
                 let registered = inner.leases().registered(key, *number, true, reply);
@@ -140,8 +163,25 @@ impl Inner {
                     _ => {}
                 }
             }
-            inner.register_all(rest, done);
+            inner.register_next(registering);
         });
+    }
+
+    fn register_failed(self: Arc<Self>, mut registering: Registering) {
+        registering.batches = mem::take(&mut registering.failed).into();
+        match registering.batches.is_empty() {
+            true => (registering.done)(),
+            false => self.register_after(AGAIN, registering),
+        }
+    }
+
+    fn register_after(self: Arc<Self>, time: Duration, registering: Registering) {
+        match self.engine.loop_handle() {
+            Some(on) if registering.since.is_some() && self.engine.connected_since() == registering.since => {
+                on.after(time, move |_| self.register_next(registering));
+            }
+            _ => (registering.done)(),
+        }
     }
 
     /// Takes a key from an older lease: both sessions were established while the engine was away.

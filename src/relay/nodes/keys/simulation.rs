@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::{
     super::directory::{Command, Reply},
-    leases::{Holder, Key, Leases, Renewed, Renewing, TakenEnded},
+    holder::{Holder, Key},
+    leases::{Leases, Renewed, Renewing, TakenEnded},
+    names::Names,
 };
 
 /// Milliseconds.
@@ -131,7 +133,7 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let node = |n: usize| Node {
-            leases: Leases::new(format!("n{n}"), "1".into()),
+            leases: Leases::new(format!("n{n}"), "1".into(), Names::new(false)),
             connected: true,
             reconnects: 0,
             renews: RENEW + n as u64,
