@@ -23,7 +23,8 @@ use crate::relay::lock::lock;
 /// Errors of several addresses and Sentinels.
 const MAX_LOGGED: usize = 16;
 
-/// The connection to the engine: a server of the Redis protocol (Redis 7, Valkey), or a cluster of them. Clones share it.
+/// The connection to the engine: a server of the Redis protocol (Redis 7, Valkey), or a cluster of them. Clones share
+/// it.
 #[derive(Clone)]
 pub(in crate::relay) struct Engine(pub(super) Kind);
 
@@ -48,7 +49,8 @@ pub(super) trait Members: Send + Sync {
 /// The owner of the engine. All functions are called on the engine's loop and must not block.
 pub(in crate::relay) trait EngineEvents: Send + Sync {
     /// Commands go through now: the connection is established, authenticated and subscribed, and the server is a
-    /// master; in a cluster, there is one to each node that has slots. Called after every (re)connection. The owner registers everything again and calls `done` when it has.
+    /// master; in a cluster, there is one to each node that has slots. Called after every (re)connection. The owner
+    /// registers everything again and calls `done` when it has.
     fn connected(&self, engine: &Engine, done: Box<dyn FnOnce() + Send>);
 
     /// A message of a channel, whose name is without the prefix. It can arrive before `connected`.

@@ -18,26 +18,26 @@
 //! `PING` has its reply, and the channels are subscribed. RESP3 has messages on the connection for commands. If the
 //! server does not know `HELLO 3`, a second connection has them, and the loss of either ends both.
 //!
-//! **It is lost** if the engine closes it, breaks a rule of the protocol, says `READONLY` (it is a replica now), or does
-//! not reply to a PING, of which there is one every 5 s, within `command_timeout`. A call that is too slow does not end a
-//! connection: its replies are discarded when they arrive, since a slow engine would become slower by nodes that register
-//! everything again.
+//! **It is lost** if the engine closes it, breaks a rule of the protocol, says `READONLY` (it is a replica now), or
+//! does not reply to a PING, of which there is one every 5 s, within `command_timeout`. A call that is too slow does not
+//! end a connection: its replies are discarded when they arrive, since a slow engine would become slower by nodes that
+//! register everything again.
 //!
-//! **A new one** is made after a random part of 0.1 s, then 0.2 s, 0.4 s … until one has lasted 10 s. Each attempt resolves
-//! the name anew and tries all of its addresses. The longest time depends on what the attempts cost:
-//!  - up to 2 s while the engine is away: no name, no connection, no reply, a replica, or "not now". That costs it nothing,
-//!    and each attempt that has a timeout takes that long anyway. All must be registered again within 5 s of its return.
-//!  - up to 10 s if the engine rejects the connection (the password, one client more), or if the connection is lost before
-//!    everything is registered: then the engine is there, and each attempt costs it something.
-//!
+//! **A new one** is made after a random part of 0.1 s, then 0.2 s, 0.4 s … until one has lasted 10 s. Each attempt
+//! resolves the name anew and tries all of its addresses. The longest time depends on what the attempts cost:
+//!  - up to 2 s while the engine is away: no name, no connection, no reply, a replica, or "not now". That costs it
+//!    nothing, and each attempt that has a timeout takes that long anyway. All must be registered again within 5 s of
+//!    its return.
+//!  - up to 10 s if the engine rejects the connection (the password, one client more), or if the connection is lost
+//!    before everything is registered: then the engine is there, and each attempt costs it something.
 //!
 //! **With Sentinels** the address of the master is asked for, see `sentinel`.
 //!
-//! **A cluster** has such an engine for each of its masters, see `cluster`. Commands are sent to the masters that have the
-//! slots of their keys, and sent on after `MOVED` and `ASK`, see `scatter`. Which masters there are is asked for every 30 s,
-//! and when something has changed, see `router`. Without a connection to one of them, the state is "disconnected", and
-//! only the keys in its slots are unavailable. A server that is part of a cluster, and was not configured as such, is
-//! rejected in the handshake.
+//! **A cluster** has such an engine for each of its masters, see `cluster`. Commands are sent to the masters that have
+//! the slots of their keys, and sent on after `MOVED` and `ASK`, see `scatter`. Which masters there are is asked for
+//! every 30 s, and when something has changed, see `router`. Without a connection to one of them, the state is
+//! "disconnected", and only the keys in its slots are unavailable. A server that is part of a cluster, and was not
+//! configured as such, is rejected in the handshake.
 //!
 //! **Bounds.** 100,000 commands ([`DirectoryConfig::queue`]) and 64 MiB wait at most. A reply has at most 64 MiB, and
 //! arrays in 32 others; so have all replies to one pipeline together.
@@ -58,7 +58,8 @@
 //! | `decode`, `reply`, `command` | the protocol |
 //! | `config`, `url` | the configuration |
 //! | `fuzz` | the fuzz target `engine` |
-//! | `connection_tests`, `engine_tests`, `cluster_tests`, `redis` | traces without I/O; tests with real servers, and those servers |
+//! | `connection_tests`, `engine_tests` | traces without I/O; tests with real servers |
+//! | `cluster_tests`, `redis` | tests with a real cluster; those servers |
 
 mod begin;
 mod cluster;

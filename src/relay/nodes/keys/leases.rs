@@ -210,7 +210,8 @@ impl Leases {
         Some(script.arg(millis(LEASE)))
     }
 
-    /// Returns the command that renews the leases of these keys, which may be in one (see [`Names::batches`]), and those that it renews; `None` if all have ended.
+    /// Returns the command that renews the leases of these keys, which may be in one (see [`Names::batches`]), and those
+    /// that it renews; `None` if all have ended.
     pub(super) fn renew(&self, keys: &[Key]) -> Option<(Renewing, Command)> {
         let held = |key: &Key| Some((key.clone(), *self.held.get(key)?));
         let held: Vec<(Key, Lease)> = keys.iter().filter_map(held).collect();
