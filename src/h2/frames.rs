@@ -10,6 +10,7 @@
 //! * whether the client owes the rest of a frame or of a header block. h2 has no clocks, and does not tell;
 //! * that SETTINGS comes first (RFC 9113 §3.4);
 //! * FRAME_SIZE_ERROR for frames of a fixed length (§4.2), for which h2 has PROTOCOL_ERROR;
+//! * the number of SETTINGS: each may change the windows of all streams;
 //! * the bytes of a header block. h2 applies its own limit when the client has acknowledged it, which an attacker never
 //!   does.
 
@@ -32,6 +33,8 @@ const END_HEADERS: u8 = 4;
 
 /// Bytes of a frame's head (RFC 9113 §4.1).
 const HEAD: usize = 9;
+/// SETTINGS of one connection, without ACK. A client that measures its windows changes them ten or twenty times.
+const MOST_SETTINGS: u32 = 100;
 
 pub(crate) struct FrameWatch {
     /// Bytes of the preface that are awaited.
@@ -45,8 +48,8 @@ pub(crate) struct FrameWatch {
     block: Option<usize>,
     /// The most bytes of a header block.
     limit: usize,
-    /// The first frame was seen.
-    begun: bool,
+    /// The number of SETTINGS, which come first.
+    settings: u32,
     /// A frame has ended since the last look.
     ended: bool,
     fault: Option<Reason>,
@@ -63,7 +66,7 @@ impl FrameWatch {
             left: 0,
             block: None,
             limit: head.saturating_mul(4),
-            begun: false,
+            settings: 0,
             ended: false,
             fault: None,
         }
@@ -106,10 +109,12 @@ impl FrameWatch {
     fn begin(&mut self) -> Result<(), Reason> {
         let [a, b, c, kind, flags, ..] = self.head;
         let len = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-        if !self.begun && (kind != SETTINGS || flags & ACK != 0) {
-            return Err(Reason::PROTOCOL_ERROR);
+        match (kind, flags & ACK) {
+            (SETTINGS, 0) if self.settings == MOST_SETTINGS => return Err(Reason::ENHANCE_YOUR_CALM),
+            (SETTINGS, 0) => self.settings += 1,
+            _ if self.settings == 0 => return Err(Reason::PROTOCOL_ERROR),
+            _ => {}
         }
-        self.begun = true;
         let fits = match kind {
             PRIORITY => len == 5,
             RST_STREAM | WINDOW_UPDATE => len == 4,
@@ -201,6 +206,8 @@ mod tests {
             (vec![settings.clone(), block(0, 200), more(0, 200), more(END_HEADERS, 0), block(4, 1)], None),
             (vec![settings.clone(), block(0, 200), more(0, 200), more(0, 1)], Some(Reason::ENHANCE_YOUR_CALM)),
             (vec![settings.clone(), block(4, 401)], Some(Reason::ENHANCE_YOUR_CALM)),
+            (vec![settings.clone(); 100], None),
+            (vec![settings.clone(); 101], Some(Reason::ENHANCE_YOUR_CALM)),
         ] {
             let good = if fault.is_some() { frames.len() - 1 } else { frames.len() };
             let good = PREFACE.len() + frames[..good].concat().len();

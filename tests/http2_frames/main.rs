@@ -10,6 +10,7 @@
 //! | `counted` | a server that counts what it holds |
 //! | `clocks` | clients that stop in the middle |
 //! | `release` | clients that leave |
+//! | `costs` | what attacks cost |
 //! | `valid`, `connection`, `frames`, `messages`, `hpack` | the cases, by the sections of RFC 9113 and RFC 7541 |
 
 #![expect(clippy::disallowed_methods, reason = "the tests measure time, and let it pass")]
@@ -17,6 +18,7 @@
 mod cases;
 mod clocks;
 mod connection;
+mod costs;
 mod counted;
 mod frames;
 mod hpack;
