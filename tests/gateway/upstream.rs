@@ -10,6 +10,7 @@ use uncork::relay::GatewayConfig;
 
 use crate::{
     app::agrees,
+    frames::HANDSHAKE,
     gateway::{MOMENT, TestGateway, is, now, start_with},
     wire::{Finish, TIMEOUT, Wire},
     world::World,
@@ -493,6 +494,22 @@ fn another_protocol(world: &World) {
     client.expect("still");
     served.stream.shutdown(Shutdown::Write).expect("closed");
     client.ends(Finish::Clean);
+    // A WebSocket of the application's own, at another path than the gateway's.
+    let mut client = gateway.host.connect();
+    client.request("GET /own", &HANDSHAKE);
+    let mut served = application.request();
+    let key = HANDSHAKE[2].split_once(": ").map(|(_, key)| key);
+    assert_eq!(
+        (served.get("upgrade").as_deref(), served.get("sec-websocket-key").as_deref()),
+        (Some("websocket"), key)
+    );
+    assert_eq!(served.get("sec-websocket-version").as_deref(), Some("13"));
+    served.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n");
+    served.send("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n\x01\x02");
+    assert_eq!(client.head().is(101).get("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    client.expect("\x01\x02");
+    drop(client);
+    assert_eq!(served.ends().0, b"");
     // Versions of HTTP concern one hop.
     let mut client = gateway.host.connect();
     client.request("GET /x", &["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk"]);
