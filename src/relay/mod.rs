@@ -17,7 +17,7 @@
 //!
 //! A `Gateway` (feature `gateway`) keeps WebSocket clients connected for an application that speaks only HTTP. It asks
 //! the application which clients may connect, and posts their messages to it. The application posts messages to any
-//! number of clients.
+//! number of clients. All other requests can be passed on to the application.
 //!
 //! A reverse tunnel (feature `tunnel`) makes a server behind NAT reachable: the server connects out to the relay.
 //!

@@ -394,3 +394,31 @@ fn the_body_is_asked_for_when_the_server_asks_for_it() {
         assert_eq!(receiver.try_recv().ok(), body.map(str::len), "called once, or dropped");
     }
 }
+
+/// A server that may not know of `100 Continue` gets the body after a time.
+#[test]
+fn the_body_is_asked_for_after_a_time_without_a_100() {
+    let setup = &SETUPS[0];
+    // Takes the body two seconds later, and says so only then.
+    let upstream = setup.serve(|req: &mut Request<'_>| -> Action {
+        let (ticket, reply) = (req.ticket(), req.ticket());
+        req.loop_handle().after(Duration::from_secs(2), move |_| {
+            let (inlet, outlet) = pipe(20_000);
+            assert!(ticket.receive(inlet).is_ok());
+            assert!(reply.respond(Response::stream(outlet)).is_ok());
+        });
+        Action::Suspend
+    });
+    let (sender, receiver) = channel();
+    let (inlet, outlet) = pipe(20_000);
+    let request = client::Request::new("PUT", &upstream.url("/")).stream(outlet, Some(5)).on_continue(move || {
+        let mut inlet = inlet;
+        sender.send(inlet.write(b"hello")).expect("a receiver");
+        inlet.finish(None);
+    });
+    let request = request.continue_timeout(Duration::from_millis(200));
+    let call = std::thread::spawn(move || client().call_blocking(request).expect("a response"));
+    assert_eq!(receiver.recv_timeout(Duration::from_millis(1500)), Ok(5), "before the server asks for it");
+    assert_eq!(call.join().expect("no panic").body, b"hello");
+    assert!(receiver.recv().is_err(), "called once");
+}

@@ -123,7 +123,7 @@ pub struct GatewayLimits {
     /// Maximum size of the body of `/send` and `/close`, in bytes, and so of a message to clients. Beyond it: 413.
     /// Default: 16 MiB.
     pub send: usize,
-    /// Number of sessions that one `/send` or `/close` can name; see [`GatewayConfig::server_limits`]. Default: 4,096.
+    /// Number of sessions that one `/send`, `/close` or `/presence` can name; see [`GatewayConfig::server_limits`]. Default: 4,096.
     pub targets: usize,
     /// Bytes queued for one session, besides the message that is being written. A message that finds more there waits,
     /// as it does for a full queue. Default: 4 MiB.
