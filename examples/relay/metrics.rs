@@ -270,6 +270,16 @@ impl Page {
             "Clients of the gateway closed for a WebSocket protocol error or limit",
             stats.rejected_clients,
         );
+        self.counter(
+            "gateway_upstream_requests_total",
+            "Requests that were passed on to the gateway's upstream",
+            stats.upstream_requests,
+        );
+        self.counter(
+            "gateway_upstream_errors_total",
+            "Requests for the gateway's upstream that got no response of it",
+            stats.upstream_errors,
+        );
         self.gauge("gateway_closing", "Close callbacks of the application in progress", stats.closing_connections);
     }
 

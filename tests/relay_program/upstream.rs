@@ -78,6 +78,8 @@ fn the_application_gets_what_no_service_has() {
         relay.request_admin("GET /some/page", &[]).assert(404);
         application.stop_now().expect("stopped");
         relay.request("GET /some/page", &[]).assert(502);
+        assert_eq!(relay.metric("uncork_gateway_upstream_requests_total"), 5.0);
+        assert_eq!(relay.metric("uncork_gateway_upstream_errors_total"), 1.0);
         relay.stop();
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Counters {
     lost_messages: AtomicU64,
     close_errors: AtomicU64,
     rejected_clients: AtomicU64,
+    upstream_requests: AtomicU64,
+    upstream_errors: AtomicU64,
 }
 
 /// One unit of a counter, which is decremented when this is dropped.
@@ -88,6 +90,14 @@ impl Counters {
         self.rejected_clients.fetch_add(1, Relaxed);
     }
 
+    pub(super) fn upstream_request(&self) {
+        self.upstream_requests.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn upstream_error(&self) {
+        self.upstream_errors.fetch_add(1, Relaxed);
+    }
+
     pub(super) fn read(&self) -> GatewayStats {
         let read = |counter: &AtomicU64| counter.load(Relaxed);
         GatewayStats {
@@ -100,13 +110,15 @@ impl Counters {
             lost_messages: read(&self.lost_messages),
             close_errors: read(&self.close_errors),
             rejected_clients: read(&self.rejected_clients),
+            upstream_requests: read(&self.upstream_requests),
+            upstream_errors: read(&self.upstream_errors),
         }
     }
 }
 
 /// Counters of a [`Gateway`](super::Gateway).
 ///
-/// `Display` writes the JSON of `/stats`, without the newline. The last three counters are not in it.
+/// `Display` writes the JSON of `/stats`, without the newline. The last five counters are not in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GatewayStats {
@@ -129,6 +141,10 @@ pub struct GatewayStats {
     /// Clients whose connections were closed because they broke a rule or exceeded a limit, with 1002, 1007, 1008, 1009
     /// or 1013.
     pub rejected_clients: u64,
+    /// Requests that were passed on to the upstream.
+    pub upstream_requests: u64,
+    /// Those of them that have no response of the application: 502, 503 or 504.
+    pub upstream_errors: u64,
 }
 
 impl fmt::Display for GatewayStats {
@@ -233,6 +249,8 @@ mod tests {
             lost_messages: 7,
             close_errors: 8,
             rejected_clients: 9,
+            upstream_requests: 10,
+            upstream_errors: 11,
         };
         assert_eq!(
             stats.to_string(),

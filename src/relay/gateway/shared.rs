@@ -61,6 +61,7 @@ impl Shared {
             Some(interval) => websocket.pong_timeout(interval),
             None => websocket,
         };
+        let counters: Arc<Counters> = Arc::default();
         Self {
             websocket,
             application: Application::new(&config),
@@ -68,8 +69,8 @@ impl Shared {
             session_limits: AddressLimits::new(&config.limits),
             pending: AddressLimits::of(config.limits.pending, config.limits.pending.div_ceil(4)),
             drop_logged: AtomicBool::new(false),
-            counters: Arc::default(),
-            upstream: Upstream::new(&config),
+            upstream: Upstream::new(&config, &counters),
+            counters,
             #[cfg(feature = "directory")]
             directory: None,
             rejected: Mutex::new(Repeated::new(LOG_EVERY)),

@@ -21,6 +21,7 @@ use uncork::{
 use super::{
     application::is_set_by_the_gateway,
     config::GatewayConfig,
+    counters::Counters,
     limits::{AddressLimits, LimitReached},
     printable::Printable,
 };
@@ -55,13 +56,14 @@ pub(super) struct Upstream {
     client: Client,
     via: Via,
     limits: Arc<AddressLimits>,
+    counters: Arc<Counters>,
     /// Limits the log lines about requests that failed, and about clients beyond a limit.
     logged: Mutex<Repeated>,
 }
 
 impl Upstream {
     /// Returns `None` if the configuration has none.
-    pub(super) fn new(config: &GatewayConfig) -> Option<Arc<Self>> {
+    pub(super) fn new(config: &GatewayConfig, counters: &Arc<Counters>) -> Option<Arc<Self>> {
         let requests = config.limits.upstream_requests.max(1);
         let builder = Client::builder().max_connections(requests).max_queued(0).pool_idle_timeout(IDLE);
         let upstream = (!config.upstream.url.is_empty()).then(|| Self {
@@ -69,6 +71,7 @@ impl Upstream {
             client: builder.build(),
             via: Via::random(),
             limits: AddressLimits::of(requests, requests.div_ceil(4)),
+            counters: counters.clone(),
             logged: Mutex::new(Repeated::new(LOG_EVERY)),
         });
         upstream.map(Arc::new)
@@ -147,6 +150,7 @@ fn begin(upstream: &Arc<Upstream>, req: &mut Request<'_>) -> Result<Action, Resp
     let url = format!("{}{target}", upstream.config.upstream.url.trim_end_matches('/'));
     let call = exchange.call(&url, asking, Passing::Limited(Limit { bytes, too_large: too_large(), trailer }));
     let call = call.connect_timeout(timeout.min(CONNECT)).head_timeout(timeout).idle_timeout(timeout);
+    upstream.counters.upstream_request();
     let (its_upstream, now) = (upstream.clone(), req.now());
     exchange.send(&upstream.client, call, move |exchange, result| {
         match result {
@@ -161,6 +165,7 @@ fn begin(upstream: &Arc<Upstream>, req: &mut Request<'_>) -> Result<Action, Resp
             // The client has disconnected, or has got another response.
             Err(Error::Cancelled | Error::UploadFailed | Error::LoopEnded) => {}
             Err(error) => {
+                its_upstream.counters.upstream_error();
                 its_upstream.log(&error.to_string(), now);
                 exchange.respond(failed(&error));
             }
