@@ -44,6 +44,9 @@ pub(super) trait Streams: Send {
     /// Moves bytes, begins requests, and advances those that have something to do.
     fn drive(&mut self, io: &mut ConnIo, core: &mut Core, handler: &mut dyn Handler) -> Result<Step, EndReason>;
 
+    /// Returns `true` if there is nothing to do until the next event.
+    fn is_settled(&self) -> bool;
+
     /// Returns the slot of a request, which is advanced in the connection's next turn.
     fn slot(&mut self, number: u32) -> Option<&mut Slot>;
 

@@ -104,7 +104,12 @@ impl Slot {
                 Phase::Dialing(_) | Phase::Proxy => false,
                 _ => io.flush(core)?,
             };
-            let idle = matches!(self.phase, Phase::Head) && !io.ready.contains(Ready::READ) && io.rx.is_empty();
+            let idle = match &self.phase {
+                Phase::Head => true,
+                Phase::Streams(streams) => streams.is_settled(),
+                _ => false,
+            } && !io.ready.contains(Ready::READ)
+                && io.rx.is_empty();
             if !(read || worked || sent) || (idle && io.out.is_empty() && io.eof.is_none()) {
                 return Ok(Turn::Waits);
             }

@@ -95,6 +95,11 @@ impl WireEnd {
         std::mem::take(&mut lock(&self.0).is_blocked)
     }
 
+    /// Returns `true` if h2 has more to write than there was space for.
+    pub(crate) fn is_blocked(&self) -> bool {
+        lock(&self.0).is_blocked
+    }
+
     /// Returns `true` if output is left to be sent.
     #[cfg_attr(not(feature = "tunnel"), expect(dead_code, reason = "only the tunnel moves the bytes itself"))]
     pub(crate) fn has_output(&self) -> bool {

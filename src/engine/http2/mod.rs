@@ -83,6 +83,8 @@ pub(super) struct Http2 {
     /// The time of the last input, and whether a ping was sent because that is long ago.
     heard: Tick,
     is_pinged: bool,
+    /// The last turn has left nothing to be done.
+    is_settled: bool,
     /// The connection ends when the output is out, for this reason.
     over: Option<EndReason>,
 }
@@ -117,6 +119,7 @@ impl Http2 {
             received: Arc::default(),
             heard: core.tick,
             is_pinged: false,
+            is_settled: false,
             over: None,
         }
     }
@@ -321,20 +324,29 @@ impl Streams for Http2 {
             if self.over.is_none() {
                 (self.heard, self.is_pinged) = if n > 0 { (core.tick, false) } else { (self.heard, self.is_pinged) };
                 let is_unblocked = io.out.len() < core.limits.output && self.wire.was_blocked();
-                self.step(news || pings || is_unblocked, io, core, handler);
+                // The frame that breaks a rule does not pass, so it is no news.
+                let is_broken = self.watch.fault().is_some() && !self.session.is_ending();
+                self.step(news || pings || is_unblocked || is_broken, io, core, handler);
             }
             worked |= news;
             if let Some(reason) = self.over {
                 self.end_all(core, reason);
                 return Ok(io.closing(reason, io.eof.is_none()));
             }
-            if !news && self.wakes.end() {
+            let more = news && !io.rx.is_empty();
+            if !more && self.wakes.end() {
                 self.rest();
+                self.is_settled = !self.wire.is_blocked();
                 return Ok(Step::progress(worked));
             }
         }
         self.wakes.pause();
+        self.is_settled = false;
         Ok(Step::progress(worked))
+    }
+
+    fn is_settled(&self) -> bool {
+        self.is_settled
     }
 
     fn slot(&mut self, number: u32) -> Option<&mut Slot> {
