@@ -266,6 +266,7 @@ mod tests {
                 ("ADDR", "[]") => "ber2.example:8443",
                 ("NODE", _) => "ber2 http://10.0.0.2:7001",
                 ("URL", "[]") => "redis://10.0.0.2:26379",
+                ("HOST:PORT", "[]") => "10.0.0.2:6379",
                 ("TOKEN", _) => "app 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 app.example",
                 (_, value) => value,
             };
