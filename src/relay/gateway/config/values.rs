@@ -56,8 +56,12 @@ pub struct GatewayConfig {
     /// 1008. Default: 30 s. See [`ws::Config::message_timeout`](uncork::ws::Config::message_timeout). `None`: no limit.
     pub message_timeout: Option<Duration>,
     /// A server that stops gracefully closes its clients' connections with 1001, spread over this time: each at a random
-    /// point of it. Until then the client gets messages and sends them. Default: 0, all at once. The server's grace period
-    /// must be longer, so that the close callbacks run within it: connections that are left at its end have none.
+    /// point of it. Until then the client's messages go to the application, and messages for it are sent. Default: 0, all
+    /// at once. The server's grace period must be longer, so that the close callbacks run within it: connections that are
+    /// left at its end have none.
+    ///
+    /// The stopping server takes no new connections: the application must reach `/send` by another server with a clone of
+    /// the gateway, which stops later, or by another node.
     pub drain_spread: Duration,
     /// With `true`, no log line is written for requests of the application. Default: `false`.
     pub suppress_access_log: bool,
