@@ -182,6 +182,10 @@ impl State {
             self.received.fetch_add(took as u64, Ordering::Relaxed);
         }
         let over = (self.finished || self.switched) && self.recv.is_none();
+        if n > 0 && (over || self.failed) {
+            // The end came with the last bytes: no other event follows for it.
+            self.waker.wake_by_ref();
+        }
         match n {
             0 if self.failed => Err(io::ErrorKind::ConnectionReset.into()),
             // The end of a request is no half-close: the client waits for the response.

@@ -97,6 +97,16 @@ struct Stream {
     urgency: u8,
 }
 
+impl Stream {
+    fn end(mut self, core: &mut Core, reason: EndReason) {
+        if matches!(self.slot.phase, Phase::Upgraded(_)) && reason != EndReason::Complete {
+            // Another protocol must not see a half-close that its application did not send.
+            self.slot.io.transport.socket().reset_on_close();
+        }
+        self.slot.end(core, reason);
+    }
+}
+
 impl Http2 {
     fn new(core: &Core) -> Self {
         let (end, other) = wire();
@@ -166,6 +176,10 @@ impl Http2 {
                 session::Event::Over(reason) => {
                     let reason = if self.streams.is_empty() { reason } else { EndReason::PeerClosed };
                     self.over = Some(reason);
+                    // The upgrades learn that their streams are truncated.
+                    for key in self.streams.iter().map(|(key, _)| key).collect::<Vec<_>>() {
+                        self.drive_stream(key, core, handler);
+                    }
                 }
             }
         }
@@ -281,9 +295,9 @@ impl Http2 {
     }
 
     fn end_stream(&mut self, key: usize, core: &mut Core, reason: EndReason) {
-        if let Some(Stream { slot, .. }) = self.streams.try_remove(key) {
-            self.numbers.remove(&slot.io.number);
-            slot.end(core, reason);
+        if let Some(stream) = self.streams.try_remove(key) {
+            self.numbers.remove(&stream.slot.io.number);
+            stream.end(core, reason);
         }
     }
 
@@ -331,7 +345,9 @@ impl Streams for Http2 {
             worked |= news;
             if let Some(reason) = self.over {
                 self.end_all(core, reason);
-                return Ok(io.closing(reason, io.eof.is_none()));
+                // As with HTTP/1.1, an idle connection closes at once.
+                let lingers = io.eof.is_none() && reason != EndReason::TimedOut(Timeout::Idle);
+                return Ok(io.closing(reason, lingers));
             }
             let more = news && !io.rx.is_empty();
             if !more && self.wakes.end() {
@@ -362,8 +378,8 @@ impl Streams for Http2 {
     }
 
     fn end_all(&mut self, core: &mut Core, reason: EndReason) {
-        for Stream { slot, .. } in self.streams.drain() {
-            slot.end(core, reason);
+        for stream in self.streams.drain() {
+            stream.end(core, reason);
         }
         self.numbers.clear();
     }
@@ -405,6 +421,8 @@ impl Streams for Http2 {
                 let _ = slot.io.flush(core);
             }
         }
+        // What is incomplete is reset.
+        self.end_all(core, EndReason::Stopped);
         io.open_out(core);
         let Self { wire, session, waker, .. } = self;
         wire.write_to(&mut io.out, usize::MAX, || session.flush(&mut Context::from_waker(waker)));
