@@ -15,11 +15,13 @@ use crate::{
 };
 
 matrix! {
-    the_selected_protocol_begins_with_the_first_byte,
-    a_client_that_offers_only_http_is_served_http,
-    an_unsupported_protocol_is_closed,
-    it_is_notified_that_the_server_stops,
-    a_stalled_handshake_times_out,
+    http1 {
+        the_selected_protocol_begins_with_the_first_byte,
+        a_client_that_offers_only_http_is_served_http,
+        an_unsupported_protocol_is_closed,
+        it_is_notified_that_the_server_stops,
+        a_stalled_handshake_times_out,
+    }
 }
 
 /// Serves `x-test`: an echo that sends a greeting first.

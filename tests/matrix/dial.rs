@@ -21,18 +21,20 @@ use crate::{
 };
 
 matrix! {
-    an_upgrade_works_on_an_outgoing_connection,
-    the_facts_of_a_connection,
-    over_a_unix_socket,
-    without_an_upgrade_it_closes_cleanly,
-    its_waker_wakes_it,
-    a_stream_is_adopted,
-    it_does_not_count_toward_the_limit,
-    it_is_notified_that_the_server_stops,
-    connections_are_made_within_the_grace_period,
-    it_ends_with_the_grace_period,
-    a_loop_continues_without_its_connection,
-    a_loop_accepts_another_connection,
+    http1 {
+        an_upgrade_works_on_an_outgoing_connection,
+        the_facts_of_a_connection,
+        over_a_unix_socket,
+        without_an_upgrade_it_closes_cleanly,
+        its_waker_wakes_it,
+        a_stream_is_adopted,
+        it_does_not_count_toward_the_limit,
+        it_is_notified_that_the_server_stops,
+        connections_are_made_within_the_grace_period,
+        it_ends_with_the_grace_period,
+        a_loop_continues_without_its_connection,
+        a_loop_accepts_another_connection,
+    }
 }
 
 fn an_upgrade_works_on_an_outgoing_connection(world: &World) {

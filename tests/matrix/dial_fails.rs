@@ -16,17 +16,19 @@ use crate::{
 };
 
 matrix! {
-    no_listener,
-    no_such_socket,
-    a_peer_that_never_responds,
-    a_peer_that_closes,
-    a_peer_must_prove_its_name,
-    an_untrusted_certificate,
-    a_peer_without_tls,
-    an_invalid_name,
-    a_loop_that_has_ended,
-    a_loop_that_ends_meanwhile,
-    a_panic_ends_the_connection_alone,
+    http1 {
+        no_listener,
+        no_such_socket,
+        a_peer_that_never_responds,
+        a_peer_that_closes,
+        a_peer_must_prove_its_name,
+        an_untrusted_certificate,
+        a_peer_without_tls,
+        an_invalid_name,
+        a_loop_that_has_ended,
+        a_loop_that_ends_meanwhile,
+        a_panic_ends_the_connection_alone,
+    }
 }
 
 const SOON: Duration = Duration::from_millis(100);

@@ -8,7 +8,13 @@ use uncork::{
 
 use crate::world::World;
 
-matrix! { a_form_is_received_as_a_whole, what_is_not_a_form_gets_its_status, a_cookie_comes_back }
+matrix! {
+    everywhere {
+        a_form_is_received_as_a_whole,
+        what_is_not_a_form_gets_its_status,
+        a_cookie_comes_back,
+    }
+}
 
 const URLENCODED: &str = "Content-Type: application/x-www-form-urlencoded";
 

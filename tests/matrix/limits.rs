@@ -19,24 +19,28 @@ use crate::{
 };
 
 matrix! {
-    one_connection_too_many_from_an_address_is_closed,
-    four_addresses_do_not_take_all_connections,
-    one_connection_too_many_waits_for_an_end,
-    stalled_downloads_of_one_address_do_not_take_all_buffers,
-    a_peer_may_be_rejected,
-    a_head_too_large_is_a_431,
-    a_target_too_long_is_a_414,
-    a_slow_head_is_a_408,
-    an_idle_connection_is_closed,
-    a_connection_may_have_another_timeout,
-    a_body_that_stops_coming_is_a_408,
-    a_body_that_drips_is_a_408,
-    an_upload_may_have_another_timeout,
-    back_pressure_is_not_a_timeout,
-    a_peer_that_does_not_read_times_out,
-    a_slow_reader_is_waited_for,
-    a_reader_below_the_least_rate_is_given_up,
-    the_last_request_closes,
+    everywhere {
+        one_connection_too_many_from_an_address_is_closed,
+        one_connection_too_many_waits_for_an_end,
+        a_peer_may_be_rejected,
+        a_target_too_long_is_a_414,
+        an_idle_connection_is_closed,
+        a_body_that_stops_coming_is_a_408,
+        a_body_that_drips_is_a_408,
+        an_upload_may_have_another_timeout,
+        back_pressure_is_not_a_timeout,
+        a_peer_that_does_not_read_times_out,
+        a_slow_reader_is_waited_for,
+        a_reader_below_the_least_rate_is_given_up,
+    }
+    http1 {
+        four_addresses_do_not_take_all_connections,
+        stalled_downloads_of_one_address_do_not_take_all_buffers,
+        a_head_too_large_is_a_431,
+        a_slow_head_is_a_408,
+        a_connection_may_have_another_timeout,
+        the_last_request_closes,
+    }
 }
 
 const SHORT: Duration = Duration::from_millis(150);

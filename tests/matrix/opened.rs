@@ -10,10 +10,11 @@ use crate::{
 };
 
 matrix! {
-    each_connection_is_reported_once,
-    a_rejected_connection_is_not_reported,
-    a_client_behind_a_proxy_is_reported_by_its_own_address,
-    the_handler_can_ask_about_the_socket,
+    everywhere { each_connection_is_reported_once, the_handler_can_ask_about_the_socket }
+    http1 {
+        a_rejected_connection_is_not_reported,
+        a_client_behind_a_proxy_is_reported_by_its_own_address,
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]

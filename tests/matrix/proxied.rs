@@ -10,14 +10,16 @@ use crate::{
 };
 
 matrix! {
-    the_client_a_proxy_names_is_the_peer,
-    a_proxy_without_a_client_is_the_peer,
-    a_client_without_a_header_is_rejected,
-    a_missing_header_times_out,
-    a_truncated_header_is_rejected,
-    limits_count_clients_behind_the_proxy,
-    a_rejected_peer_is_closed,
-    it_stops_while_a_header_is_incomplete,
+    http1 {
+        the_client_a_proxy_names_is_the_peer,
+        a_proxy_without_a_client_is_the_peer,
+        a_client_without_a_header_is_rejected,
+        a_missing_header_times_out,
+        a_truncated_header_is_rejected,
+        limits_count_clients_behind_the_proxy,
+        a_rejected_peer_is_closed,
+        it_stops_while_a_header_is_incomplete,
+    }
 }
 
 const SHORT: Duration = Duration::from_millis(150);

@@ -14,14 +14,18 @@ use crate::{
 };
 
 matrix! {
-    a_streamed_body_is_chunked_or_measured_or_ended_by_the_close,
-    a_streamed_body_waits_for_its_reader,
-    a_body_comes_from_a_file,
-    a_shared_body_is_one_allocation,
-    a_shared_block_fits_into_a_streamed_body,
-    a_panic_of_a_producer_truncates_the_response,
-    confirm_waits_for_the_last_acknowledgement,
-    a_request_ends_when_its_last_byte_is_out,
+    everywhere {
+        a_streamed_body_waits_for_its_reader,
+        a_body_comes_from_a_file,
+        a_shared_body_is_one_allocation,
+        a_shared_block_fits_into_a_streamed_body,
+        a_panic_of_a_producer_truncates_the_response,
+        a_request_ends_when_its_last_byte_is_out,
+    }
+    http1 {
+        a_streamed_body_is_chunked_or_measured_or_ended_by_the_close,
+        confirm_waits_for_the_last_acknowledgement,
+    }
 }
 
 fn a_streamed_body_is_chunked_or_measured_or_ended_by_the_close(world: &World) {

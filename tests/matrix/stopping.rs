@@ -13,15 +13,19 @@ use crate::{
 };
 
 matrix! {
-    at_once_everything_ends,
-    gracefully_a_response_is_finished,
-    gracefully_a_suspended_request_has_the_grace_period,
-    gracefully_idle_connections_close,
-    gracefully_a_half_sent_request_gets_a_response,
-    the_handler_is_notified,
-    a_handler_may_stop_its_server,
-    a_second_order_shortens_the_grace,
-    no_client_can_connect_afterwards,
+    everywhere {
+        at_once_everything_ends,
+        gracefully_a_response_is_finished,
+        gracefully_idle_connections_close,
+        the_handler_is_notified,
+        a_handler_may_stop_its_server,
+        a_second_order_shortens_the_grace,
+        no_client_can_connect_afterwards,
+    }
+    http1 {
+        gracefully_a_suspended_request_has_the_grace_period,
+        gracefully_a_half_sent_request_gets_a_response,
+    }
 }
 
 const LONG: Duration = Duration::from_secs(60);
@@ -189,7 +193,7 @@ fn no_client_can_connect_afterwards(world: &World) {
 /// Only in this mode a handler may block; one that blocks for too long is abandoned.
 #[test]
 fn a_blocked_handler_is_abandoned_with_its_thread() {
-    let world = World { mode: Mode::ThreadPerConnection, tls: false };
+    let world = World::plain(Mode::ThreadPerConnection);
     let ((report, seen), (release, released)) = (report_channel(), channel::<()>());
     let released = std::sync::Arc::new(std::sync::Mutex::new(released));
     let mut host = world.serve(move |req: &mut Request<'_>| {

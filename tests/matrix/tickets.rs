@@ -14,17 +14,19 @@ use crate::{
 };
 
 matrix! {
-    another_thread_responds,
-    many_threads_respond_to_many_clients,
-    a_fallback_responds_if_nothing_else_does,
-    the_last_dropped_ticket_responds_with_503,
-    waiting_without_a_ticket_is_a_500,
-    a_late_ticket_gets_its_response_back,
-    a_late_ticket_cannot_touch_the_next_request,
-    a_client_that_leaves_is_noticed_at_once,
-    a_request_that_allows_half_close_gets_its_response,
-    a_ticket_informs,
-    a_ticket_requests_the_body_before_it_is_received,
+    everywhere {
+        another_thread_responds,
+        many_threads_respond_to_many_clients,
+        a_fallback_responds_if_nothing_else_does,
+        the_last_dropped_ticket_responds_with_503,
+        waiting_without_a_ticket_is_a_500,
+        a_late_ticket_gets_its_response_back,
+        a_late_ticket_cannot_touch_the_next_request,
+        a_client_that_leaves_is_noticed_at_once,
+        a_ticket_informs,
+        a_ticket_requests_the_body_before_it_is_received,
+    }
+    http1 { a_request_that_allows_half_close_gets_its_response }
 }
 
 /// A server that reports the ticket of every request, and its end.

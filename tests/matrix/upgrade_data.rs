@@ -14,22 +14,26 @@ use crate::{
 };
 
 matrix! {
-    early_data_is_seen,
-    early_data_is_offered_in_the_first_call,
-    the_first_output_is_behind_the_101,
-    the_first_output_is_behind_the_101_through_a_narrow_socket,
-    echo_survives_one_byte_at_a_time,
-    what_is_not_consumed_is_offered_with_what_comes,
-    a_full_input_that_is_not_consumed_aborts,
-    a_frame_up_to_the_limit_is_seen_in_one_piece,
-    a_peer_that_never_reads_bounds_the_output,
-    asking_for_room_for_ever_costs_nothing,
-    a_shared_block_goes_out_uncopied,
-    a_busy_connection_starves_no_other,
-    a_body_comes_before_the_upgrade,
-    connect_is_a_switch_too,
-    a_switch_without_response_sends_only_its_own_bytes,
-    a_request_that_cannot_switch_gets_a_426,
+    everywhere {
+        early_data_is_seen,
+        early_data_is_offered_in_the_first_call,
+        the_first_output_is_behind_the_101,
+        the_first_output_is_behind_the_101_through_a_narrow_socket,
+        echo_survives_one_byte_at_a_time,
+        what_is_not_consumed_is_offered_with_what_comes,
+        a_full_input_that_is_not_consumed_aborts,
+        a_frame_up_to_the_limit_is_seen_in_one_piece,
+        a_peer_that_never_reads_bounds_the_output,
+        asking_for_room_for_ever_costs_nothing,
+        a_shared_block_goes_out_uncopied,
+        a_busy_connection_starves_no_other,
+        connect_is_a_switch_too,
+    }
+    http1 {
+        a_body_comes_before_the_upgrade,
+        a_switch_without_response_sends_only_its_own_bytes,
+        a_request_that_cannot_switch_gets_a_426,
+    }
 }
 
 /// 1, 25: bytes directly after the request are upgraded data, independent of their number and of their records.

@@ -16,17 +16,19 @@ use crate::{
 };
 
 matrix! {
-    each_reason_comes_alone,
-    reasons_come_together,
-    a_deadline_fires_once_with_any_mask,
-    a_deadline_may_be_forgotten,
-    stopping_is_reported_once_with_any_mask,
-    the_grace_period_ends_open_connections,
-    a_stop_at_once_ends_an_upgrade,
-    a_panic_aborts,
-    it_is_dropped_once_and_on_its_own_loop,
-    it_counts_toward_the_limit,
-    it_outlives_the_clocks_of_http,
+    everywhere {
+        each_reason_comes_alone,
+        reasons_come_together,
+        a_deadline_fires_once_with_any_mask,
+        a_deadline_may_be_forgotten,
+        stopping_is_reported_once_with_any_mask,
+        the_grace_period_ends_open_connections,
+        a_stop_at_once_ends_an_upgrade,
+        a_panic_aborts,
+        it_is_dropped_once_and_on_its_own_loop,
+        it_counts_toward_the_limit,
+        it_outlives_the_clocks_of_http,
+    }
 }
 
 /// Returns all events as text.
@@ -151,7 +153,8 @@ fn a_deadline_fires_once_with_any_mask(world: &World) {
                 mask
             }
         });
-        host.connect().upgrade().exactly(0);
+        let mut wire = host.connect();
+        wire.upgrade();
         let at = [calls.next(), calls.next(), calls.next()];
         assert!(at.windows(2).all(|two| two[1] - two[0] >= Duration::from_millis(10)), "{mask:?}: {at:?}");
         assert!(calls.is_silent(Duration::from_millis(40)), "it was not renewed");
@@ -220,7 +223,7 @@ fn the_grace_period_ends_open_connections(world: &World) {
     assert_eq!(watched.ended.next().reason, EndReason::Stopped);
     assert_ne!(
         wire.until_end().1,
-        if world.tls { Finish::Clean } else { Finish::Truncated },
+        if world.tls || world.http2 { Finish::Clean } else { Finish::Truncated },
         "no clean end was made up"
     );
     watched.host.ends();
@@ -341,7 +344,7 @@ fn it_outlives_the_clocks_of_http(world: &World) {
 /// period.
 #[test]
 fn a_blocked_upgrade_is_abandoned_with_its_thread() {
-    let world = World { mode: Mode::ThreadPerConnection, tls: false };
+    let world = World::plain(Mode::ThreadPerConnection);
     let ((report, blocked), (release, released)) = (report_channel(), channel::<()>());
     let released = Arc::new(std::sync::Mutex::new(released));
     let (mut host, _) = upgrading(&world, move || {

@@ -19,19 +19,23 @@ use crate::{
 };
 
 matrix! {
-    an_upload_comes_in_however_it_is_sent,
-    an_upload_pushes_back,
-    what_was_not_taken_is_offered_again,
-    continue_is_sent_when_the_body_is_wanted,
-    a_response_begins_before_the_body_has_ended,
-    an_upload_continues_after_an_early_response,
-    a_rejected_upload_gets_its_response,
-    a_body_beyond_the_limit_is_rejected,
-    an_upload_may_stop_in_the_middle,
-    a_short_unwanted_body_is_thrown_away,
-    a_panic_of_an_upload_costs_a_500,
-    an_upload_whose_peer_leaves_is_dropped,
-    a_truncated_upload_may_get_a_response,
+    everywhere {
+        an_upload_comes_in_however_it_is_sent,
+        an_upload_pushes_back,
+        what_was_not_taken_is_offered_again,
+        a_response_begins_before_the_body_has_ended,
+        a_body_beyond_the_limit_is_rejected,
+        a_short_unwanted_body_is_thrown_away,
+        an_upload_whose_peer_leaves_is_dropped,
+    }
+    http1 {
+        continue_is_sent_when_the_body_is_wanted,
+        an_upload_continues_after_an_early_response,
+        a_rejected_upload_gets_its_response,
+        an_upload_may_stop_in_the_middle,
+        a_panic_of_an_upload_costs_a_500,
+        a_truncated_upload_may_get_a_response,
+    }
 }
 
 /// Collects the body, and responds with it and the trailer field.
@@ -322,14 +326,17 @@ fn a_panic_of_an_upload_costs_a_500(world: &World) {
 }
 
 fn an_upload_whose_peer_leaves_is_dropped(world: &World) {
-    let (report, ended) = report_channel();
+    let ((report, ended), (report_request, requested)) = (report_channel(), report_channel());
     let host = world.serve(move |req: &mut Request<'_>| {
         report_end(req, &report);
+        report_request.send(()).expect("a receiver");
         gather()
     });
     for leave in [Wire::finish, Wire::end_tcp] {
         let mut wire = host.connect();
-        leave(wire.request("POST /", &["Content-Length: 10"]).send("four"));
+        wire.request("POST /", &["Content-Length: 10"]).send("four");
+        requested.next();
+        leave(&mut wire);
         let end = ended.next();
         assert_eq!((end.reason, end.received, end.written), (EndReason::PeerClosed, 4, 0));
     }

@@ -16,22 +16,24 @@ use crate::{
 };
 
 matrix! {
-    it_is_served_as_others_are,
-    pipelined_requests_get_responses_in_order,
-    bodies_of_every_kind,
-    an_upload_pushes_back,
-    a_body_goes_from_one_to_the_other,
-    an_upgrade_works_over_pipes,
-    a_half_closed_client_gets_its_response,
-    a_peer_may_leave_at_any_point,
-    abort_truncates_the_output,
-    it_does_not_count_toward_the_limit_and_is_reported,
-    a_peer_may_be_rejected,
-    an_idle_one_is_closed_and_a_slow_head_is_a_408,
-    a_peer_that_does_not_read_times_out,
-    at_once_everything_ends,
-    gracefully_open_requests_are_finished,
-    a_loop_that_has_ended_gives_the_pipes_back,
+    http1 {
+        it_is_served_as_others_are,
+        pipelined_requests_get_responses_in_order,
+        bodies_of_every_kind,
+        an_upload_pushes_back,
+        a_body_goes_from_one_to_the_other,
+        an_upgrade_works_over_pipes,
+        a_half_closed_client_gets_its_response,
+        a_peer_may_leave_at_any_point,
+        abort_truncates_the_output,
+        it_does_not_count_toward_the_limit_and_is_reported,
+        a_peer_may_be_rejected,
+        an_idle_one_is_closed_and_a_slow_head_is_a_408,
+        a_peer_that_does_not_read_times_out,
+        at_once_everything_ends,
+        gracefully_open_requests_are_finished,
+        a_loop_that_has_ended_gives_the_pipes_back,
+    }
 }
 
 fn it_is_served_as_others_are(world: &World) {

@@ -1,4 +1,4 @@
-//! The setting of a test: one of three modes, one of two transports, and a server that must end without leaks.
+//! The setting of a test: one of three modes, one of four transports, and a server that must end without leaks.
 
 use std::{
     io::{self, Write},
@@ -23,27 +23,34 @@ pub(crate) mod site;
 
 pub(crate) use self::site::bytes;
 
-use crate::wire::{TIMEOUT, Wire};
+use crate::{
+    http2,
+    wire::{TIMEOUT, Wire},
+};
 
-/// Expands to `mod {threads, external, thread_per_connection} { mod {plain, tls} }`, with every test in each.
+/// Expands to `mod {threads, external, thread_per_connection} { mod {plain, tls, http2, http2_tls} }`, with the tests of
+/// `everywhere` in each, and those of `http1` in the first two: they concern the text of HTTP/1.1, or a socket.
 macro_rules! matrix {
-    ($($test:ident),+ $(,)?) => {
-        matrix!(@mode threads Threads $($test)+);
-        matrix!(@mode external External $($test)+);
-        matrix!(@mode thread_per_connection ThreadPerConnection $($test)+);
+    ($(everywhere { $($both:ident),+ $(,)? })? $(http1 { $($one:ident),+ $(,)? })?) => {
+        matrix!(@mode threads Threads ($($($both)+)?) ($($($one)+)?));
+        matrix!(@mode external External ($($($both)+)?) ($($($one)+)?));
+        matrix!(@mode thread_per_connection ThreadPerConnection ($($($both)+)?) ($($($one)+)?));
     };
-    (@mode $mode:ident $variant:ident $($test:ident)+) => {
+    (@mode $mode:ident $variant:ident ($($both:ident)*) ($($one:ident)*)) => {
         mod $mode {
-            mod plain {
-                $(#[test] fn $test() { super::super::$test(&matrix!(@world $variant false)) })+
-            }
-            mod tls {
-                $(#[test] fn $test() { super::super::$test(&matrix!(@world $variant true)) })+
-            }
+            matrix!(@transport plain $variant plain $($both)* $($one)*);
+            matrix!(@transport tls $variant tls $($both)* $($one)*);
+            matrix!(@transport http2 $variant http2 $($both)*);
+            matrix!(@transport http2_tls $variant http2_tls $($both)*);
         }
     };
-    (@world $variant:ident $tls:literal) => {
-        $crate::world::World { mode: $crate::world::Mode::$variant, tls: $tls }
+    (@transport $name:ident $variant:ident $world:ident) => {};
+    (@transport $name:ident $variant:ident $world:ident $($test:ident)+) => {
+        mod $name {
+            $(#[test] fn $test() {
+                super::super::$test(&$crate::world::World::$world($crate::world::Mode::$variant))
+            })+
+        }
     };
 }
 
@@ -59,9 +66,28 @@ pub(crate) enum Mode {
 pub(crate) struct World {
     pub(crate) mode: Mode,
     pub(crate) tls: bool,
+    pub(crate) http2: bool,
 }
 
 impl World {
+    pub(crate) const fn plain(mode: Mode) -> Self {
+        Self { mode, tls: false, http2: false }
+    }
+
+    pub(crate) const fn tls(mode: Mode) -> Self {
+        Self { mode, tls: true, http2: false }
+    }
+
+    /// With prior knowledge.
+    pub(crate) const fn http2(mode: Mode) -> Self {
+        Self { mode, tls: false, http2: true }
+    }
+
+    /// By ALPN.
+    pub(crate) const fn http2_tls(mode: Mode) -> Self {
+        Self { mode, tls: true, http2: true }
+    }
+
     pub(crate) fn serve<H: Handler + Clone + Send + 'static>(&self, handler: H) -> Host {
         self.serve_within(Limits::default(), handler)
     }
@@ -133,7 +159,13 @@ impl World {
             }
             Mode::External => drive_on_a_thread(server, handler, report, turns.clone()),
         };
-        Host { turns, address: Address { addr, tls: self.tls }, stopper, ended, clones: Some(clones) }
+        Host {
+            turns,
+            address: Address { addr, tls: self.tls, http2: self.http2 },
+            stopper,
+            ended,
+            clones: Some(clones),
+        }
     }
 }
 
@@ -180,6 +212,7 @@ pub(crate) struct Host {
 pub(crate) struct Address {
     addr: SocketAddr,
     tls: bool,
+    http2: bool,
 }
 
 impl Address {
@@ -188,11 +221,15 @@ impl Address {
     }
 
     pub(crate) fn try_connect(self) -> io::Result<Wire> {
-        Wire::connect(self.addr, self.client_config(), None)
+        match self.http2 {
+            true => http2::wire::connect(self.addr, self.client_config(), None),
+            false => Wire::connect(self.addr, self.client_config(), None),
+        }
     }
 
     fn client_config(self) -> Option<Arc<ClientConfig>> {
-        self.tls.then(|| identity().client.clone())
+        let identity = identity();
+        self.tls.then(|| if self.http2 { identity.http2_client.clone() } else { identity.client.clone() })
     }
 }
 
@@ -219,13 +256,20 @@ impl Host {
         self.address.try_connect()
     }
 
-    /// Connects with a small receive buffer: unread data stays with the server.
+    /// Connects with a small receive buffer or window: unread data stays with the server.
     pub(crate) fn connect_narrow(&self) -> Wire {
+        if self.address.http2 {
+            return http2::wire::connect(self.address.addr, self.address.client_config(), Some(4096))
+                .expect("connected");
+        }
         Wire::connect(self.address.addr, self.address.client_config(), Some(4096)).expect("connected")
     }
 
     /// Connects with TLS 1.2 at most.
     pub(crate) fn connect_older(&self) -> Wire {
+        if self.address.http2 {
+            return self.connect();
+        }
         let config = self.address.tls.then(|| identity().older.clone());
         Wire::connect(self.address.addr, config, None).expect("connected")
     }
@@ -355,11 +399,13 @@ pub(crate) fn report_end(req: &mut Request<'_>, report: &Sender<RequestEnd>) {
 
 pub(crate) struct Identity {
     pub(crate) server: Tls,
-    /// Like `server`, but prefers `x-test` to HTTP.
+    /// Prefers `x-test` to HTTP/1.1, and has no HTTP/2.
     pub(crate) prefers_test: Tls,
     /// The certificate, in PEM.
     pub(crate) cert: String,
     pub(crate) client: Arc<ClientConfig>,
+    /// A client that offers HTTP/2 only.
+    pub(crate) http2_client: Arc<ClientConfig>,
     /// A client that supports TLS 1.2 only.
     pub(crate) older: Arc<ClientConfig>,
 }
@@ -371,12 +417,21 @@ pub(crate) fn identity() -> &'static Identity {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
         let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
         let builder = || Tls::builder().pem_bytes(cert.as_bytes(), key.as_bytes()).expect("a valid pair");
-        let server = builder().build().expect("TLS");
+        let server = builder().alpn(["h2"]).build().expect("TLS");
         let prefers_test = builder().alpn(["x-test", "x-unsupported"]).build().expect("TLS");
         let mut roots = RootCertStore::empty();
         roots.add(made.cert.der().clone()).expect("a root");
         let older = ClientConfig::builder_with_protocol_versions(&[&TLS12]).with_root_certificates(roots.clone());
         let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        Identity { server, prefers_test, cert, client: Arc::new(client), older: Arc::new(older.with_no_client_auth()) }
+        let mut http2 = client.clone();
+        http2.alpn_protocols = vec![b"h2".to_vec()];
+        Identity {
+            server,
+            prefers_test,
+            cert,
+            client: Arc::new(client),
+            http2_client: Arc::new(http2),
+            older: Arc::new(older.with_no_client_auth()),
+        }
     })
 }

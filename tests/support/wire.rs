@@ -1,4 +1,4 @@
-//! One end of a connection, plain or TLS, on a blocking socket. It sends exactly the bytes of the test, can end its
+//! One end of a connection, plain or TLS, on a blocking socket, or of a stream of HTTP/2. It sends exactly the bytes of the test, can end its
 //! side in every way, and shows what it received and how the connection ended.
 
 use std::{
@@ -31,11 +31,29 @@ pub(crate) struct Wire {
     stream: Stream,
     /// Received, but not read by the test.
     rest: Vec<u8>,
+    /// The timeouts of a carried wire.
+    read_timeout: Duration,
+    write_timeout: Duration,
 }
 
 enum Stream {
     Plain(TcpStream),
     Tls(Box<StreamOwned<ClientConnection, Counted>>),
+    Carried(Box<dyn Carrier>),
+}
+
+/// Another transport, which carries the HTTP/1.1 that a test writes and reads. See `support/http2`.
+pub(crate) trait Carrier: Send {
+    /// Writes some bytes. `WouldBlock`: the server takes none for that time.
+    fn write(&mut self, bytes: &[u8], timeout: Duration) -> io::Result<usize>;
+    fn flush(&mut self);
+    /// Appends what has arrived. 0: the end.
+    fn read(&mut self, rest: &mut Vec<u8>, timeout: Duration) -> io::Result<usize>;
+    /// Half-closes.
+    fn finish(&mut self);
+    /// Sends a FIN only.
+    fn end_tcp(&mut self);
+    fn reset(self: Box<Self>);
 }
 
 /// The way in which the server ended its side.
@@ -69,20 +87,51 @@ impl Wire {
         tcp.set_read_timeout(Some(TIMEOUT))?;
         tcp.set_write_timeout(Some(TIMEOUT))?;
         tcp.set_nodelay(true)?;
-        let Some(config) = tls else { return Ok(Self { stream: Stream::Plain(tcp), rest: Vec::new() }) };
+        let Some(config) = tls else { return Ok(Self::new(Stream::Plain(tcp))) };
         let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
         let conn = ClientConnection::new(config, name).map_err(io::Error::other)?;
         let mut stream = StreamOwned::new(conn, Counted::new(tcp));
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;
         }
-        Ok(Self { stream: Stream::Tls(Box::new(stream)), rest: Vec::new() })
+        Ok(Self::new(Stream::Tls(Box::new(stream))))
     }
 
-    fn tcp(&self) -> &TcpStream {
+    /// Continues over another transport.
+    #[allow(dead_code, reason = "tests over HTTP/2 do")]
+    pub(crate) fn carried(carrier: Box<dyn Carrier>) -> Self {
+        Self::new(Stream::Carried(carrier))
+    }
+
+    fn new(stream: Stream) -> Self {
+        Self { stream, rest: Vec::new(), read_timeout: TIMEOUT, write_timeout: TIMEOUT }
+    }
+
+    /// Returns the socket; `None` if another transport has it.
+    fn socket(&self) -> Option<&TcpStream> {
         match &self.stream {
-            Stream::Plain(tcp) => tcp,
-            Stream::Tls(stream) => &stream.sock.tcp,
+            Stream::Plain(tcp) => Some(tcp),
+            Stream::Tls(stream) => Some(&stream.sock.tcp),
+            Stream::Carried(_) => None,
+        }
+    }
+
+    #[track_caller]
+    fn tcp(&self) -> &TcpStream {
+        self.socket().expect("a socket of its own")
+    }
+
+    fn set_read_timeout(&mut self, timeout: Duration) {
+        self.read_timeout = timeout;
+        if let Some(tcp) = self.socket() {
+            tcp.set_read_timeout(Some(timeout)).expect("set");
+        }
+    }
+
+    fn set_write_timeout(&mut self, timeout: Duration) {
+        self.write_timeout = timeout;
+        if let Some(tcp) = self.socket() {
+            tcp.set_write_timeout(Some(timeout)).expect("set");
         }
     }
 
@@ -106,9 +155,13 @@ impl Wire {
 
     /// Writes some bytes. rustls's own stream also reads if it cannot write.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Stream::Carried(carrier) = &mut self.stream {
+            return carrier.write(bytes, self.write_timeout);
+        }
         self.flush()?;
         match &mut self.stream {
             Stream::Plain(tcp) => tcp.write(bytes),
+            Stream::Carried(_) => unreachable!("see above"),
             Stream::Tls(stream) => {
                 let n = stream.conn.writer().write(&bytes[..bytes.len().min(RECORD)])?;
                 // rustls has the bytes; the next call reports an error of the socket.
@@ -119,9 +172,13 @@ impl Wire {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if let Stream::Tls(stream) = &mut self.stream {
-            while stream.conn.wants_write() {
-                stream.conn.write_tls(&mut stream.sock)?;
+        match &mut self.stream {
+            Stream::Plain(_) => {}
+            Stream::Carried(carrier) => carrier.flush(),
+            Stream::Tls(stream) => {
+                while stream.conn.wants_write() {
+                    stream.conn.write_tls(&mut stream.sock)?;
+                }
             }
         }
         Ok(())
@@ -132,6 +189,11 @@ impl Wire {
     pub(crate) fn send_together(&mut self, pieces: &[&[u8]]) -> &mut Self {
         match &mut self.stream {
             Stream::Plain(tcp) => tcp.write_all(&pieces.concat()).expect("sent"),
+            Stream::Carried(_) => {
+                for piece in pieces {
+                    self.send(piece);
+                }
+            }
             Stream::Tls(stream) => {
                 let mut records = Vec::new();
                 for piece in pieces {
@@ -155,7 +217,7 @@ impl Wire {
 
     /// Sends until the peer accepts nothing for `timeout`. Returns the number of bytes (over TLS: approximately).
     pub(crate) fn push(&mut self, bytes: &[u8], timeout: Duration) -> usize {
-        self.tcp().set_write_timeout(Some(timeout)).expect("set");
+        self.set_write_timeout(timeout);
         let mut sent = 0;
         while sent < bytes.len() {
             match self.write(&bytes[sent..]) {
@@ -165,7 +227,8 @@ impl Wire {
                 Err(error) => panic!("pushing: {error}"),
             }
         }
-        self.tcp().set_write_timeout(Some(TIMEOUT)).expect("set");
+        self.set_write_timeout(TIMEOUT);
+        let _ = self.flush();
         sent
     }
 
@@ -196,8 +259,13 @@ impl Wire {
 
     /// Half-closes the connection, over TLS after a close_notify. The server's remaining output can still be received.
     pub(crate) fn finish(&mut self) -> &mut Self {
-        if let Stream::Tls(stream) = &mut self.stream {
-            stream.conn.send_close_notify();
+        match &mut self.stream {
+            Stream::Plain(_) => {}
+            Stream::Tls(stream) => stream.conn.send_close_notify(),
+            Stream::Carried(carrier) => {
+                carrier.finish();
+                return self;
+            }
         }
         self.flush().expect("flushed");
         self.end_tcp()
@@ -214,13 +282,19 @@ impl Wire {
 
     /// Sends a FIN only.
     pub(crate) fn end_tcp(&mut self) -> &mut Self {
-        // The server may have closed first.
-        let _ = self.tcp().shutdown(Shutdown::Write);
+        match &mut self.stream {
+            Stream::Carried(carrier) => carrier.end_tcp(),
+            // The server may have closed first.
+            _ => drop(self.tcp().shutdown(Shutdown::Write)),
+        }
         self
     }
 
-    /// Resets the connection.
+    /// Resets the connection, or the stream.
     pub(crate) fn reset(self) {
+        if let Stream::Carried(carrier) = self.stream {
+            return carrier.reset();
+        }
         SockRef::from(self.tcp()).set_linger(Some(Duration::ZERO)).expect("set");
     }
 
@@ -239,6 +313,7 @@ impl Wire {
         match &mut self.stream {
             Stream::Plain(tcp) => message::read_once(tcp, &mut self.rest),
             Stream::Tls(stream) => message::read_once(&mut **stream, &mut self.rest),
+            Stream::Carried(carrier) => carrier.read(&mut self.rest, self.read_timeout),
         }
     }
 
@@ -249,10 +324,10 @@ impl Wire {
         }
     }
 
-    /// Returns the number of TLS records received; 0 on a plain connection.
+    /// Returns the number of TLS records received; 0 on other transports.
     pub(crate) fn records(&self) -> usize {
         match &self.stream {
-            Stream::Plain(_) => 0,
+            Stream::Plain(_) | Stream::Carried(_) => 0,
             Stream::Tls(stream) => stream.sock.records,
         }
     }
@@ -310,9 +385,9 @@ impl Wire {
 
     /// Returns `true` if nothing is received within `time`.
     pub(crate) fn is_silent(&mut self, time: Duration) -> bool {
-        self.tcp().set_read_timeout(Some(time)).expect("set");
+        self.set_read_timeout(time);
         let result = self.more();
-        self.tcp().set_read_timeout(Some(TIMEOUT)).expect("set");
+        self.set_read_timeout(TIMEOUT);
         let waited = result.is_err_and(|e| matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
         waited && self.rest.is_empty()
     }

@@ -186,7 +186,7 @@ fn a_message_that_waits_for_the_handler_is_not_slow() {
 #[test]
 fn messages_that_are_arriving_have_a_budget_together() {
     let limits = Limits { buffers: 4 << 20, ..Limits::default() };
-    for world in [PLAIN, World { mode: Mode::External, tls: true }] {
+    for world in [PLAIN, World::tls(Mode::External)] {
         let (host, closed) = echo_within(&world, limits.clone(), Config::new());
         let (mut small, rule) = (Peer::open(&host), "too many messages are arriving");
         small.send(BEGIN_TEXT, "small ");
@@ -211,7 +211,7 @@ fn messages_that_are_arriving_have_a_budget_together() {
 #[test]
 fn one_address_does_not_push_out_the_messages_of_another() {
     let limits = Limits { buffers: 4 << 20, ..Limits::default() };
-    let (host, closed) = echo_within(&World { mode: Mode::External, tls: false }, limits, Config::new());
+    let (host, closed) = echo_within(&World::plain(Mode::External), limits, Config::new());
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 2], 0)).into()).expect("all of 127/8 is this machine");
     socket.connect(&host.addr().into()).expect("connected");

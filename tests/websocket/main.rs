@@ -6,6 +6,9 @@
 
 #[path = "../support/frames.rs"]
 mod frames;
+#[path = "../support/http2/mod.rs"]
+#[allow(dead_code, reason = "tests/http2 uses the rest")]
+mod http2;
 #[path = "../support/wire.rs"]
 #[allow(dead_code, reason = "the matrix uses the rest")]
 mod wire;

@@ -25,7 +25,7 @@ pub(crate) const MORE: u8 = 0x00;
 pub(crate) const END: u8 = 0x80;
 
 /// The setting of tests that do not concern the engine.
-pub(crate) const PLAIN: World = World { mode: Mode::Threads, tls: false };
+pub(crate) const PLAIN: World = World::plain(Mode::Threads);
 
 /// One end of a WebSocket.
 pub(crate) struct Peer {
