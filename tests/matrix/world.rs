@@ -417,7 +417,7 @@ pub(crate) fn identity() -> &'static Identity {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
         let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
         let builder = || Tls::builder().pem_bytes(cert.as_bytes(), key.as_bytes()).expect("a valid pair");
-        let server = builder().alpn(["h2"]).build().expect("TLS");
+        let server = builder().build().expect("TLS");
         let prefers_test = builder().alpn(["x-test", "x-unsupported"]).build().expect("TLS");
         let mut roots = RootCertStore::empty();
         roots.add(made.cert.der().clone()).expect("a root");
