@@ -227,7 +227,7 @@ impl Address {
         }
     }
 
-    fn client_config(self) -> Option<Arc<ClientConfig>> {
+    pub(crate) fn client_config(self) -> Option<Arc<ClientConfig>> {
         let identity = identity();
         self.tls.then(|| if self.http2 { identity.http2_client.clone() } else { identity.client.clone() })
     }

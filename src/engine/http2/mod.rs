@@ -141,7 +141,7 @@ impl Http2 {
         let cx = &mut Context::from_waker(&waker);
         let mut keys = std::mem::take(&mut self.woken);
         keys.append(&mut self.marked);
-        let mut polls = news;
+        let mut polls = news | self.session.take_changed();
         let before = self.received.load(Ordering::Relaxed);
         while self.over.is_none() {
             // Before h2 is polled: what wakes the connection until then is done by that.

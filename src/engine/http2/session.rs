@@ -30,6 +30,8 @@ pub(super) struct Session {
     state: State,
     /// No new requests.
     stops: bool,
+    /// This side has ended something: h2 must be polled to send that.
+    changed: bool,
     /// The reason for which the connection ends, if this side has decided that.
     reason: Option<EndReason>,
     pings: Option<PingPong>,
@@ -67,6 +69,7 @@ impl Session {
         Self {
             state: State::Handshake(Box::new(handshake)),
             stops: false,
+            changed: false,
             reason: None,
             pings: None,
             pinged: false,
@@ -157,6 +160,7 @@ impl Session {
             && !self.stops
         {
             connection.graceful_shutdown();
+            self.changed = true;
         }
         self.stops = true;
     }
@@ -168,7 +172,13 @@ impl Session {
             State::Open(connection) => connection.abrupt_shutdown(code),
             State::Handshake(_) => return false,
         }
+        self.changed = true;
         true
+    }
+
+    /// Returns `true`, once, if h2 must be polled because this side has ended something.
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
     }
 
     /// Returns `true` if this side has decided to end the connection.

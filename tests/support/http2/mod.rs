@@ -48,6 +48,8 @@ pub(crate) struct Exchange {
     response: Option<ResponseFuture>,
     pub(crate) send: SendStream<Bytes>,
     recv: Option<RecvStream>,
+    /// The server has reset the stream behind a complete response.
+    ended: bool,
 }
 
 fn now<T>(future: impl Future<Output = T>) -> Option<T> {
@@ -148,7 +150,7 @@ impl Client {
     pub(crate) fn try_request(&mut self, request: Request<()>, ended: bool) -> Result<Exchange, h2::Error> {
         self.until(TIMEOUT, |client, cx| client.requests.poll_ready(cx)).expect("ready for a request")?;
         let (response, send) = self.requests.send_request(request, ended)?;
-        Ok(Exchange { response: Some(response), send, recv: None })
+        Ok(Exchange { response: Some(response), send, recv: None, ended: false })
     }
 
     #[track_caller]
@@ -251,6 +253,11 @@ impl Exchange {
     pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
         let recv = self.recv.as_mut().expect("the head was received");
         let data = std::task::ready!(recv.poll_data(cx));
+        // h2 forgets an END_STREAM in front of that. RFC 9113 §8.1 allows it only behind one.
+        if matches!(&data, Some(Err(error)) if error.is_remote() && error.reason() == Some(Reason::NO_ERROR)) {
+            self.ended = true;
+            return Poll::Ready(None);
+        }
         if let Some(Ok(data)) = &data {
             let _ = recv.flow_control().release_capacity(data.len());
         }
@@ -258,6 +265,9 @@ impl Exchange {
     }
 
     pub(crate) fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, h2::Error>> {
+        if self.ended {
+            return Poll::Ready(Ok(None));
+        }
         self.recv.as_mut().expect("the head was received").poll_trailers(cx)
     }
 
