@@ -36,6 +36,10 @@ use crate::{
     h1::Headers,
 };
 
+/// Bytes of a request's body that a client may send on behind the response, besides a window. With more, it waits for the
+/// reset.
+const UNWANTED: usize = 64 * 1024;
+
 /// A handle to a stream.
 #[derive(Clone)]
 pub(crate) struct Stream(Arc<Mutex<State>>);
@@ -57,6 +61,8 @@ struct State {
     switched: bool,
     /// This side has ended, with a complete message or not.
     finished: bool,
+    /// Bytes of the request's body that came behind that.
+    unwanted: usize,
     /// The client has reset the stream, or its connection is over.
     failed: bool,
     /// Bytes that were read, of all streams of the connection.
@@ -92,6 +98,7 @@ impl Stream {
             end: None,
             switched: false,
             finished: false,
+            unwanted: 0,
             failed: false,
             received,
             date,
@@ -112,6 +119,7 @@ impl Stream {
             end: None,
             switched: false,
             finished: false,
+            unwanted: 0,
             failed: false,
             received,
             date: HeaderValue::from_static(""),
@@ -175,7 +183,12 @@ impl State {
             into[n..n + took].copy_from_slice(&self.held[..took]);
             self.held.advance(took);
             n += took;
-            if let Some(recv) = &mut self.recv {
+            if self.finished && !self.switched {
+                self.unwanted += took;
+            }
+            if let Some(recv) = &mut self.recv
+                && self.unwanted <= UNWANTED
+            {
                 // It was received, so it can be released.
                 let _ = recv.flow_control().release_capacity(took);
             }

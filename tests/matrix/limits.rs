@@ -227,6 +227,7 @@ fn an_idle_connection_is_closed(world: &World) {
     let mut wire = host.connect();
     wire.request("GET /", &[]).response().is(200);
     wire.ends(Finish::Clean);
+    drop(wire);
     assert_eq!(closed.next(), EndReason::TimedOut(Timeout::Idle));
 }
 

@@ -15,7 +15,8 @@ use std::{
 use rustls::{ClientConfig, RootCertStore, version::TLS12};
 use socket2::SockRef;
 use uncork::{
-    Action, ConnId, EndReason, Handler, Limits, Listen, PeerAddr, Request, RequestEnd, Server, StopHandle, Tls, Upgrade,
+    AccessRecord, Action, ConnId, EndReason, Handler, Limits, Listen, PeerAddr, Request, RequestEnd, Server,
+    StopHandle, Tls, Upgrade,
 };
 
 #[path = "../support/site.rs"]
@@ -137,17 +138,38 @@ impl World {
         self.run_by(&identity().server, listen, limits, handler)
     }
 
+    /// Serves with an access log.
+    #[allow(dead_code, reason = "tests/http2 does")]
+    pub(crate) fn serve_logged<H: Handler + Clone + Send + 'static>(
+        &self,
+        log: impl Fn(&AccessRecord<'_>) + Send + Sync + 'static,
+        handler: H,
+    ) -> Host {
+        let listen = Listen::tcp("127.0.0.1:0").expect("bound");
+        self.run_with(&identity().server, listen, |server| server.access_log(log), handler)
+    }
+
     fn run_by<H: Handler + Clone + Send + 'static>(
         &self,
         tls: &Tls,
-        mut listen: Listen,
+        listen: Listen,
         limits: Limits,
+        handler: H,
+    ) -> Host {
+        self.run_with(tls, listen, |server| server.limits(limits), handler)
+    }
+
+    fn run_with<H: Handler + Clone + Send + 'static>(
+        &self,
+        tls: &Tls,
+        mut listen: Listen,
+        set: impl FnOnce(Server) -> Server,
         handler: H,
     ) -> Host {
         if self.tls {
             listen = listen.tls(tls.clone());
         }
-        let server = Server::new().listen(listen).limits(limits);
+        let server = set(Server::new().listen(listen));
         let addr = server.local_addr().expect("an address");
         let (clone_guard, clones) = channel();
         let handler = Traced { handler, _clone: clone_guard };
@@ -281,6 +303,12 @@ impl Host {
         socket.bind(&SocketAddr::from((source, 0)).into())?;
         socket.connect(&self.address.addr.into())?;
         Wire::over(socket.into(), self.address.client_config())
+    }
+
+    /// Connects over another transport of the same server.
+    #[allow(dead_code, reason = "tests/http2 does")]
+    pub(crate) fn connect_over(&self, world: &World) -> Wire {
+        Address { addr: self.address.addr, tls: world.tls, http2: world.http2 }.connect()
     }
 
     /// Connects without TLS, independent of the server.

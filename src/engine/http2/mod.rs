@@ -345,9 +345,7 @@ impl Streams for Http2 {
             worked |= news;
             if let Some(reason) = self.over {
                 self.end_all(core, reason);
-                // As with HTTP/1.1, an idle connection closes at once.
-                let lingers = io.eof.is_none() && reason != EndReason::TimedOut(Timeout::Idle);
-                return Ok(io.closing(reason, lingers));
+                return Ok(io.closing(reason, io.eof.is_none()));
             }
             let more = news && !io.rx.is_empty();
             if !more && self.wakes.end() {

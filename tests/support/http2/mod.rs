@@ -48,7 +48,7 @@ pub(crate) struct Exchange {
     response: Option<ResponseFuture>,
     pub(crate) send: SendStream<Bytes>,
     recv: Option<RecvStream>,
-    /// The server has reset the stream behind a complete response.
+    /// The response is complete, without trailers.
     ended: bool,
 }
 
@@ -190,7 +190,8 @@ impl Client {
 /// Returns the usual settings, with the limit of streams that RFC 9113 §6.5.2 recommends before the server names its own.
 pub(crate) fn settings() -> Builder {
     let mut settings = Builder::new();
-    settings.initial_max_send_streams(100);
+    // A stream that the test does not read stalls no other.
+    settings.initial_max_send_streams(100).initial_connection_window_size(1 << 24);
     settings
 }
 
@@ -252,8 +253,12 @@ impl Exchange {
     /// Looks for DATA, which counts as read: the server may send more. `None`: the end.
     pub(crate) fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
         let recv = self.recv.as_mut().expect("the head was received");
+        if self.ended {
+            return Poll::Ready(None);
+        }
         let data = std::task::ready!(recv.poll_data(cx));
-        // h2 forgets an END_STREAM in front of that. RFC 9113 §8.1 allows it only behind one.
+        // h2 forgets an END_STREAM when the stream is reset behind it, or the connection ends.
+        self.ended = recv.is_end_stream();
         if matches!(&data, Some(Err(error)) if error.is_remote() && error.reason() == Some(Reason::NO_ERROR)) {
             self.ended = true;
             return Poll::Ready(None);

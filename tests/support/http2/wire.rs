@@ -30,7 +30,7 @@ static KEPT: Mutex<Vec<Client>> = Mutex::new(Vec::new());
 /// Returns a wire over HTTP/2. `window`: bytes of DATA that the server may send before the test reads.
 pub(crate) fn connect(addr: SocketAddr, tls: Option<Arc<ClientConfig>>, window: Option<u32>) -> io::Result<Wire> {
     let mut settings = super::settings();
-    settings.initial_window_size(window.unwrap_or(1 << 20)).initial_connection_window_size(1 << 24);
+    settings.initial_window_size(window.unwrap_or(1 << 20));
     let client = Client::connect_with(addr, tls, &settings)?;
     Ok(Wire::carried(Box::new(Carried { client, shown: VecDeque::new(), text: Vec::new(), input: Input::Head })))
 }
