@@ -26,7 +26,7 @@ use crate::{
     world::{Host, Mode, World},
 };
 
-const WORLD: World = World { mode: Mode::Threads, tls: false };
+const WORLD: World = World::plain(Mode::Threads);
 
 pub(crate) struct Node {
     pub(crate) id: &'static str,

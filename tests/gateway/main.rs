@@ -37,7 +37,7 @@ macro_rules! worlds {
     };
     (@world $name:ident, $mode:ident, $tls:literal, $($test:ident)+) => {
         mod $name {
-            const WORLD: $crate::world::World = $crate::world::World { mode: $crate::world::Mode::$mode, tls: $tls };
+            const WORLD: $crate::world::World = $crate::world::World { mode: $crate::world::Mode::$mode, tls: $tls, http2: None };
             $(#[test] fn $test() { super::$test(&WORLD) })+
         }
     };

@@ -18,7 +18,7 @@ use crate::{
     world::{Mode, World},
 };
 
-const WORLD: World = World { mode: Mode::Threads, tls: false };
+const WORLD: World = World::plain(Mode::Threads);
 
 fn read(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/gateway").join(name);

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, mpsc::Sender},
     time::Duration,
 };
 
@@ -152,15 +152,19 @@ fn a_client_that_resets_its_upload_is_noticed(world: &World) {
 
 /// A PUT goes to the GET that waits.
 #[derive(Clone, Default)]
-struct Relay(Arc<Mutex<VecDeque<Ticket>>>);
+struct Relay {
+    waiting: Arc<Mutex<VecDeque<Ticket>>>,
+    report: Option<Sender<()>>,
+}
 
 impl Relay {
     fn request(&self, req: &mut uncork::Request<'_>) -> Action {
         if req.method() == "GET" {
-            self.0.lock().expect("whole").push_back(req.ticket());
+            self.waiting.lock().expect("whole").push_back(req.ticket());
+            self.report.iter().for_each(|report| report.send(()).expect("a receiver"));
             return Action::Suspend;
         }
-        let receiver = self.0.lock().expect("whole").pop_front().expect("a receiver");
+        let receiver = self.waiting.lock().expect("whole").pop_front().expect("a receiver");
         let (inlet, outlet) = pipe(64 * 1024);
         let response = Response::stream(outlet).length(req.content_length());
         receiver.respond(response).expect("it waits");
@@ -170,16 +174,17 @@ impl Relay {
     }
 }
 
-fn relay(world: &World) -> Host {
-    let relay = Relay::default();
-    world.serve(move |req: &mut uncork::Request<'_>| relay.request(req))
+/// Starts a relay, and reports each receiver that waits.
+fn relay(world: &World) -> (Host, Reports<()>) {
+    let (report, waiting) = report_channel();
+    let relay = Relay { report: Some(report), ..Relay::default() };
+    (world.serve(move |req: &mut uncork::Request<'_>| relay.request(req)), waiting)
 }
 
 /// Sends a body on one stream, and receives it on another of the same connection.
-fn goes_through(client: &mut Client, size: usize, length: bool) {
+fn goes_through(client: &mut Client, waiting: &Reports<()>, size: usize, length: bool) {
     let mut download = client.get("/");
-    client.drive();
-    client.pause(Duration::from_millis(30));
+    waiting.next();
     let text = size.to_string();
     let fields = [("content-length", text.as_str())];
     let mut upload = client.request(post("/", if length { &fields } else { &[] }), false);
@@ -201,21 +206,21 @@ fn goes_through(client: &mut Client, size: usize, length: bool) {
 }
 
 fn a_body_goes_from_stream_to_stream(world: &World) {
-    let host = relay(world);
+    let (host, waiting) = relay(world);
     let mut client = connect(&host);
     for length in [true, false] {
         for size in [1, 64 * 1024, 3_000_000] {
-            goes_through(&mut client, size, length);
+            goes_through(&mut client, &waiting, size, length);
         }
     }
 }
 
 fn a_truncated_upload_truncates_the_download(world: &World) {
-    let host = relay(world);
+    let (host, waiting) = relay(world);
     let mut client = connect(&host);
     for fields in [&[][..], &[("content-length", "1000")]] {
         let mut download = client.get("/");
-        client.pause(Duration::from_millis(30));
+        waiting.next();
         let mut upload = client.request(post("/", fields), false);
         upload.write(&mut client, b"part");
         download.head(&mut client);
@@ -227,13 +232,13 @@ fn a_truncated_upload_truncates_the_download(world: &World) {
 }
 
 fn a_body_goes_between_the_versions(world: &World) {
-    let host = relay(world);
+    let (host, waiting) = relay(world);
     let old = if world.tls { World::tls(world.mode) } else { World::plain(world.mode) };
     let body = bytes(1_000_000);
     // Up with HTTP/2, down with HTTP/1.1.
     let mut down = host.connect_over(&old);
     down.request("GET /", &[]);
-    std::thread::sleep(Duration::from_millis(50));
+    waiting.next();
     let receiver = std::thread::spawn(move || down.response());
     let mut client = connect(&host);
     let mut upload = client.request(post("/", &[]), false);
@@ -243,7 +248,7 @@ fn a_body_goes_between_the_versions(world: &World) {
     assert!(response.body == body && response.is_chunked());
     // And the other way.
     let mut download = client.get("/");
-    client.pause(Duration::from_millis(50));
+    waiting.next();
     let mut up = host.connect_over(&old);
     let sent = body.clone();
     let sender = std::thread::spawn(move || up.post("/", &[], &sent).response());

@@ -84,9 +84,6 @@ fn the_preface_may_come_in_pieces() {
         tcp.set_nodelay(true).expect("set");
         tcp.set_read_timeout(Some(TIMEOUT)).expect("set");
         tcp.write_all(&PREFACE[..cut]).expect("sent");
-        if cut % 6 == 0 {
-            std::thread::sleep(Duration::from_millis(10));
-        }
         tcp.write_all(&[&PREFACE[cut..], &SETTINGS].concat()).expect("sent");
         let mut head = [0; 9];
         tcp.read_exact(&mut head).expect("a frame");

@@ -35,8 +35,8 @@ mod upgrades;
 use http2::Client;
 use world::{Host, Mode, World};
 
-const PLAIN: World = World::http2(Mode::Threads);
-const TLS: World = World::http2_tls(Mode::Threads);
+const PLAIN: World = World { mode: Mode::Threads, tls: false, http2: Some(http2::wire::connect) };
+const TLS: World = World { tls: true, ..PLAIN };
 
 /// Makes two tests of each function of a [`World`]: with prior knowledge, and by ALPN.
 macro_rules! over_both {

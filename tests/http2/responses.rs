@@ -78,7 +78,7 @@ fn informational_responses_come_first(world: &World) {
     let hints = exchange.informed(&mut client);
     assert_eq!(
         (hints.status().as_u16(), &hints.headers()["link"]),
-        (103, &"</style.css>; rel=preload".parse().unwrap())
+        (103, &"</style.css>; rel=preload".parse().expect("a value"))
     );
     assert_eq!(exchange.informed(&mut client).status(), 102);
     assert_eq!(exchange.head(&mut client).status(), 200);

@@ -267,7 +267,10 @@ fn websocket_has_its_version(world: &World) {
     let (host, _) = echo(world);
     let mut client = connect(&host);
     let (_, head) = Peer::open(&mut client, &[("sec-websocket-version", "12")]);
-    assert_eq!((head.status().as_u16(), &head.headers()["sec-websocket-version"]), (426, &"13".parse().unwrap()));
+    assert_eq!(
+        (head.status().as_u16(), &head.headers()["sec-websocket-version"]),
+        (426, &"13".parse().expect("a value"))
+    );
     // The same handler over HTTP/1.1, on the same port.
     let old = if world.tls { World::tls(world.mode) } else { World::plain(world.mode) };
     let mut wire = host.connect_over(&old);

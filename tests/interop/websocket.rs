@@ -184,7 +184,7 @@ fn their_server_closes_first() {
 #[test]
 fn our_client_with_our_server_compressed() {
     let both = Deflate::new().keep_own_context(true).keep_peer_context(true);
-    for world in [PLAIN, World { mode: Mode::External, tls: true }] {
+    for world in [PLAIN, World::tls(Mode::External)] {
         let (report, closed) = report_channel();
         let server = world.serve(move |req: &mut Request<'_>| -> Action {
             let Ok(accept) = ws::check(req) else { return Action::Abort };

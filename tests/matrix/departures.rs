@@ -163,7 +163,7 @@ fn a_client_that_leaves_a_pausing_response_is_noticed_at_once(world: &World) {
     let served = serve(world);
     for path in ["/producer", "/producer?length", "/pipe", "/pipe?length"] {
         // Over HTTP/2 its second request is served, too.
-        for way in WAYS.into_iter().filter(|way| !(world.http2 && *way == "request and close")) {
+        for way in WAYS.into_iter().filter(|way| !(world.is_http2() && *way == "request and close")) {
             let mut wire = served.host.connect();
             let inlet = begun(&served, &mut wire, path);
             let kept = leave(wire, way);

@@ -154,7 +154,7 @@ fn a_truncated_stream_differs_from_a_clean_end(world: &World) {
         }
         let end =
             std::iter::repeat_with(|| calls.next()).find(|call| call.end != ReadState::Open).expect("endless").end;
-        assert_eq!(end, if cut && (world.tls || world.http2) { ReadState::Truncated } else { ReadState::Eof });
+        assert_eq!(end, if cut && (world.tls || world.is_http2()) { ReadState::Truncated } else { ReadState::Eof });
     }
 }
 

@@ -223,7 +223,7 @@ fn the_grace_period_ends_open_connections(world: &World) {
     assert_eq!(watched.ended.next().reason, EndReason::Stopped);
     assert_ne!(
         wire.until_end().1,
-        if world.tls || world.http2 { Finish::Clean } else { Finish::Truncated },
+        if world.tls || world.is_http2() { Finish::Clean } else { Finish::Truncated },
         "no clean end was made up"
     );
     watched.host.ends();

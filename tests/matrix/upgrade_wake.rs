@@ -268,7 +268,7 @@ fn small_writes_share_a_segment(world: &World) {
     for _ in 0..10 {
         let records = wire.records();
         assert_eq!(wire.send("go").once().len(), 10, "in one segment");
-        assert_eq!(wire.records() - records, usize::from(world.tls && !world.http2), "in one record");
+        assert_eq!(wire.records() - records, usize::from(world.tls && !world.is_http2()), "in one record");
     }
 }
 
@@ -285,7 +285,7 @@ fn uncorked_writes_go_out_one_by_one(world: &World) {
     let mut wire = host.connect();
     let records = wire.records();
     wire.upgrade().expect("xxxxxxxxxx");
-    assert!(!world.tls || world.http2 || wire.records() - records >= 11, "each in a record of its own");
+    assert!(!world.tls || world.is_http2() || wire.records() - records >= 11, "each in a record of its own");
     wire.ends(Finish::Clean);
 }
 

@@ -24,10 +24,7 @@ pub(crate) mod site;
 
 pub(crate) use self::site::bytes;
 
-use crate::{
-    http2,
-    wire::{TIMEOUT, Wire},
-};
+use crate::wire::{TIMEOUT, Wire};
 
 /// Expands to `mod {threads, external, thread_per_connection} { mod {plain, tls, http2, http2_tls} }`, with the tests of
 /// `everywhere` in each, and those of `http1` in the first two: they concern the text of HTTP/1.1, or a socket.
@@ -39,18 +36,18 @@ macro_rules! matrix {
     };
     (@mode $mode:ident $variant:ident ($($both:ident)*) ($($one:ident)*)) => {
         mod $mode {
-            matrix!(@transport plain $variant plain $($both)* $($one)*);
-            matrix!(@transport tls $variant tls $($both)* $($one)*);
-            matrix!(@transport http2 $variant http2 $($both)*);
-            matrix!(@transport http2_tls $variant http2_tls $($both)*);
+            matrix!(@transport plain $variant (false, None) $($both)* $($one)*);
+            matrix!(@transport tls $variant (true, None) $($both)* $($one)*);
+            matrix!(@transport http2 $variant (false, Some($crate::http2::wire::connect)) $($both)*);
+            matrix!(@transport http2_tls $variant (true, Some($crate::http2::wire::connect)) $($both)*);
         }
     };
-    (@transport $name:ident $variant:ident $world:ident) => {};
-    (@transport $name:ident $variant:ident $world:ident $($test:ident)+) => {
+    (@transport $name:ident $variant:ident ($tls:expr, $http2:expr)) => {};
+    (@transport $name:ident $variant:ident ($tls:expr, $http2:expr) $($test:ident)+) => {
         mod $name {
-            $(#[test] fn $test() {
-                super::super::$test(&$crate::world::World::$world($crate::world::Mode::$variant))
-            })+
+            const WORLD: $crate::world::World =
+                $crate::world::World { mode: $crate::world::Mode::$variant, tls: $tls, http2: $http2 };
+            $(#[test] fn $test() { super::super::$test(&WORLD) })+
         }
     };
 }
@@ -67,26 +64,26 @@ pub(crate) enum Mode {
 pub(crate) struct World {
     pub(crate) mode: Mode,
     pub(crate) tls: bool,
-    pub(crate) http2: bool,
+    /// Connects over HTTP/2 (`support/http2`); `None`: over HTTP/1.1.
+    pub(crate) http2: Option<Connect>,
 }
 
+/// Connects over HTTP/2, with this window for each stream.
+pub(crate) type Connect = fn(SocketAddr, Option<Arc<ClientConfig>>, Option<u32>) -> io::Result<Wire>;
+
 impl World {
+    #[allow(dead_code, reason = "each test uses a part of it")]
     pub(crate) const fn plain(mode: Mode) -> Self {
-        Self { mode, tls: false, http2: false }
+        Self { mode, tls: false, http2: None }
     }
 
+    #[allow(dead_code, reason = "each test uses a part of it")]
     pub(crate) const fn tls(mode: Mode) -> Self {
-        Self { mode, tls: true, http2: false }
+        Self { mode, tls: true, http2: None }
     }
 
-    /// With prior knowledge.
-    pub(crate) const fn http2(mode: Mode) -> Self {
-        Self { mode, tls: false, http2: true }
-    }
-
-    /// By ALPN.
-    pub(crate) const fn http2_tls(mode: Mode) -> Self {
-        Self { mode, tls: true, http2: true }
+    pub(crate) const fn is_http2(&self) -> bool {
+        self.http2.is_some()
     }
 
     pub(crate) fn serve<H: Handler + Clone + Send + 'static>(&self, handler: H) -> Host {
@@ -234,7 +231,7 @@ pub(crate) struct Host {
 pub(crate) struct Address {
     addr: SocketAddr,
     tls: bool,
-    http2: bool,
+    http2: Option<Connect>,
 }
 
 impl Address {
@@ -244,14 +241,14 @@ impl Address {
 
     pub(crate) fn try_connect(self) -> io::Result<Wire> {
         match self.http2 {
-            true => http2::wire::connect(self.addr, self.client_config(), None),
-            false => Wire::connect(self.addr, self.client_config(), None),
+            Some(connect) => connect(self.addr, self.client_config(), None),
+            None => Wire::connect(self.addr, self.client_config(), None),
         }
     }
 
     pub(crate) fn client_config(self) -> Option<Arc<ClientConfig>> {
         let identity = identity();
-        self.tls.then(|| if self.http2 { identity.http2_client.clone() } else { identity.client.clone() })
+        self.tls.then(|| if self.http2.is_some() { identity.http2_client.clone() } else { identity.client.clone() })
     }
 }
 
@@ -280,16 +277,15 @@ impl Host {
 
     /// Connects with a small receive buffer or window: unread data stays with the server.
     pub(crate) fn connect_narrow(&self) -> Wire {
-        if self.address.http2 {
-            return http2::wire::connect(self.address.addr, self.address.client_config(), Some(4096))
-                .expect("connected");
+        if let Some(connect) = self.address.http2 {
+            return connect(self.address.addr, self.address.client_config(), Some(4096)).expect("connected");
         }
         Wire::connect(self.address.addr, self.address.client_config(), Some(4096)).expect("connected")
     }
 
     /// Connects with TLS 1.2 at most.
     pub(crate) fn connect_older(&self) -> Wire {
-        if self.address.http2 {
+        if self.address.http2.is_some() {
             return self.connect();
         }
         let config = self.address.tls.then(|| identity().older.clone());

@@ -8,20 +8,22 @@ use crate::{
     world::{World, bytes},
 };
 
-matrix![
-    messages_come_back,
-    bytes_come_one_by_one,
-    fragments_come_back_as_one,
-    many_at_once_keep_their_order,
-    a_message_larger_than_every_buffer,
-    the_peer_closes,
-    the_peer_leaves,
-    a_rule_is_broken,
-    the_server_stops,
-    senders_are_elsewhere,
-    a_close_of_ours,
-    a_panic_ends_only_its_own_connection,
-];
+matrix! {
+    everywhere {
+        messages_come_back,
+        bytes_come_one_by_one,
+        fragments_come_back_as_one,
+        many_at_once_keep_their_order,
+        a_message_larger_than_every_buffer,
+        the_peer_closes,
+        the_peer_leaves,
+        a_rule_is_broken,
+        the_server_stops,
+        senders_are_elsewhere,
+        a_close_of_ours,
+        a_panic_ends_only_its_own_connection,
+    }
+}
 
 fn messages_come_back(world: &World) {
     let (host, closed) = echo(world);

@@ -5,6 +5,8 @@
 //!   test ──▶ Exchange (a stream) ──▶ h2 ◀──▶ link ◀──▶ socket
 //! ```
 
+#![expect(clippy::disallowed_methods, reason = "a step has a timeout")]
+
 mod link;
 pub(crate) mod wire;
 
@@ -42,6 +44,9 @@ pub(crate) struct Client {
     /// The result of the connection, when it is over.
     pub(crate) over: Option<Result<(), h2::Error>>,
 }
+
+/// The bytes of a body, and the trailers.
+type Body = (Vec<u8>, Option<HeaderMap>);
 
 /// A stream: a request and its response.
 pub(crate) struct Exchange {
@@ -284,7 +289,7 @@ impl Exchange {
 
     /// Receives the rest of the body, and the trailers.
     #[track_caller]
-    pub(crate) fn body(&mut self, client: &mut Client) -> Result<(Vec<u8>, Option<HeaderMap>), (Vec<u8>, h2::Error)> {
+    pub(crate) fn body(&mut self, client: &mut Client) -> Result<Body, (Vec<u8>, h2::Error)> {
         let mut body = Vec::new();
         while let Some(data) = self.data(client) {
             match data {
