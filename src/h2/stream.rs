@@ -36,8 +36,8 @@ use crate::{
     h1::Headers,
 };
 
-/// Bytes of a request's body that a client may send on behind the response, besides a window. With more, it waits for the
-/// reset.
+/// Bytes of a request's body that a client may send behind the response, besides a window. With more, it waits for
+/// the reset.
 const UNWANTED: usize = 64 * 1024;
 
 /// A handle to a stream.

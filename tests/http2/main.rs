@@ -1,5 +1,5 @@
-//! HTTP/2 on the front: the contract, case by case, over real sockets, with prior knowledge and over TLS. What means the
-//! same over every transport is in `tests/matrix`; here is what only HTTP/2 has.
+//! HTTP/2 on the front: the contract, case by case, over real sockets, with prior knowledge and over TLS. What means
+//! the same over every transport is in `tests/matrix`; here is what only HTTP/2 has.
 //!
 //! ```text
 //!   test ──▶ http2::Client (the h2 crate, driven by hand) ──▶ server of two loops

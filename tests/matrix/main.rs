@@ -1,7 +1,7 @@
 //! One test body, every mode, every transport: a property must hold for all combinations that make sense.
 //!
-//! A test is a function of a [`World`](world::World); `matrix!` makes up to twelve tests of it. Nothing here sleeps: tests
-//! wait for reports from the server (`world::report_channel`), with a timeout that only a hang reaches.
+//! A test is a function of a [`World`](world::World); `matrix!` makes up to twelve tests of it. Nothing here sleeps:
+//! tests wait for reports from the server (`world::report_channel`), with a timeout that only a hang reaches.
 
 #[path = "../support/http2/mod.rs"]
 #[allow(dead_code, reason = "tests/http2 uses the rest")]

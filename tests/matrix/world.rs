@@ -26,8 +26,8 @@ pub(crate) use self::site::bytes;
 
 use crate::wire::{TIMEOUT, Wire};
 
-/// Expands to `mod {threads, external, thread_per_connection} { mod {plain, tls, http2, http2_tls} }`, with the tests of
-/// `everywhere` in each, and those of `http1` in the first two: they concern the text of HTTP/1.1, or a socket.
+/// Expands to `mod {threads, external, thread_per_connection} { mod {plain, tls, http2, http2_tls} }`, with the tests
+/// of `everywhere` in each, and those of `http1` in the first two: they concern the text of HTTP/1.1, or a socket.
 macro_rules! matrix {
     ($(everywhere { $($both:ident),+ $(,)? })? $(http1 { $($one:ident),+ $(,)? })?) => {
         matrix!(@mode threads Threads ($($($both)+)?) ($($($one)+)?));

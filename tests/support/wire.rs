@@ -1,5 +1,5 @@
-//! One end of a connection, plain or TLS, on a blocking socket, or of a stream of HTTP/2. It sends exactly the bytes of the test, can end its
-//! side in every way, and shows what it received and how the connection ended.
+//! One end of a connection, plain or TLS, on a blocking socket, or of a stream of HTTP/2. It sends exactly the bytes
+//! of the test, can end its side in every way, and shows what it received and how the connection ended.
 
 use std::{
     io::{self, ErrorKind, Write},

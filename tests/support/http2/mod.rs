@@ -1,5 +1,5 @@
-//! A client of HTTP/2 that a test drives by hand, by the `h2` crate: the test decides what is sent and what is read, and
-//! what it does not read holds the server back by the windows.
+//! A client of HTTP/2 that a test drives by hand, by the `h2` crate: the test decides what is sent and what is read,
+//! and what it does not read holds the server back by the windows.
 //!
 //! ```text
 //!   test ──▶ Exchange (a stream) ──▶ h2 ◀──▶ link ◀──▶ socket
@@ -150,8 +150,8 @@ impl Client {
         .unwrap_or(false)
     }
 
-    /// Begins a request, when the server's limit of streams allows it. `ended`: it has no body. It is sent with the next
-    /// call that drives the connection.
+    /// Begins a request, when the server's limit of streams allows it. `ended`: it has no body. It is sent with the
+    /// next call that drives the connection.
     pub(crate) fn try_request(&mut self, request: Request<()>, ended: bool) -> Result<Exchange, h2::Error> {
         self.until(TIMEOUT, |client, cx| client.requests.poll_ready(cx)).expect("ready for a request")?;
         let (response, send) = self.requests.send_request(request, ended)?;
@@ -192,7 +192,8 @@ impl Client {
     }
 }
 
-/// Returns the usual settings, with the limit of streams that RFC 9113 §6.5.2 recommends before the server names its own.
+/// Returns the usual settings, with the limit of streams that RFC 9113 §6.5.2 recommends until the server names its
+/// own.
 pub(crate) fn settings() -> Builder {
     let mut settings = Builder::new();
     // A stream that the test does not read stalls no other.
