@@ -123,7 +123,8 @@ impl Tunnel {
     }
 
     /// Like [`token`](Self::token), but sends a name with it, for a proxy that expects Basic authentication (RFC 7617).
-    /// Ours compares it with the name of its [`Credential`](crate::relay::tunnel::Credential). The name must not have a colon.
+    /// Ours compares it with the name of its [`Credential`](crate::relay::tunnel::Credential). The name must not have a
+    /// colon.
     pub fn user(self, name: &str, token: &str) -> Self {
         Self { proof: Some(Proof { user: Some(name.to_owned()), token: token.to_owned() }), ..self }
     }
