@@ -1,6 +1,7 @@
 //! The directory, as the gateway and the program hold it.
 
 use std::{
+    collections::HashSet,
     fmt,
     sync::{Arc, Mutex, MutexGuard, OnceLock, atomic::AtomicBool},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -50,6 +51,8 @@ pub(super) struct Inner {
     pub(super) epoch: String,
     leases: Mutex<Leases>,
     owner: OnceLock<Arc<dyn KeyOwner>>,
+    /// Keys that were claimed while the engine was connected, and of which it may have only a part: see `renewal`.
+    pub(super) unregistered: Mutex<HashSet<Key>>,
     pub(super) absent: Mutex<Absent>,
     pub(super) stopped: AtomicBool,
 }
@@ -73,6 +76,7 @@ impl Directory {
             nodes,
             epoch,
             owner: OnceLock::new(),
+            unregistered: Mutex::default(),
             absent: Mutex::default(),
             stopped: AtomicBool::new(false),
         })))
@@ -140,6 +144,9 @@ impl Directory {
         let (inner, key) = (self.0.clone(), key.clone());
         let commands = commands.map_or_else(Vec::new, Vec::from);
         self.0.engine.send(commands, move |result| {
+            if result.is_err() && inner.engine.is_connected() {
+                lock(&inner.unregistered).insert(key.clone());
+            }
             let reply = result.ok().and_then(|replies| replies.into_iter().nth(1));
             let renewed = reply.map(|reply| inner.leases().registered(&key, number, false, &reply));
             let before = match renewed {

@@ -15,6 +15,7 @@ use super::{
     holder::{Holder, Key},
     leases::{Renewed, millis},
 };
+use crate::relay::lock::lock;
 
 /// Leases are renewed at this interval: two renewals may fail before one expires.
 const RENEW: Duration = Duration::from_secs(10);
@@ -88,6 +89,7 @@ impl Inner {
             self.clone().heartbeat();
             self.clone().look_for_absent_nodes(&next);
             self.clone().report_ended();
+            self.clone().register_claimed();
             self.beat_after(next, HEARTBEAT);
         });
     }
@@ -127,6 +129,15 @@ impl Inner {
                 inner.register_all(gone, Box::new(|| {}));
             }
         });
+    }
+
+    /// Registers claimed keys that the engine did not get although it was connected. Without this, one part may be
+    /// missing for as long as the lease is renewed: in a cluster, the set of this node's keys is on another server.
+    fn register_claimed(self: Arc<Self>) {
+        let keys = mem::take(&mut *lock(&self.unregistered));
+        if !keys.is_empty() {
+            self.register_all(keys.into_iter().collect(), Box::new(|| {}));
+        }
     }
 
     /// Registers keys, batch by batch, and those that the engine did not get again. Calls `done` at the end, or if the

@@ -1,5 +1,7 @@
 //! Nodes, an engine and the network between them, on a virtual clock: thousands of runs with random faults.
 //!
+//! In every second run the engine is a cluster: a pipeline may fail alone, after any of its commands was carried out.
+//!
 //! The leases are the real ones, and so are the commands. The engine is a table that does what `redis-server` does for
 //! them. What [`renewal`](super::renewal) does with an engine is done here with this one.
 
@@ -19,6 +21,8 @@ const NODES: usize = 3;
 const KEYS: usize = 4;
 const RENEW: Time = 10_000;
 const BACK_OFF: Time = 700;
+const AGAIN: Time = 500;
+const HEARTBEAT: Time = 3_000;
 
 /// Random numbers from a seed (xorshift).
 struct Random(u64);
@@ -104,8 +108,10 @@ enum Purpose {
 struct Pipeline {
     arrives: Time,
     commands: Vec<Command>,
+    /// A node of the cluster says "not now": only some commands are carried out, and there are no replies.
+    fails: bool,
     /// Set when the engine has carried it out.
-    replies: Option<(Time, Vec<Reply>)>,
+    replies: Option<(Time, Option<Vec<Reply>>)>,
     purpose: Purpose,
 }
 
@@ -128,12 +134,18 @@ struct World {
     /// Messages between nodes: when, to which node, the key and the lease that is over.
     messages: Vec<(Time, usize, Key, u64)>,
     engine_is_up: bool,
+    names: Names,
+    /// One of this many pipelines fails alone; 0 for none.
+    fails: u64,
+    /// Keys of a node that the engine did not get, and when they are registered again.
+    again: Vec<(Time, usize, Vec<Key>)>,
 }
 
 impl World {
     fn new(seed: u64) -> Self {
+        let names = Names::new(seed % 2 == 0);
         let node = |n: usize| Node {
-            leases: Leases::new(format!("n{n}"), "1".into(), Names::new(false)),
+            leases: Leases::new(format!("n{n}"), "1".into(), names),
             connected: true,
             reconnects: 0,
             renews: RENEW + n as u64,
@@ -142,16 +154,28 @@ impl World {
         };
         let random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         let nodes = (0..NODES).map(node).collect();
-        Self { now: 1_000_000, random, table: Table::default(), nodes, messages: Vec::new(), engine_is_up: true }
+        Self {
+            now: 1_000_000,
+            random,
+            table: Table::default(),
+            nodes,
+            messages: Vec::new(),
+            engine_is_up: true,
+            names,
+            fails: if seed % 2 == 0 { 6 } else { 0 },
+            again: Vec::new(),
+        }
     }
 
     fn send(&mut self, at: usize, commands: Vec<Command>, purpose: Purpose) {
+        let fails = self.fails > 0 && self.random.below(self.fails) == 0;
         let (delay, node) = (self.random.below(40), &mut self.nodes[at]);
         if !node.connected {
             return self.handle(at, purpose, None);
         }
         let last = node.pipelines.back().map_or(0, |pipeline| pipeline.arrives);
-        node.pipelines.push_back(Pipeline { arrives: last.max(self.now + delay), commands, replies: None, purpose });
+        let arrives = last.max(self.now + delay);
+        node.pipelines.push_back(Pipeline { arrives, commands, fails, replies: None, purpose });
     }
 
     /// A client connects to a node under this key.
@@ -182,6 +206,12 @@ impl World {
     }
 
     fn register_all(&mut self, at: usize, keys: Vec<Key>) {
+        for batch in self.names.batches(keys, 100) {
+            self.register(at, batch);
+        }
+    }
+
+    fn register(&mut self, at: usize, keys: Vec<Key>) {
         let leases = &self.nodes[at].leases;
         let one = |key: Key| Some(((key.clone(), leases.number(&key)?), leases.register(&key, true)?));
         let (registered, commands): (Vec<_>, Vec<_>) = keys.into_iter().filter_map(one).unzip();
@@ -211,6 +241,14 @@ impl World {
     fn handle(&mut self, at: usize, purpose: Purpose, replies: Option<Vec<Reply>>) {
         match (purpose, replies) {
             (Purpose::Ended(taken), None) => self.nodes[at].leases.give_back(taken),
+            // Without a connection, all are registered again after the reconnection.
+            (Purpose::Register(registered), None) if self.nodes[at].connected => {
+                let keys = registered.into_iter().map(|(key, _)| key).collect();
+                self.again.push((self.now + AGAIN, at, keys));
+            }
+            (Purpose::Claim(key, _), None) if self.nodes[at].connected => {
+                self.again.push((self.now + HEARTBEAT, at, vec![key]));
+            }
             (_, None) => {}
             (Purpose::Ended(_), Some(_)) => self.report_ended(at),
             (Purpose::Claim(key, number), Some(replies)) => {
@@ -264,6 +302,12 @@ impl World {
         for (_, at, key, number) in due {
             self.replaced(at, &key, number);
         }
+        let again = std::mem::take(&mut self.again);
+        let (due, later): (Vec<_>, Vec<_>) = again.into_iter().partition(|again| again.0 <= self.now);
+        self.again = later;
+        for (_, at, keys) in due {
+            self.register_all(at, keys);
+        }
     }
 
     fn turn(&mut self, at: usize) {
@@ -271,15 +315,20 @@ impl World {
         // The engine carries out what has arrived, in order.
         let delay = self.random.below(40);
         for pipeline in self.nodes[at].pipelines.iter_mut().filter(|one| one.replies.is_none() && one.arrives <= now) {
-            let replies = pipeline.commands.iter().map(|command| self.table.run(command, now)).collect();
-            pipeline.replies = Some((now + delay, replies));
+            let mut replies = Vec::new();
+            for command in &pipeline.commands {
+                if !pipeline.fails || self.random.below(2) == 0 {
+                    replies.push(self.table.run(command, now));
+                }
+            }
+            pipeline.replies = Some((now + delay, (!pipeline.fails).then_some(replies)));
         }
         while let Some((arrives, _)) = self.nodes[at].pipelines.front().and_then(|one| one.replies.as_ref()) {
             if *arrives > now {
                 break;
             }
             let Some(pipeline) = self.nodes[at].pipelines.pop_front() else { break };
-            self.handle(at, pipeline.purpose, pipeline.replies.map(|(_, replies)| replies));
+            self.handle(at, pipeline.purpose, pipeline.replies.and_then(|(_, replies)| replies));
         }
         if !self.nodes[at].connected && self.engine_is_up && self.nodes[at].reconnects <= now {
             self.nodes[at].connected = true;
@@ -289,9 +338,10 @@ impl World {
         }
         if self.nodes[at].renews <= now {
             self.nodes[at].renews = now + RENEW;
-            let leases = &self.nodes[at].leases;
-            if let Some((renewing, command)) = leases.renew(&leases.keys()) {
-                self.send(at, vec![command], Purpose::Renew(renewing));
+            for batch in self.names.batches(self.nodes[at].leases.keys(), 100) {
+                if let Some((renewing, command)) = self.nodes[at].leases.renew(&batch) {
+                    self.send(at, vec![command], Purpose::Renew(renewing));
+                }
             }
             self.report_ended(at);
         }
@@ -343,11 +393,14 @@ fn run(seed: u64) {
         }
     }
     // Everything heals.
+    world.fails = 0;
     world.run_for(150_000);
     for (at, node) in world.nodes.iter().enumerate() {
         assert_eq!(node.leases.len(), node.sessions.len(), "seed {seed}: sessions and leases of n{at}");
         for (key, number) in &node.sessions {
-            let value = world.table.get(&[b"gw:key:", &key[..]].concat(), world.now);
+            let mut name = Vec::new();
+            world.names.write(key, &mut name);
+            let value = world.table.get(&name, world.now);
             let holder = value.as_deref().and_then(Holder::parse).expect("a live session is in the directory");
             assert_eq!((holder.node, holder.number), (format!("n{at}"), *number), "seed {seed}: {key:?}");
             let set = world.table.sets.get(format!("gw:of:n{at}:1").as_bytes());
