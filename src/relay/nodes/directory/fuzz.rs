@@ -1,4 +1,5 @@
-//! Fuzz target: any bytes of the engine, cut anywhere, among commands and time.
+//! Fuzz target: any bytes of the engine, cut anywhere, among commands and time. The same bytes are the events of a cluster:
+//! see `fuzz_cluster`.
 //!
 //! ```text
 //!   engine:   f <act …>
@@ -19,6 +20,7 @@ use super::{
     command::{Pipeline, Then, encode_words},
     connection::{Connection, Event},
     decode::{Decoder, Frame},
+    fuzz_cluster::{read, route},
     handshake::{Purpose, Setup},
     queue::Queue,
     reply::Unavailable,
@@ -36,9 +38,11 @@ const LARGEST: usize = 8 * 4100;
 pub fn engine(data: &[u8], start: Instant) {
     let [flags, acts @ ..] = data else { return };
     split(acts);
+    route(acts, start);
     let channels = usize::from(flags >> 4 & 3);
     let setup = Setup {
-        purpose: [Purpose::Commands, Purpose::Commands, Purpose::Messages, Purpose::Sentinel][usize::from(flags & 3)],
+        purpose: [Purpose::Commands, Purpose::ClusterNode, Purpose::Messages, Purpose::Sentinel]
+            [usize::from(flags & 3)],
         name: "uncork".into(),
         user: (flags & 4 != 0).then(|| "u".into()),
         password: (flags & 12 != 0).then(|| "p".into()),
@@ -77,6 +81,7 @@ fn split(wire: &[u8]) {
     };
     let whole = decoded(wire.len().max(1));
     assert!(whole.0.iter().all(|frame| frame.size <= 10_000), "the size of a reply is bounded");
+    whole.0.iter().for_each(|frame| read(&frame.reply));
     for size in [1, 3] {
         let pieces = decoded(size);
         assert_eq!(whole.0, pieces.0, "results must not depend on how bytes arrive");

@@ -57,7 +57,7 @@
 //! | `queue` | pipelines that wait to be sent |
 //! | `decode`, `reply`, `command` | the protocol |
 //! | `config`, `url` | the configuration |
-//! | `fuzz` | the fuzz target `engine` |
+//! | `fuzz`, `fuzz_cluster` | the fuzz target `engine` |
 //! | `connection_tests`, `engine_tests` | traces without I/O; tests with real servers |
 //! | `cluster_tests`, `redis` | tests with a real cluster; those servers |
 
@@ -77,6 +77,8 @@ mod engine;
 mod engine_tests;
 #[cfg(any(test, fuzzing, feature = "__internals"))]
 pub(crate) mod fuzz;
+#[cfg(any(test, fuzzing, feature = "__internals"))]
+mod fuzz_cluster;
 mod handshake;
 mod link;
 mod queue;

@@ -93,8 +93,13 @@ impl Table {
 
     /// Returns all nodes that have slots.
     pub(super) fn nodes(&self) -> impl Iterator<Item = &Place> {
-        let has = |number: usize| self.slots.iter().any(|slot| usize::from(*slot) == number);
-        self.places.iter().enumerate().filter(move |(number, _)| has(*number)).map(|(_, place)| place)
+        let mut has = vec![false; self.places.len()];
+        for number in &self.slots {
+            if let Some(has) = has.get_mut(usize::from(*number)) {
+                *has = true;
+            }
+        }
+        self.places.iter().zip(has).filter(|(_, has)| *has).map(|(place, _)| place)
     }
 
     /// Notes that another node has a slot.

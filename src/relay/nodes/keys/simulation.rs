@@ -143,7 +143,7 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let names = Names::new(seed % 2 == 0);
+        let names = Names::new(seed.is_multiple_of(2));
         let node = |n: usize| Node {
             leases: Leases::new(format!("n{n}"), "1".into(), names),
             connected: true,
@@ -162,7 +162,7 @@ impl World {
             messages: Vec::new(),
             engine_is_up: true,
             names,
-            fails: if seed % 2 == 0 { 6 } else { 0 },
+            fails: if seed.is_multiple_of(2) { 6 } else { 0 },
             again: Vec::new(),
         }
     }
