@@ -14,7 +14,7 @@ use std::{
     io::{self, IoSlice},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{self, Context, Poll},
 };
@@ -44,6 +44,15 @@ const UNWANTED: usize = 64 * 1024;
 #[derive(Clone)]
 pub(crate) struct Stream(Arc<Mutex<State>>);
 
+/// What the streams of a connection report to it.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    /// Bytes of bodies that the application has received.
+    pub(crate) received: AtomicU64,
+    /// A response closes the connection.
+    pub(crate) closes: AtomicBool,
+}
+
 struct State {
     waker: task::Waker,
     /// `None`: the request is complete, or no longer wanted.
@@ -65,8 +74,7 @@ struct State {
     unwanted: usize,
     /// The client has reset the stream, or its connection is over.
     failed: bool,
-    /// Bytes that were read, of all streams of the connection.
-    received: Arc<AtomicU64>,
+    shared: Arc<Shared>,
     date: HeaderValue,
 }
 
@@ -79,14 +87,13 @@ enum Send {
 
 impl Stream {
     /// Returns the stream of a request. `recv`: `None` if it has no body. `waker` is called when bytes have arrived, when
-    /// there is space for more, and when the client resets the stream. `date`: the value of `Date`. `received` counts
-    /// the bytes of all bodies of the connection.
+    /// there is space for more, and when the client resets the stream. `date`: the value of `Date`.
     pub(crate) fn new(
         recv: Option<RecvStream>,
         respond: SendResponse<Bytes>,
         waker: task::Waker,
         date: HeaderValue,
-        received: Arc<AtomicU64>,
+        shared: Arc<Shared>,
     ) -> Self {
         Self(Arc::new(Mutex::new(State {
             waker,
@@ -100,7 +107,7 @@ impl Stream {
             finished: false,
             unwanted: 0,
             failed: false,
-            received,
+            shared,
             date,
         })))
     }
@@ -108,7 +115,7 @@ impl Stream {
 
 impl Stream {
     /// Returns the stream of a response whose head was sent, and whose body of `left` bytes follows.
-    pub(crate) fn responding(send: SendStream<Bytes>, left: u64, waker: task::Waker, received: Arc<AtomicU64>) -> Self {
+    pub(crate) fn responding(send: SendStream<Bytes>, left: u64, waker: task::Waker, shared: Arc<Shared>) -> Self {
         Self(Arc::new(Mutex::new(State {
             waker,
             recv: None,
@@ -121,7 +128,7 @@ impl Stream {
             finished: false,
             unwanted: 0,
             failed: false,
-            received,
+            shared,
             date: HeaderValue::from_static(""),
         })))
     }
@@ -192,7 +199,7 @@ impl State {
                 // It was received, so it can be released.
                 let _ = recv.flow_control().release_capacity(took);
             }
-            self.received.fetch_add(took as u64, Ordering::Relaxed);
+            self.shared.received.fetch_add(took as u64, Ordering::Relaxed);
         }
         let over = (self.finished || self.switched) && self.recv.is_none();
         if n > 0 && (over || self.failed) {
@@ -349,6 +356,10 @@ impl Duplex for Stream {
 }
 
 impl Message for Stream {
+    fn close_connection(&mut self) {
+        lock(&self.0).shared.closes.store(true, Ordering::Relaxed);
+    }
+
     fn inform(&mut self, status: u16, fields: &Headers) {
         let mut state = lock(&self.0);
         if let (Send::Owed(respond), Ok(status)) = (&mut state.send, http::StatusCode::from_u16(status)) {

@@ -200,6 +200,11 @@ fn the_last_request_gets_a_goaway(world: &World) {
     let mut client = connect(&host);
     assert_eq!(client.fetch("/").1, b"bye");
     assert_eq!(client.ends(), End::Clean);
+    // A response that comes later, too.
+    let host = world.serve(|_: &mut Request<'_>| Action::receive_whole(9, |_| Response::text("later").close()));
+    let mut client = connect(&host);
+    assert_eq!(client.fetch("/").1, b"later");
+    assert_eq!(client.ends(), End::Clean);
 }
 
 fn connections_count_streams_do_not(world: &World) {

@@ -1,5 +1,7 @@
 //! From the head of a request to its response, or to the slot of its stream.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 use http::HeaderValue;
@@ -87,7 +89,7 @@ impl Http2 {
         hooks: Option<Box<RequestHooks>>,
         copy: Option<Head>,
     ) {
-        let stream = stream::Stream::new(recv, respond, self.next_waker(), self.date(core), self.received.clone());
+        let stream = stream::Stream::new(recv, respond, self.next_waker(), self.date(core), self.shared.clone());
         conn.speak(Box::new(stream.clone()));
         let mut own = self.own_io(io, stream, conn);
         if let Some(timeout) = hooks.as_ref().and_then(|hooks| hooks.timeout) {
@@ -101,7 +103,7 @@ impl Http2 {
     /// error of type PROTOCOL_ERROR for it.
     #[cold]
     fn reject(&mut self, io: &ConnIo, core: &mut Core, respond: SendResponse<Bytes>, rule: Misbehaved) {
-        let stream = stream::Stream::new(None, respond, self.next_waker(), self.date(core), self.received.clone());
+        let stream = stream::Stream::new(None, respond, self.next_waker(), self.date(core), self.shared.clone());
         let malformed = rule.status() == 400;
         if malformed {
             stream.reset(Reason::PROTOCOL_ERROR);
@@ -144,7 +146,7 @@ impl Http2 {
         };
         let head = fields::response(&spec, length, date, false);
         if response.close {
-            self.session.shut_down();
+            self.shared.closes.store(true, Ordering::Relaxed);
         }
         let body = match response.body.0 {
             Kind::Bytes(block) if length == Some(block.bytes().len() as u64) && length > Some(0) && !head_only => block,
@@ -165,7 +167,7 @@ impl Http2 {
     #[cold]
     fn send_rest(&mut self, io: &ConnIo, core: &mut Core, conn: ServerConn, send: SendStream<Bytes>, mut body: Block) {
         let stream =
-            stream::Stream::responding(send, body.bytes().len() as u64, self.next_waker(), self.received.clone());
+            stream::Stream::responding(send, body.bytes().len() as u64, self.next_waker(), self.shared.clone());
         let mut own = self.own_io(io, stream, conn);
         own.out.push_block(&mut body);
         let phase = Phase::Closing(Box::new(Closing::new(EndReason::Complete, false)));

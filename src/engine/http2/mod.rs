@@ -17,10 +17,7 @@ mod session;
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     task::{self, Context},
     time::Duration,
 };
@@ -42,6 +39,7 @@ use crate::{
     h2::{
         PREFACE,
         frames::FrameWatch,
+        stream::Shared,
         wakes::Wakes,
         wire::{WireEnd, wire},
     },
@@ -78,8 +76,7 @@ pub(super) struct Http2 {
     /// The earliest deadline of a stream.
     due: Tick,
     date: ([u8; 29], HeaderValue),
-    /// Bytes of bodies that the application has received.
-    received: Arc<AtomicU64>,
+    shared: Arc<Shared>,
     /// The time of the last input, and whether a ping was sent because that is long ago.
     heard: Tick,
     is_pinged: bool,
@@ -126,7 +123,7 @@ impl Http2 {
             urgency: 0,
             due: Tick::NEVER,
             date: ([0; 29], HeaderValue::from_static("")),
-            received: Arc::default(),
+            shared: Arc::default(),
             heard: core.tick,
             is_pinged: false,
             is_settled: false,
@@ -142,7 +139,7 @@ impl Http2 {
         let mut keys = std::mem::take(&mut self.woken);
         keys.append(&mut self.marked);
         let mut polls = news | self.session.take_changed();
-        let before = self.received.load(Ordering::Relaxed);
+        let before = self.shared.received.load(Ordering::Relaxed);
         while self.over.is_none() {
             // Before h2 is polled: what wakes the connection until then is done by that.
             self.wakes.take(&mut keys);
@@ -184,7 +181,10 @@ impl Http2 {
             }
         }
         self.woken = keys;
-        let received = self.received.load(Ordering::Relaxed);
+        let received = self.shared.received.load(Ordering::Relaxed);
+        if self.shared.closes.load(Ordering::Relaxed) {
+            self.session.shut_down();
+        }
         self.session.measure(received, cx);
         if received - before >= MUCH {
             self.session.begin_measure(before);
