@@ -17,6 +17,7 @@ mod chat;
 #[allow(dead_code, reason = "each test uses a part of it")]
 mod client;
 mod driver;
+mod http2;
 mod network;
 #[path = "../../../examples/relay/page/mod.rs"]
 #[allow(dead_code, unused_imports)] // its unit tests are not run here
@@ -54,6 +55,10 @@ const CASES: &[(&str, Case)] = cases![
     chat::a_name_in_use_is_not_an_unreachable_server,
     chat::a_lost_connection_comes_back,
     chat::it_does_not_try_forever,
+    http2::a_file_goes_over_http_2,
+    http2::many_transfers_of_one_browser_at_once,
+    http2::a_websocket_is_a_stream,
+    http2::the_chat_works_over_http_2,
     wrong::either_side_changes_its_mind,
     wrong::a_side_that_leaves_is_missed,
     wrong::a_link_works_once_and_for_a_while,

@@ -18,6 +18,12 @@ use crate::{
     program::{Identity, identity},
 };
 
+/// Returns an identity that the browsers accept.
+pub(crate) fn tls() -> Tls {
+    let Identity { cert, key, .. } = identity();
+    Tls::pem(cert, key).expect("a valid pair")
+}
+
 /// A relay of this process.
 pub(crate) struct Site(pub(crate) Running);
 
@@ -31,9 +37,7 @@ impl Site {
     }
 
     pub(crate) fn https() -> Self {
-        let Identity { cert, key, .. } = identity();
-        let tls = Tls::pem(cert, key).expect("a valid pair");
-        Self::listen(Listen::tcp("127.0.0.1:0").expect("bound").tls(tls), RendezvousConfig::default())
+        Self::listen(Listen::tcp("127.0.0.1:0").expect("bound").tls(tls()), RendezvousConfig::default())
     }
 
     pub(crate) fn listen(listen: Listen, config: RendezvousConfig) -> Self {
