@@ -76,6 +76,7 @@ fn a_session_and_a_stream_go_through_one_connection() {
             assert!(transfers(&mut client, &mut upload, &mut download, &body[..100_000]));
             assert_eq!(upload.head(&mut client).status(), 200);
         }
+        drop(client);
         relay.stop();
     }
 }
