@@ -6,7 +6,7 @@ use uncork::{Action, EndReason, Produced, Request, Response, Ticket, Tx};
 
 use crate::{
     connect,
-    http2::{Client, End, TIMEOUT, get},
+    http2::{Client, End, get},
     over_both,
     world::{World, report_channel, report_end},
 };
@@ -14,6 +14,7 @@ use crate::{
 over_both! {
     gracefully_streams_in_progress_are_finished,
     gracefully_idle_connections_get_a_goaway,
+    gracefully_a_client_that_is_silent_is_not_waited_for,
     gracefully_a_request_on_its_way_is_served,
     a_forced_stop_responds_with_503,
     a_forced_stop_resets_what_is_incomplete,
@@ -61,6 +62,15 @@ fn gracefully_idle_connections_get_a_goaway(world: &World) {
     host.stopper.shutdown(LONG);
     ends_normally(&mut used);
     ends_normally(&mut fresh);
+    host.ends();
+}
+
+/// It does not respond to the ping that separates the two GOAWAY.
+fn gracefully_a_client_that_is_silent_is_not_waited_for(world: &World) {
+    let host = world.serve(|_: &mut Request<'_>| Response::text("fine"));
+    let mut silent = connect(&host);
+    silent.fetch("/");
+    host.stopper.shutdown(LONG);
     host.ends();
 }
 
@@ -134,5 +144,4 @@ fn a_forced_stop_resets_what_is_incomplete(world: &World) {
         assert_eq!(ended.next().reason, EndReason::Stopped);
     }
     host.ends();
-    let _ = TIMEOUT;
 }

@@ -80,6 +80,8 @@ pub(super) struct Http2 {
     /// The time of the last input, and whether a ping was sent because that is long ago.
     heard: Tick,
     is_pinged: bool,
+    /// When the server began to stop.
+    stops: Option<Tick>,
     /// The last turn has left nothing to be done.
     is_settled: bool,
     /// The connection ends when the output is out, for this reason.
@@ -126,6 +128,7 @@ impl Http2 {
             shared: Arc::default(),
             heard: core.tick,
             is_pinged: false,
+            stops: None,
             is_settled: false,
             over: None,
         }
@@ -192,9 +195,14 @@ impl Http2 {
     }
 
     /// Sends a ping if a request is in progress, and the client has been silent for long; ends the connection if there
-    /// is no response. Returns `true` if h2 has something to send.
+    /// is no response. Without a request, it does not wait long for a client that has not noticed the GOAWAY. Returns
+    /// `true` if h2 has something to send.
     fn notice_silence(&mut self, core: &Core) -> bool {
         if self.silent_until(core) > core.tick || self.over.is_some() {
+            return false;
+        }
+        if self.streams.is_empty() {
+            self.leave(Reason::NO_ERROR, EndReason::Stopped);
             return false;
         }
         if self.is_pinged {
@@ -208,7 +216,8 @@ impl Http2 {
     /// Returns when the client has been silent for too long.
     fn silent_until(&self, core: &Core) -> Tick {
         if self.streams.is_empty() {
-            return Tick::NEVER;
+            let stops = self.stops.filter(|_| !self.session.is_ending());
+            return stops.map_or(Tick::NEVER, |stops| stops.after(core.limits.linger_timeout));
         }
         let longest = core.limits.idle_timeout.saturating_add(if self.is_pinged { PONG } else { Duration::ZERO });
         self.heard.after(longest)
@@ -322,6 +331,7 @@ impl Streams for Http2 {
         let (id, mailbox) = (RequestId { conn: io.id, number: 0 }, &core.mailbox);
         self.wakes.begin(|| Waker::new(id, mailbox.clone()));
         if core.stopping.is_some() {
+            self.stops.get_or_insert(core.tick);
             self.session.shut_down();
         }
         self.expire(core);
