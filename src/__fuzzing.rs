@@ -8,6 +8,8 @@ pub use crate::relay::nodes::directory::fuzz::engine;
 pub use crate::relay::nodes::fuzz::node;
 #[cfg(feature = "spdy")]
 pub use crate::relay::tunnel::spdy::fuzz::spdy;
+#[cfg(feature = "http2")]
+pub use crate::server::http2_fuzz::fuzz as http2;
 #[cfg(feature = "ws")]
 pub use crate::ws::fuzz::{inflate, websocket};
 use crate::{
@@ -209,6 +211,14 @@ mod tests {
     #[cfg(feature = "spdy")]
     fn spdy_holds_over_the_corpus() {
         over_corpus("spdy", super::spdy);
+    }
+
+    #[test]
+    #[cfg(feature = "http2")]
+    #[expect(clippy::disallowed_methods, reason = "the time does not matter")]
+    fn http2_holds_over_the_corpus() {
+        let now = crate::Moment { mono: std::time::Instant::now(), wall: std::time::SystemTime::UNIX_EPOCH };
+        over_corpus("http2", |data| super::http2(data, now));
     }
 
     #[test]

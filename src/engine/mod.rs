@@ -372,6 +372,12 @@ impl<'h> Engine<'h> {
         }
     }
 
+    /// Returns `true` if this time has come.
+    #[cfg(all(feature = "http2", any(test, fuzzing, feature = "__internals")))]
+    pub(crate) fn is_due(&self, due: Tick) -> bool {
+        due <= self.core.tick
+    }
+
     /// Returns `true` if no inbound connection is left.
     pub(crate) fn is_vacant(&self) -> bool {
         self.inbound == 0

@@ -1,5 +1,7 @@
 //! A server: its listeners, the ways to drive it, and its end.
 
+#[cfg(all(feature = "http2", any(test, fuzzing, feature = "__internals")))]
+pub(crate) mod http2_fuzz;
 mod listen;
 mod running;
 
