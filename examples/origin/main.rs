@@ -132,6 +132,9 @@ struct Args {
     /// Connections to the proxy
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     connections: u16,
+    /// Serve requests in HTTP/1.1 instead of HTTP/2: one at a time on each connection
+    #[arg(long, conflicts_with = "legacy")]
+    http1: bool,
     /// Interval of pings to a silent proxy; a connection is closed after twice as long
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..))]
     ping_interval: u16,
@@ -251,6 +254,9 @@ fn tunnel(args: &Args) -> Result<Tunnel, Failure> {
     }
     if args.legacy {
         return legacy(tunnel);
+    }
+    if args.http1 {
+        tunnel = tunnel.http1_only();
     }
     match token(args)? {
         Some(token) => Ok(match &args.user {

@@ -8,10 +8,12 @@ mod alpn;
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod client;
 mod disconnects;
+mod extended_connect;
 mod handshake;
 mod handshake_slots;
 mod heads;
 mod hostile;
+mod http1;
 mod intermediary;
 #[cfg(feature = "spdy")]
 mod legacy_proxy;

@@ -6,7 +6,7 @@ use uncork::{Action, Produced, Request, Response, Switch, Ticket, Tx, h1::Header
 
 use super::{
     client::Client,
-    origin_server::{MODES, Mode, OriginServer, tunnel},
+    origin_server::{INNER, MODES, Mode, OriginServer, all, tunnel},
     site::{Collect, aborted, bytes, echo, endless, with_trailers},
     world::World,
 };
@@ -56,9 +56,9 @@ fn get(client: &mut Client, path: &str) -> super::client::TestResponse {
 
 #[test]
 fn responses_are_those_of_the_handler() {
-    for mode in MODES {
+    for (mode, inner) in all() {
         let world = World::new();
-        let _origin_server = OriginServer::new(tunnel(world.origins), mode, site).wait_connected(&world);
+        let _origin_server = OriginServer::new(inner(tunnel(world.origins)), mode, site).wait_connected(&world);
         let mut client = world.client();
         for n in 0..20 {
             assert_eq!(get(&mut client, &format!("/{n}")).assert(200).text(), format!("GET /{n}"));
@@ -85,28 +85,31 @@ fn responses_are_those_of_the_handler() {
 
 #[test]
 fn end_to_end_fields_are_forwarded_and_those_of_one_hop_are_not() {
-    let world = World::new();
-    let _origin_server = OriginServer::new(tunnel(world.origins), Mode::Threads, site).wait_connected(&world);
-    let mut client = world.client();
-    let fields =
-        "Cookie: a=1; b=2\r\nX-One: 1\r\nX-One: 2\r\nConnection: X-Hop\r\nX-Hop: 1\r\nX-Forwarded-For: 6.6.6.6";
-    let response = client.send(format!("GET /fields HTTP/1.1\r\n{HOST}\r\n{fields}\r\n\r\n")).response();
-    let text = response.assert(200).text();
-    for line in
-        ["cookie: a=1; b=2\n", "x-one: 1\n", "x-one: 2\n", "x-forwarded-for: 127.0.0.1\n", "Host: app.example\n"]
-    {
-        assert!(text.contains(line), "{line:?} in {text}");
-    }
-    for line in ["x-hop", "6.6.6.6"] {
-        assert!(!text.contains(line), "{line:?} in {text}");
+    for inner in INNER {
+        let world = World::new();
+        let _origin_server =
+            OriginServer::new(inner(tunnel(world.origins)), Mode::Threads, site).wait_connected(&world);
+        let mut client = world.client();
+        let fields =
+            "Cookie: a=1; b=2\r\nX-One: 1\r\nX-One: 2\r\nConnection: X-Hop\r\nX-Hop: 1\r\nX-Forwarded-For: 6.6.6.6";
+        let response = client.send(format!("GET /fields HTTP/1.1\r\n{HOST}\r\n{fields}\r\n\r\n")).response();
+        let text = response.assert(200).text();
+        for line in
+            ["cookie: a=1; b=2\n", "x-one: 1\n", "x-one: 2\n", "x-forwarded-for: 127.0.0.1\n", "Host: app.example\n"]
+        {
+            assert!(text.contains(line), "{line:?} in {text}");
+        }
+        for line in ["x-hop", "6.6.6.6"] {
+            assert!(!text.contains(line), "{line:?} in {text}");
+        }
     }
 }
 
 #[test]
 fn request_bodies_are_forwarded_completely() {
-    for mode in MODES {
+    for (mode, inner) in all() {
         let world = World::new();
-        let _origin_server = OriginServer::new(tunnel(world.origins), mode, site).wait_connected(&world);
+        let _origin_server = OriginServer::new(inner(tunnel(world.origins)), mode, site).wait_connected(&world);
         let mut client = world.client();
         for size in [0, 1, 70_000, 2_000_000] {
             let body = bytes(size);
@@ -126,34 +129,40 @@ fn request_bodies_are_forwarded_completely() {
 
 #[test]
 fn hints_come_before_the_response() {
-    let world = World::new();
-    let _origin_server = OriginServer::new(tunnel(world.origins), Mode::Threads, site).wait_connected(&world);
-    let mut client = world.client();
-    let hints = client.send(format!("GET /hints HTTP/1.1\r\n{HOST}\r\n\r\n")).head();
-    assert_eq!(hints.assert(103).get("link"), Some("</a.css>; rel=preload"));
-    assert_eq!(client.response().assert(200).text(), "hinted");
+    for inner in INNER {
+        let world = World::new();
+        let _origin_server =
+            OriginServer::new(inner(tunnel(world.origins)), Mode::Threads, site).wait_connected(&world);
+        let mut client = world.client();
+        let hints = client.send(format!("GET /hints HTTP/1.1\r\n{HOST}\r\n\r\n")).head();
+        assert_eq!(hints.assert(103).get("link"), Some("</a.css>; rel=preload"));
+        assert_eq!(client.response().assert(200).text(), "hinted");
+    }
 }
 
 #[test]
 fn a_truncated_response_is_never_taken_for_a_complete_one() {
-    let world = World::new();
-    let _origin_server = OriginServer::new(tunnel(world.origins), Mode::Threads, site).wait_connected(&world);
-    let mut client = world.client();
-    let head = client.send(format!("GET /broken HTTP/1.1\r\n{HOST}\r\n\r\n")).head();
-    // The reset may discard the head, too.
-    if head.status == 200 {
-        client.body(&head).expect_err("truncated");
-    } else {
-        head.assert(502);
+    for inner in INNER {
+        let world = World::new();
+        let _origin_server =
+            OriginServer::new(inner(tunnel(world.origins)), Mode::Threads, site).wait_connected(&world);
+        let mut client = world.client();
+        let head = client.send(format!("GET /broken HTTP/1.1\r\n{HOST}\r\n\r\n")).head();
+        // The reset may discard the head, too.
+        if head.status == 200 {
+            client.body(&head).expect_err("truncated");
+        } else {
+            head.assert(502);
+        }
+        assert_eq!(get(&mut world.client(), "/fine").assert(200).text(), "GET /fine");
     }
-    assert_eq!(get(&mut world.client(), "/fine").assert(200).text(), "GET /fine");
 }
 
 #[test]
 fn other_protocols_are_forwarded() {
-    for mode in MODES {
+    for (mode, inner) in all() {
         let world = World::new();
-        let _origin_server = OriginServer::new(tunnel(world.origins), mode, site).wait_connected(&world);
+        let _origin_server = OriginServer::new(inner(tunnel(world.origins)), mode, site).wait_connected(&world);
         let mut client = world.client();
         let upgrade = format!("GET /up HTTP/1.1\r\n{HOST}\r\nConnection: upgrade\r\nUpgrade: test\r\n\r\n");
         client.send(&upgrade).head().assert(101);
@@ -172,49 +181,52 @@ fn other_protocols_are_forwarded() {
 
 #[test]
 fn a_client_that_leaves_ends_its_request_and_no_other() {
-    let world = World::new();
-    let (sender, requests) = std::sync::mpsc::channel::<(Ticket, std::sync::mpsc::Receiver<uncork::EndReason>)>();
-    let handler = move |req: &mut Request<'_>| -> Action {
-        if !["/wait", "/pause"].contains(&req.path()) {
-            return site(req);
-        }
-        let (end, ended) = std::sync::mpsc::channel();
-        req.on_end(move |request| {
-            let _ = end.send(request.reason);
-        });
-        sender.send((req.ticket(), ended)).expect("a receiver");
-        if req.path() == "/pause" {
-            let mut part = &b"part"[..];
-            return Response::stream(move |out: &mut Tx<'_>| {
-                let n = out.write(part);
-                part = &part[n..];
-                Produced::Pending
-            })
-            .into();
-        }
-        Action::Suspend
-    };
-    let _origin_server = OriginServer::new(tunnel(world.origins), Mode::Threads, handler).wait_connected(&world);
-    let timeout = Duration::from_secs(8);
-    let mut client = world.client();
-    client.send(format!("GET /wait HTTP/1.1\r\n{HOST}\r\n\r\n"));
-    let (ticket, ended) = requests.recv_timeout(timeout).expect("a request");
-    client.leave();
-    assert_eq!(ended.recv_timeout(timeout), Ok(uncork::EndReason::PeerClosed));
-    assert!(ticket.respond(Response::new(200)).is_err());
-    // While the response pauses.
-    for mut client in [world.client(), world.secure_client()] {
-        client.send(format!("GET /pause HTTP/1.1\r\n{HOST}\r\n\r\n")).head().assert(200);
-        let (_, ended) = requests.recv_timeout(timeout).expect("a request");
-        assert_eq!(client.next_chunk().expect("a chunk").expect("not the last"), b"part");
+    for inner in INNER {
+        let world = World::new();
+        let (sender, requests) = std::sync::mpsc::channel::<(Ticket, std::sync::mpsc::Receiver<uncork::EndReason>)>();
+        let handler = move |req: &mut Request<'_>| -> Action {
+            if !["/wait", "/pause"].contains(&req.path()) {
+                return site(req);
+            }
+            let (end, ended) = std::sync::mpsc::channel();
+            req.on_end(move |request| {
+                let _ = end.send(request.reason);
+            });
+            sender.send((req.ticket(), ended)).expect("a receiver");
+            if req.path() == "/pause" {
+                let mut part = &b"part"[..];
+                return Response::stream(move |out: &mut Tx<'_>| {
+                    let n = out.write(part);
+                    part = &part[n..];
+                    Produced::Pending
+                })
+                .into();
+            }
+            Action::Suspend
+        };
+        let _origin_server = OriginServer::new(inner(tunnel(world.origins)).connections(8), Mode::Threads, handler);
+        world.wait_until("all are connected", |counts| counts.connections == 8);
+        let timeout = Duration::from_secs(8);
+        let mut client = world.client();
+        client.send(format!("GET /wait HTTP/1.1\r\n{HOST}\r\n\r\n"));
+        let (ticket, ended) = requests.recv_timeout(timeout).expect("a request");
         client.leave();
         assert_eq!(ended.recv_timeout(timeout), Ok(uncork::EndReason::PeerClosed));
+        assert!(ticket.respond(Response::new(200)).is_err());
+        // While the response pauses.
+        for mut client in [world.client(), world.secure_client()] {
+            client.send(format!("GET /pause HTTP/1.1\r\n{HOST}\r\n\r\n")).head().assert(200);
+            let (_, ended) = requests.recv_timeout(timeout).expect("a request");
+            assert_eq!(client.next_chunk().expect("a chunk").expect("not the last"), b"part");
+            client.leave();
+            assert_eq!(ended.recv_timeout(timeout), Ok(uncork::EndReason::PeerClosed));
+        }
+        let mut client = world.client();
+        client.send(format!("GET /endless HTTP/1.1\r\n{HOST}\r\n\r\n")).head().assert(200);
+        client.leave();
+        assert_eq!(get(&mut world.client(), "/fine").assert(200).text(), "GET /fine");
+        world.wait_until("no request is in progress", |counts| counts.active == 0);
     }
-    let mut client = world.client();
-    client.send(format!("GET /endless HTTP/1.1\r\n{HOST}\r\n\r\n")).head().assert(200);
-    client.leave();
-    assert_eq!(get(&mut world.client(), "/fine").assert(200).text(), "GET /fine");
-    world.wait_until("no request is in progress", |counts| counts.active == 0);
 }
 
 /// By ALPN: the origin server authenticates when the proxy asks, only then, and only once.

@@ -27,6 +27,14 @@ pub(crate) enum Mode {
 /// All modes, for a loop over them.
 pub(crate) const MODES: [Mode; 2] = [Mode::Threads, Mode::External];
 
+/// Chooses the protocol on the tunnel: HTTP/2, then HTTP/1.1.
+pub(crate) const INNER: [fn(Tunnel) -> Tunnel; 2] = [std::convert::identity, Tunnel::http1_only];
+
+/// All modes with all protocols, for a loop over them.
+pub(crate) fn all() -> impl Iterator<Item = (Mode, fn(Tunnel) -> Tunnel)> {
+    MODES.into_iter().flat_map(|mode| INNER.map(|inner| (mode, inner)))
+}
+
 /// An origin server that runs. Dropping it stops it at once.
 pub(crate) struct OriginServer {
     pub(crate) stopper: StopHandle,

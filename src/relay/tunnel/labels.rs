@@ -30,7 +30,7 @@ const LABELS: [Label; 3] = [
 ];
 
 /// All names in TLS, the preferred one first.
-pub(super) const ALPN: [&str; 2] = [LABELS[0].alpn, LABELS[1].alpn];
+pub(super) const ALPN: [&str; 3] = [LABELS[0].alpn, LABELS[1].alpn, LABELS[2].alpn];
 
 /// HTTP/1.1 with the roles of any server: an upgrade follows.
 pub(super) const UNREVERSED: &[u8] = b"http/1.1";
@@ -43,6 +43,9 @@ pub(super) const UPGRADE: &str = "ptth";
 pub(super) const FIELD: &str = "ALPN";
 
 impl Inner {
+    /// The preferred one first.
+    pub(super) const ALL: [Self; 2] = [Self::Http2, Self::Http1];
+
     /// Returns the protocol with this name in TLS.
     pub(super) fn of_alpn(name: &[u8]) -> Option<Self> {
         LABELS.iter().find(|label| label.alpn.as_bytes() == name).map(|label| label.inner)
@@ -64,7 +67,7 @@ impl Inner {
     /// Returns the preferred one of the protocols whose tokens are in the field. `has`: returns `true` for one of its
     /// tokens, in any case.
     pub(super) fn listed(has: impl Fn(&str) -> bool) -> Option<Self> {
-        [Self::Http2, Self::Http1].into_iter().find(|inner| has(inner.token()))
+        Self::ALL.into_iter().find(|inner| has(inner.token()))
     }
 }
 
@@ -82,7 +85,7 @@ mod tests {
         for other in [&b"h2"[..], b"http/1.1", b"", b"\xd5\x87"] {
             assert_eq!(Inner::of_alpn(other), None);
         }
-        assert!(Inner::Http2.alpn().eq(ALPN.map(str::as_bytes)));
+        assert!(Inner::Http2.alpn().chain(Inner::Http1.alpn()).eq(ALPN.map(str::as_bytes)));
     }
 
     #[test]

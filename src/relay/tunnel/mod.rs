@@ -24,16 +24,19 @@
 //! | `printable` | text of a peer, for logs and errors |
 //! | `pump` | the loop that moves a connection's bytes through a protocol |
 //! | `wire` | the `h2` crate on an upgraded connection |
+//! | `http1`, `response` | bytes of HTTP/1.1 on such a connection, and responses out of them |
 //! | `spdy` | SPDY/3.1, the protocol of spdy-proxy |
 
 mod address;
 mod gathered;
 mod head;
+mod http1;
 mod labels;
 mod origin;
 mod printable;
 mod proxy;
 mod pump;
+mod response;
 #[cfg(feature = "spdy")]
 pub(crate) mod spdy;
 mod wire;

@@ -1,5 +1,5 @@
-//! Identification on a connection that is HTTP/2 from its first byte by ALPN: the proxy's first request asks for
-//! it.
+//! Identification on a connection on which the roles are reversed from its first byte, by ALPN: the proxy's first
+//! request asks for it.
 //!
 //! ```text
 //!   Pending ──GET /.well-known/uncork/hello──▶ token, names ──▶ Sent ──a request, or half a second──▶ Open
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, server::SendResponse};
-use http::{HeaderMap, Method};
+use http::{HeaderValue, Method};
 
 use super::{error::TunnelError, upgrade_request::Proof};
 use crate::relay::tunnel::{
@@ -83,51 +83,71 @@ impl AuthAlpn {
         }
     }
 
-    /// Handles the proxy's own requests, and returns those of its clients. An error: the proxy has rejected the
-    /// connection.
+    /// Decides about a request. `path`: that of a GET, otherwise `None`. `field`: returns a field's value.
+    pub(super) fn decide<'a>(
+        &mut self,
+        path: Option<&str>,
+        field: impl Fn(&str) -> Option<&'a [u8]>,
+        now: Instant,
+    ) -> Verdict {
+        match &mut self.state {
+            State::Open => Verdict::OfClient,
+            State::Pending(hello, _) if path == Some(HELLO) => {
+                let hello = std::mem::take(hello);
+                self.nodes = field(NODES).map(NamedNodes::parse).unwrap_or_default();
+                self.state = State::Sent(now + ACCEPTED_AFTER);
+                Verdict::Hello(hello)
+            }
+            State::Pending(..) => Verdict::TooEarly,
+            State::Sent(_) if path == Some(REFUSED) => Verdict::Rejected(rejection(field)),
+            State::Sent(_) => {
+                self.state = State::Open;
+                Verdict::OfClient
+            }
+        }
+    }
+
+    /// Handles the proxy's own requests in HTTP/2, and returns those of its clients. An error: the proxy has rejected
+    /// the connection.
     pub(super) fn filter(
         &mut self,
         request: http::Request<RecvStream>,
         mut respond: SendResponse<Bytes>,
         now: Instant,
     ) -> Result<Option<Request>, TunnelError> {
-        let is = |path: &str| request.method() == Method::GET && request.uri().path() == path;
-        match &mut self.state {
-            State::Open => Ok(Some((request, respond))),
-            State::Pending(hello, _) => {
-                if is(HELLO) {
-                    let hello = std::mem::take(hello);
-                    self.nodes = request
-                        .headers()
-                        .get(NODES)
-                        .map(|value| NamedNodes::parse(value.as_bytes()))
-                        .unwrap_or_default();
-                    send_hello(&mut respond, hello);
-                    self.state = State::Sent(now + ACCEPTED_AFTER);
-                } else {
-                    respond.send_reset(Reason::REFUSED_STREAM);
-                }
-                Ok(None)
-            }
-            State::Sent(_) if is(REFUSED) => Err(rejection(request.headers())),
-            State::Sent(_) => {
-                self.state = State::Open;
-                Ok(Some((request, respond)))
-            }
+        let path = (request.method() == Method::GET).then(|| request.uri().path());
+        match self.decide(path, |name| request.headers().get(name).map(HeaderValue::as_bytes), now) {
+            Verdict::OfClient => return Ok(Some((request, respond))),
+            Verdict::Hello(hello) => send_hello(&mut respond, hello),
+            Verdict::TooEarly => respond.send_reset(Reason::REFUSED_STREAM),
+            Verdict::Rejected(error) => return Err(error),
         }
+        Ok(None)
     }
+}
+
+/// What is done with a request.
+pub(super) enum Verdict {
+    /// It is for the handler.
+    OfClient,
+    /// It is the proxy's question, and this is the response.
+    Hello(Bytes),
+    /// The proxy has not asked for the credential yet.
+    TooEarly,
+    /// The proxy has rejected the connection.
+    Rejected(TunnelError),
 }
 
 fn send_hello(respond: &mut SendResponse<Bytes>, hello: Bytes) {
     let mut response = http::Response::new(());
-    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     // If this fails, the proxy rejects the connection.
     if let Ok(mut send) = respond.send_response(response, false) {
         let _ = send.send_data(hello, true);
     }
 }
 
-fn rejection(fields: &HeaderMap) -> TunnelError {
-    let text = |name: &str| fields.get(name).map(|value| printable(value.as_bytes())).unwrap_or_default();
+fn rejection<'a>(field: impl Fn(&str) -> Option<&'a [u8]>) -> TunnelError {
+    let text = |name: &str| field(name).map(printable).unwrap_or_default();
     TunnelError::Rejected { status: text("uncork-status").parse().unwrap_or(403), reason: text("uncork-reason") }
 }

@@ -1,5 +1,5 @@
-//! One attempt to get a connection to the proxy, from its first byte: a request for a tunnel, then HTTP/2. ALPN may have
-//! selected HTTP/2 with the roles reversed at once.
+//! One attempt to get a connection to the proxy, from its first byte: a request for a tunnel, then HTTP/2. ALPN may
+//! have selected HTTP/2 with the roles reversed at once.
 //!
 //! ```text
 //!   GET /tunnel, Bearer, Upgrade: ptth ──▶          ┌── 101 ──▶ Http2
@@ -18,6 +18,7 @@ use uncork::{
 use super::spdy::Spdy;
 use super::{
     error::TunnelError,
+    http1::Http1,
     http2::Http2,
     protocol::{Health, Protocol},
     shared::Shared,
@@ -26,6 +27,7 @@ use super::{
 };
 use crate::relay::tunnel::{
     address::NamedNodes,
+    labels::Inner,
     printable::{self, printable},
 };
 
@@ -45,6 +47,9 @@ pub(super) trait Supervisor: Send + Sync {
 
     /// The proxy is silent on this connection: another one is opened beside it.
     fn suspect(self: Arc<Self>, generation: u64);
+
+    /// This connection takes no more requests: another one is opened beside it.
+    fn used_up(self: Arc<Self>, generation: u64);
 
     /// This connection is over, or was never accepted.
     fn ended(self: Arc<Self>, generation: u64, end: CarrierEnd);
@@ -69,6 +74,8 @@ pub(super) struct CarrierEnd {
     pub(super) retry_after: Option<u64>,
     /// ALPN has selected HTTP/2, and the proxy has then neither accepted nor rejected the connection.
     pub(super) unanswered: bool,
+    /// It has served requests of HTTP/1.1, any of which can end a connection.
+    pub(super) served: bool,
     /// The time of the last call.
     pub(super) now: Option<Instant>,
 }
@@ -82,6 +89,7 @@ pub(super) struct Carrier {
     error: Option<TunnelError>,
     /// ALPN has selected HTTP/2, and the proxy has not accepted the connection yet.
     unanswered: bool,
+    has_served: bool,
     /// `Retry-After` of a rejection, in seconds.
     retry_after: Option<u64>,
     /// What the response to the request for a tunnel has said about the nodes.
@@ -106,22 +114,27 @@ enum State {
 }
 
 impl Carrier {
-    /// `reversed`: ALPN has selected HTTP/2 with the roles reversed. `request`: the request for a tunnel, without it.
+    /// `reversed`: ALPN has selected this protocol, with the roles reversed. `request`: the request for a tunnel,
+    /// without it.
     pub(super) fn new(
         supervisor: Arc<dyn Supervisor>,
         shared: Arc<Shared>,
         generation: u64,
         served: Served,
-        reversed: bool,
+        reversed: Option<Inner>,
         request: Vec<u8>,
         now: Instant,
     ) -> Self {
-        let hello = shared.hello_response.clone().filter(|_| reversed);
+        let hello = reversed.zip(shared.hello_response.clone());
         let unanswered = hello.is_some();
         let state = match hello {
-            Some(hello) => {
-                let http2 = Http2::new(served.clone(), shared.timeouts, Some(hello), now);
-                State::Open { protocol: Box::new(http2), is_reported: false }
+            Some((inner, hello)) => {
+                let (served, timeouts) = (served.clone(), shared.timeouts);
+                let protocol: Box<dyn Protocol> = match inner {
+                    Inner::Http2 => Box::new(Http2::new(served, timeouts, Some(hello), now)),
+                    Inner::Http1 => Box::new(Http1::new(served, timeouts, Some(hello), now)),
+                };
+                State::Open { protocol, is_reported: false }
             }
             None => State::Requesting { request, scan: HeadScanner::default(), deadline: None },
         };
@@ -133,6 +146,7 @@ impl Carrier {
             state,
             error: None,
             unanswered,
+            has_served: false,
             retry_after: None,
             nodes: NamedNodes::default(),
             now: None,
@@ -165,8 +179,11 @@ impl Carrier {
             }
             io.rx.consume(end);
             self.nodes = response.nodes;
-            let http2 = Http2::new(self.served.clone(), self.shared.timeouts, None, now);
-            return self.open(Box::new(http2), io);
+            let (served, timeouts) = (self.served.clone(), self.shared.timeouts);
+            return match response.inner {
+                Inner::Http2 => self.open(Box::new(Http2::new(served, timeouts, None, now)), io),
+                Inner::Http1 => self.open(Box::new(Http1::new(served, timeouts, None, now)), io),
+            };
         }
         #[cfg(feature = "spdy")]
         if response.status == 200 && self.shared.registration.legacy {
@@ -217,7 +234,8 @@ impl Carrier {
     fn carry(&mut self, io: &mut Io<'_>) -> EventMask {
         let State::Open { protocol, is_reported } = &mut self.state else { return EventMask::TERMINATE };
         let now = io.now().mono;
-        if io.events().is_stopping() || self.supervisor.is_superseded(self.generation) {
+        let is_superseded = self.supervisor.is_superseded(self.generation) && !protocol.has_left_http();
+        if io.events().is_stopping() || is_superseded {
             protocol.drain(now);
         }
         let mask = protocol.ready(io);
@@ -232,6 +250,10 @@ impl Carrier {
         if protocol.liveness().health() == Health::Suspect && !protocol.liveness().is_draining() {
             self.supervisor.clone().suspect(self.generation);
         }
+        if protocol.has_left_http() && !protocol.liveness().is_draining() {
+            self.supervisor.clone().used_up(self.generation);
+        }
+        self.has_served = protocol.has_served();
         if mask.is_terminate() || io.events().is_error() {
             if io.events().is_error() {
                 self.error.get_or_insert_with(|| TunnelError::Broken("it was reset".into()));
@@ -268,7 +290,8 @@ impl Drop for Carrier {
         let lost = !matches!(self.state, State::Over);
         let error = self.error.take().or_else(|| lost.then(|| TunnelError::Broken("the engine has closed it".into())));
         let unanswered = self.unanswered && !matches!(error, Some(TunnelError::Rejected { .. }));
-        let end = CarrierEnd { error, retry_after: self.retry_after, unanswered, now: self.now };
+        let (retry_after, served) = (self.retry_after, self.has_served);
+        let end = CarrierEnd { error, retry_after, unanswered, served, now: self.now };
         self.supervisor.clone().ended(self.generation, end);
     }
 }

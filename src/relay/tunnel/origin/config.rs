@@ -56,6 +56,7 @@ pub struct Tunnel {
     observer: Option<Arc<Observer>>,
     /// The proxy is a spdy-proxy.
     legacy: bool,
+    http1_only: bool,
 }
 
 /// The reason why a [`Tunnel`] cannot be started.
@@ -113,6 +114,7 @@ impl Tunnel {
             listener: 0,
             observer: None,
             legacy: false,
+            http1_only: false,
         }
     }
 
@@ -155,6 +157,15 @@ impl Tunnel {
     #[cfg(feature = "spdy")]
     pub fn allow_legacy_unauthenticated(self) -> Self {
         Self { legacy: true, ..self }
+    }
+
+    /// Serves requests in HTTP/1.1 instead of HTTP/2, if the proxy supports that: one at a time on each connection, and
+    /// the others wait. An upgrade, and a client that disconnects early, use up a connection, which is then replaced by
+    /// another. A proxy that is silent in the
+    /// middle of a request is not noticed. Use it only where HTTP/2 cannot be used. Default: both are offered, and the
+    /// proxy chooses.
+    pub fn http1_only(self) -> Self {
+        Self { http1_only: true, ..self }
     }
 
     /// Sets how many connections are kept open, 1 to 64. Default: 2, so that one may fail. If the proxy is one of
@@ -302,10 +313,12 @@ impl Tunnel {
             Some(tls) => tls.clone(),
             None => TlsClient::system().map_err(StartError::Tls)?,
         };
+        let inner: &[Inner] = if self.http1_only { &[Inner::Http1] } else { &Inner::ALL };
         let registration = Registration {
             path: self.path.clone(),
             proof: self.proof.clone(),
             hosts: self.hosts.clone(),
+            inner,
             legacy: self.legacy,
             uses_nodes: self.other_nodes && !self.legacy,
         };
@@ -319,7 +332,9 @@ impl Tunnel {
             // Without a token only the upgrade request can identify this side.
             tls: match self.proof {
                 _ if self.legacy => tls.alpn(&[]),
-                Some(_) => tls.alpn(&Inner::Http2.alpn().chain([UNREVERSED]).collect::<Vec<_>>()),
+                Some(_) => {
+                    tls.alpn(&inner.iter().flat_map(|inner| inner.alpn()).chain([UNREVERSED]).collect::<Vec<_>>())
+                }
                 None => tls.alpn(&[UNREVERSED]),
             },
             hello_response: self

@@ -135,7 +135,7 @@ impl OriginConnection {
         let this = self.clone();
         self.loop_handle.dial(dial, move |result| match result {
             Ok(dialed) => {
-                let (reversed, now) = (dialed.alpn.and_then(Inner::of_alpn).is_some(), dialed.now().mono);
+                let (reversed, now) = (dialed.alpn.and_then(Inner::of_alpn), dialed.now().mono);
                 let shared = this.shared.clone();
                 let loop_handle = this.loop_handle.clone();
                 let served = Served { loop_handle, listener: shared.listener, peer: *dialed.peer };
@@ -214,6 +214,13 @@ impl Supervisor for Supervised {
         });
     }
 
+    fn used_up(self: Arc<Self>, generation: u64) {
+        let connection = self.connection.clone();
+        let Some(next) = connection.next_attempt(generation) else { return };
+        let again = connection.clone();
+        connection.loop_handle.after(Duration::ZERO, move |now| again.connect(next, now.mono));
+    }
+
     fn ended(self: Arc<Self>, generation: u64, end: CarrierEnd) {
         self.connection.has_ended(generation, &self.to, end);
     }
@@ -264,7 +271,7 @@ impl OriginConnection {
 
     /// A connection to this address, or an attempt, is over.
     fn has_ended(self: &Arc<Self>, generation: u64, to: &Address, end: CarrierEnd) {
-        let CarrierEnd { error, retry_after, unanswered, now } = end;
+        let CarrierEnd { error, retry_after, unanswered, served, now } = end;
         let (next, retry_in) = {
             let mut state = self.state();
             if state.live.as_ref().is_some_and(|(live, _)| *live == generation) {
@@ -305,6 +312,8 @@ impl OriginConnection {
             let retry_in = if unanswered {
                 // The proxy may be at its limit for such handshakes. An upgrade does not count there.
                 state.by_upgrade = true;
+                Duration::ZERO
+            } else if served && lost {
                 Duration::ZERO
             } else if lost && state.failures == 0 && !state.redialed {
                 state.redialed = true;

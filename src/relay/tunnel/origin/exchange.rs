@@ -10,7 +10,7 @@
 use std::task;
 
 use uncork::{
-    PipeIn,
+    PipeIn, PipeOut,
     h1::{
         Headers,
         write::{CHUNK_END, LAST_CHUNK, chunk_head},
@@ -20,12 +20,14 @@ use uncork::{
 
 use super::{
     parsed_request::{Framing, parse},
-    response::{Piece, ResponseHead, ResponseReader},
     stream::Served,
 };
 use crate::relay::{
     forward::about_client::{is_about_the_client, is_second_spelling},
-    tunnel::spdy::{Code, ReplyHead, RequestHead, Session},
+    tunnel::{
+        response::{Piece, ResponseHead, ResponseReader},
+        spdy::{Code, ReplyHead, RequestHead, Session},
+    },
 };
 
 /// Size of a pipe in bytes. A request without a body needs only the size of its head.
@@ -35,7 +37,7 @@ pub(super) struct Exchange {
     /// The stream's number.
     pub(super) id: u32,
     request: RequestWriter,
-    reader: ResponseReader,
+    reader: ResponseReader<PipeOut>,
     response: ResponseState,
 }
 

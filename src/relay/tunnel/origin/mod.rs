@@ -22,7 +22,8 @@
 //! | `http2` | the server side of HTTP/2 |
 //! | `stream` | one request and its response |
 //! | `spdy`, `exchange` | the same for a spdy-proxy |
-//! | `parsed_request`, `response` | requests into HTTP/1.1, responses out of it |
+//! | `parsed_request` | requests into HTTP/1.1 |
+//! | `http1`, `http1_exchange` | the server side of HTTP/1.1, one request at a time |
 //! | `event`, `error` | events, and the reasons why there is no tunnel |
 //!
 //! A malformed request ends its own stream and nothing else. The proxy is trusted in one thing, the client's address:
@@ -36,10 +37,11 @@ mod error;
 mod event;
 #[cfg(feature = "spdy")]
 mod exchange;
+mod http1;
+mod http1_exchange;
 mod http2;
 mod parsed_request;
 mod protocol;
-mod response;
 mod shared;
 #[cfg(feature = "spdy")]
 mod spdy;

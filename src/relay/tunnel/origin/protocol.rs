@@ -55,6 +55,17 @@ pub(super) trait Protocol: Send {
     /// Begins no more requests; those in progress are finished.
     fn drain(&mut self, now: Instant);
 
+    /// Returns `true` if the connection carries another protocol only, after an upgrade: it takes no more requests, and
+    /// does not end for a newer connection.
+    fn has_left_http(&self) -> bool {
+        false
+    }
+
+    /// Returns `true` if the end of the connection is the usual one after requests, and no failure.
+    fn has_served(&self) -> bool {
+        false
+    }
+
     /// Returns the error that has ended the connection, once.
     fn take_error(&mut self) -> Option<TunnelError>;
 }

@@ -14,7 +14,10 @@ use super::{
     targets::Targets,
     upgrade_request::{self, Proof},
 };
-use crate::relay::{lock::lock, tunnel::address::Address};
+use crate::relay::{
+    lock::lock,
+    tunnel::{address::Address, labels::Inner},
+};
 
 /// How long a node that has failed is avoided, in first backoffs: 15 s by default.
 const AVOID: u32 = 30;
@@ -45,6 +48,8 @@ pub(super) struct Registration {
     pub(super) path: String,
     pub(super) proof: Option<Proof>,
     pub(super) hosts: Vec<String>,
+    /// The protocols that are served.
+    pub(super) inner: &'static [Inner],
     /// The proxy is a spdy-proxy.
     pub(super) legacy: bool,
     /// Other nodes are used, if the proxy names some.
@@ -59,9 +64,15 @@ impl Registration {
     pub(super) fn request(&self, to: &Address) -> Result<Vec<u8>, String> {
         match self.legacy {
             true => Ok(upgrade_request::legacy(&to.host, to.port)),
-            false => {
-                upgrade_request::build(&to.host, to.port, &self.path, self.proof.as_ref(), &self.hosts, self.uses_nodes)
-            }
+            false => upgrade_request::build(
+                &to.host,
+                to.port,
+                &self.path,
+                self.proof.as_ref(),
+                &self.hosts,
+                self.inner,
+                self.uses_nodes,
+            ),
         }
     }
 }
@@ -128,6 +139,7 @@ mod tests {
                 path: "/".into(),
                 proof: None,
                 hosts: Vec::new(),
+                inner: &Inner::ALL,
                 legacy: false,
                 uses_nodes: true,
             },

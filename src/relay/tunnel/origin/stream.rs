@@ -14,9 +14,9 @@ use std::task::{self, Context, Poll};
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, StatusCode, header};
 use uncork::{
-    LoopHandle, PeerAddr, PipeIn,
+    LoopHandle, PeerAddr, PipeIn, PipeOut,
     h1::{
         Headers, is_hop_by_hop,
         write::{CHUNK_END, LAST_CHUNK, Sink, chunk_head, trailers},
@@ -24,19 +24,22 @@ use uncork::{
     pipe,
 };
 
-use super::{
-    parsed_request::{Framing, parse},
-    response::{Piece, ResponseHead, ResponseReader},
+use super::parsed_request::{Framing, parse};
+use crate::{
+    h2::fields,
+    relay::tunnel::{
+        gathered::Gathered,
+        response::{Piece, ResponseHead, ResponseReader},
+    },
 };
-use crate::relay::tunnel::gathered::Gathered;
 
 /// Size of a pipe in bytes. A request without a body needs only the size of its head.
-const PIPE: usize = 64 * 1024;
+pub(super) const PIPE: usize = 64 * 1024;
 
 pub(super) struct Stream {
     waker: task::Waker,
     request: RequestWriter,
-    reader: ResponseReader,
+    reader: ResponseReader<PipeOut>,
     response: ResponseState,
     upgrade: bool,
 }
@@ -153,7 +156,7 @@ impl Stream {
                     {
                         let mut informational = http::Response::new(());
                         *informational.status_mut() = status;
-                        *informational.headers_mut() = to_http2(&fields, false);
+                        *informational.headers_mut() = fields::to_map(&fields);
                         // An informational response (1xx) that HTTP/2 rejects is dropped; the final one is sent.
                         let _ = respond.send_informational(informational);
                     }
@@ -181,7 +184,7 @@ impl Stream {
                 Piece::End(trailers) => {
                     let ResponseState::Body(send) = &mut self.response else { return Err("an end without a head") };
                     let sent = match trailers {
-                        Some(trailers) => send.send_trailers(to_http2(&trailers, false)),
+                        Some(trailers) => send.send_trailers(fields::to_map(&trailers)),
                         None => send.send_data(Bytes::new(), true),
                     };
                     sent.map_err(|_| "the stream is closed")?;
@@ -201,7 +204,13 @@ impl Stream {
         };
         let mut response = http::Response::new(());
         *response.status_mut() = StatusCode::from_u16(status).map_err(|_| "invalid status")?;
-        *response.headers_mut() = to_http2(&head.fields, head.switched);
+        let mut map = fields::to_map(&head.fields);
+        if head.switched {
+            // HTTP/2 has no proof of an upgrade (RFC 8441 §5).
+            map.remove(header::SEC_WEBSOCKET_ACCEPT);
+            map.remove(header::CONTENT_LENGTH);
+        }
+        *response.headers_mut() = map;
         let send = respond.send_response(response, head.whole).map_err(|_| "the stream is closed")?;
         self.response = if head.whole { ResponseState::Over } else { ResponseState::Body(send) };
         if self.request.framing == Framing::Raw {
@@ -311,27 +320,14 @@ fn end_chunks(map: Option<&HeaderMap>, to: &mut Vec<u8>) {
     if fields.is_empty() { to.put(LAST_CHUNK) } else { trailers(&fields, to) }
 }
 
-/// Returns the fields of a response for HTTP/2.
-fn to_http2(fields: &Headers, switched: bool) -> HeaderMap {
-    let mut map = HeaderMap::with_capacity(fields.len());
-    for (name, value) in fields.end_to_end() {
-        let is_of_1_1 =
-            name.eq_ignore_ascii_case("sec-websocket-accept") || name.eq_ignore_ascii_case("content-length");
-        if switched && is_of_1_1 {
-            continue;
-        }
-        // Both were checked by the rules of HTTP/1.1, which are not less strict.
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value)) {
-            let _ = map.try_append(name, value);
-        }
-    }
-    map
-}
-
 /// Returns the client's address that the proxy has seen: the last entry of `X-Forwarded-For`, which the proxy has
 /// added.
 fn client(map: &HeaderMap) -> Option<PeerAddr> {
-    let last = map.get_all("x-forwarded-for").iter().next_back()?;
-    let ip = last.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()?;
+    client_of(map.get_all("x-forwarded-for").iter().next_back()?.as_bytes())
+}
+
+/// Returns the address in the last entry of a field `X-Forwarded-For`.
+pub(super) fn client_of(value: &[u8]) -> Option<PeerAddr> {
+    let ip = std::str::from_utf8(value).ok()?.rsplit(',').next()?.trim().parse().ok()?;
     Some(PeerAddr::tcp(std::net::SocketAddr::new(ip, 0)))
 }

@@ -5,7 +5,7 @@
 //!   Connection: upgrade                            Connection: upgrade
 //!   Authorization: Bearer …                ──▶     Upgrade: ptth
 //!   Upgrade: ptth
-//!   ALPN: h2
+//!   ALPN: h2, http%2F1.1                           ALPN: h2
 //!   Uncork-Hosts: app.example                      Uncork-Nodes: fra1.example:8443;self, ber2.example:8443
 //!   Uncork-Nodes: ?1
 //! ```
@@ -44,6 +44,7 @@ pub(super) fn build(
     path: &str,
     proof: Option<&Proof>,
     hosts: &[String],
+    inner: &[Inner],
     uses_nodes: bool,
 ) -> Result<Vec<u8>, String> {
     let bad = |what: &str| format!("invalid {what}: it has a character that HTTP does not allow");
@@ -56,7 +57,8 @@ pub(super) fn build(
         };
         fields.append("Authorization", value).map_err(|_| bad("token"))?;
     }
-    fields.append("Upgrade", UPGRADE).and(fields.append(FIELD, Inner::Http2.token())).map_err(|_| bad("upgrade"))?;
+    let tokens = inner.iter().map(|inner| inner.token()).collect::<Vec<_>>().join(", ");
+    fields.append("Upgrade", UPGRADE).and(fields.append(FIELD, tokens)).map_err(|_| bad("upgrade"))?;
     // Without names, all those of the credential are registered.
     if !hosts.is_empty() {
         fields.append("Uncork-Hosts", hosts.join(", ")).map_err(|_| bad("host"))?;
@@ -96,6 +98,8 @@ pub(super) struct UpgradeResponse {
     pub(super) status: u16,
     /// `Upgrade` names `ptth`.
     pub(super) is_ptth: bool,
+    /// The protocol that the proxy has chosen.
+    pub(super) inner: Inner,
     /// The length of the body, if it is known.
     pub(super) length: Option<u64>,
     /// In seconds.
@@ -110,6 +114,8 @@ impl UpgradeResponse {
         let number = |value: &[u8]| std::str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok());
         Ok(Self {
             status: parsed.status,
+            // A proxy that does not say so knows only one.
+            inner: Inner::listed(|token| parsed.fields.contains_token(FIELD, token)).unwrap_or(Inner::Http2),
             is_ptth: parsed.fields.contains_token("upgrade", UPGRADE),
             length: match parsed.framing {
                 ResponseFraming::Length(n) => Some(n),
@@ -130,20 +136,21 @@ mod tests {
     fn the_request_has_the_documented_bytes() {
         let hosts = ["app.example".to_owned(), "*.dev.example".to_owned()];
         let mut proof = Proof { user: None, token: "abc".into() };
-        let request = build("::1", 8443, "/tunnel", Some(&proof), &hosts, true).expect("fine");
+        let request =
+            build("::1", 8443, "/tunnel", Some(&proof), &hosts, &[Inner::Http2, Inner::Http1], true).expect("fine");
         assert_eq!(
             String::from_utf8(request).expect("text"),
             "GET /tunnel HTTP/1.1\r\nHost: [::1]:8443\r\nConnection: upgrade\r\n\
-             Authorization: Bearer abc\r\nUpgrade: ptth\r\nALPN: h2\r\nUncork-Hosts: app.example, *.dev.example\r\n\
+             Authorization: Bearer abc\r\nUpgrade: ptth\r\nALPN: h2, http%2F1.1\r\nUncork-Hosts: app.example, *.dev.example\r\n\
              Uncork-Nodes: ?1\r\n\r\n"
         );
         proof.user = Some("Aladdin".into());
         proof.token = "open sesame".into();
-        let request = build("a", 443, "/", Some(&proof), &[], false).expect("fine");
+        let request = build("a", 443, "/", Some(&proof), &[], &[Inner::Http1], false).expect("fine");
         assert_eq!(
             String::from_utf8(request).expect("text"),
             "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\n\
-             Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\nUpgrade: ptth\r\nALPN: h2\r\n\r\n"
+             Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\nUpgrade: ptth\r\nALPN: http%2F1.1\r\n\r\n"
         );
     }
 }

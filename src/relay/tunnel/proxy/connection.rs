@@ -23,7 +23,7 @@ use super::{
     proxied_request::ProxiedRequest,
     shares::{PermitError, Permits},
 };
-use crate::relay::lock::lock;
+use crate::relay::{lock::lock, tunnel::labels::Inner};
 
 pub(super) struct OriginConnection {
     pub(super) id: u64,
@@ -32,6 +32,7 @@ pub(super) struct OriginConnection {
     pub(super) patterns: Vec<Pattern>,
     peer: PeerAddr,
     since: SystemTime,
+    inner: Inner,
     queue: Mutex<Queue>,
     /// It takes requests.
     joined: AtomicBool,
@@ -69,6 +70,7 @@ pub(super) struct Registration {
     pub(super) patterns: Vec<Pattern>,
     pub(super) peer: PeerAddr,
     pub(super) since: SystemTime,
+    pub(super) inner: Inner,
     /// The origin server uses other nodes, if it is told about them.
     #[cfg_attr(not(feature = "nodes"), expect(dead_code, reason = "only nodes close connections for others"))]
     pub(super) spreads: bool,
@@ -78,13 +80,14 @@ impl OriginConnection {
     pub(super) fn new(id: u64, registration: Registration, permits: Arc<Permits>, waker: task::Waker) -> Arc<Self> {
         #[cfg(feature = "nodes")]
         let spreads = registration.spreads;
-        let Registration { owner, patterns, peer, since, .. } = registration;
+        let Registration { owner, patterns, peer, since, inner, .. } = registration;
         Arc::new(Self {
             id,
             owner,
             patterns,
             peer,
             since,
+            inner,
             queue: Mutex::new(Queue { requests: VecDeque::new(), open: true }),
             joined: AtomicBool::new(false),
             waker,
@@ -194,6 +197,11 @@ impl OriginConnection {
 
     pub(super) fn has_joined(&self) -> bool {
         self.joined.load(Relaxed)
+    }
+
+    /// Returns `true` if it has one request in progress at a time; others wait.
+    pub(super) fn is_serial(&self) -> bool {
+        self.inner == Inner::Http1
     }
 
     pub(super) fn active(&self) -> usize {

@@ -8,9 +8,9 @@
 //!   Authorization: Bearer …
 //!   Uncork-Hosts: app.example, *.dev.example               else 400, 401, 403, 405, 409, 426, 429, 503
 //! ```
-//! Over HTTP/2 the request is an extended CONNECT (RFC 8441), which the engine presents in the same words; `PUT` is that
-//! of earlier versions. The credential is a token, by Bearer (RFC 6750) or as the password of Basic (RFC 7617), or a
-//! client certificate. Without `Uncork-Hosts`, all names of the credential are registered. The labels are in
+//! Over HTTP/2 the request is an extended CONNECT (RFC 8441), which the engine presents in the same words; `PUT` is
+//! that of earlier versions. The credential is a token, by Bearer (RFC 6750) or as the password of Basic (RFC 7617), or
+//! a client certificate. Without `Uncork-Hosts`, all names of the credential are registered. The labels are in
 //! [`labels`](crate::relay::tunnel::labels).
 //!
 //! An origin server that uses other nodes says so (`Uncork-Nodes: ?1`). A proxy that is one of several nodes adds
@@ -23,8 +23,8 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use uncork::{Action, PeerAddr, Request, Response, Switch};
 
 use super::{
-    connection::Registration, counters::Count, handshake_permit, http2::Http2, names::ClaimError, pattern::Pattern,
-    shared::Shared,
+    connection::Registration, counters::Count, handshake_permit, http1::Http1, http2::Http2, names::ClaimError,
+    pattern::Pattern, shared::Shared,
 };
 use crate::relay::{
     repeated::others,
@@ -104,14 +104,11 @@ pub(super) fn handle(shared: &Arc<Shared>, req: &mut Request<'_>) -> Action {
         let response = rejection(429, "too many handshakes without a valid credential").response();
         return response.header("Retry-After", retry_after(after)).into();
     }
-    match check_request(shared, req).and_then(|()| admit(shared, req)) {
-        Ok(http2) => {
-            let switch = Switch::to(UPGRADE, http2).header(FIELD, Inner::Http2.token());
-            match &shared.common.nodes {
-                Some(nodes) => switch.header(NODES, nodes).into(),
-                None => switch.into(),
-            }
-        }
+    match check_request(shared, req).and_then(|inner| admit(shared, req, inner)) {
+        Ok(switch) => match &shared.common.nodes {
+            Some(nodes) => switch.header(NODES, nodes).into(),
+            None => switch.into(),
+        },
         Err(rejection) => {
             rejected(shared, req.peer(), &rejection, now);
             rejection.response().into()
@@ -119,8 +116,8 @@ pub(super) fn handle(shared: &Arc<Shared>, req: &mut Request<'_>) -> Action {
     }
 }
 
-/// Checks that the request is a handshake.
-fn check_request(shared: &Shared, req: &Request<'_>) -> Result<(), Rejection> {
+/// Checks that the request is a handshake. Returns the protocol to be used.
+fn check_request(shared: &Shared, req: &Request<'_>) -> Result<Inner, Rejection> {
     if !matches!(req.method(), "PUT" | "GET") {
         return Err(rejection(405, "the method of a tunnel request is PUT or GET").with("Allow", "GET, PUT"));
     }
@@ -131,13 +128,11 @@ fn check_request(shared: &Shared, req: &Request<'_>) -> Result<(), Rejection> {
     if !req.wants_upgrade(UPGRADE) {
         return Err(rejection(426, "a tunnel needs Upgrade: ptth").with("Upgrade", UPGRADE));
     }
-    if Inner::listed(|token| req.headers().contains_token(FIELD, token)) != Some(Inner::Http2) {
-        return Err(rejection(400, "invalid ALPN field: expected h2"));
-    }
-    Ok(())
+    let inner = Inner::listed(|token| req.headers().contains_token(FIELD, token));
+    inner.ok_or_else(|| rejection(400, "invalid ALPN field: expected h2 or http%2F1.1"))
 }
 
-fn admit(shared: &Arc<Shared>, req: &Request<'_>) -> Result<Http2, Rejection> {
+fn admit(shared: &Arc<Shared>, req: &Request<'_>, inner: Inner) -> Result<Switch, Rejection> {
     let owner = credential(shared, req)?;
     let hosts = req.headers().get_all("uncork-hosts").flat_map(|value| value.split(|&b| b == b','));
     let hosts = req.header("uncork-hosts").map(|_| hosts);
@@ -145,8 +140,15 @@ fn admit(shared: &Arc<Shared>, req: &Request<'_>) -> Result<Http2, Rejection> {
     let (now, since) = (req.now().mono, req.now().wall);
     claim(shared, &patterns, owner, now)?;
     let spreads = req.header(NODES).is_some();
-    let registration = Registration { owner, patterns, peer: *req.peer(), since, spreads };
-    Http2::new(shared, registration, now).ok_or_else(|| rejection(500, "cannot start HTTP/2"))
+    let registration = Registration { owner, patterns, peer: *req.peer(), since, inner, spreads };
+    let switch = match inner {
+        Inner::Http2 => {
+            let carrier = Http2::new(shared, registration, now);
+            Switch::to(UPGRADE, carrier.ok_or_else(|| rejection(500, "cannot start HTTP/2"))?)
+        }
+        Inner::Http1 => Switch::to(UPGRADE, Http1::new(shared, registration, now)),
+    };
+    Ok(switch.header(FIELD, inner.token()))
 }
 
 /// Claims these names for the owner, if it may have one more connection.

@@ -21,6 +21,7 @@ use super::{
     legacy::Legacy,
     shared::Shared,
 };
+use crate::relay::tunnel::labels::Inner;
 
 /// Limit of a handshake's body in bytes. The body is `Hello from C`, and is ignored.
 const MAX_BODY: usize = 1024;
@@ -48,7 +49,8 @@ pub(super) fn accept(shared: &Arc<Shared>, req: &mut Request<'_>) -> Option<Acti
         return Some(rejection.response().into());
     }
     let patterns = shared.common.config.credentials.get(owner)?.hosts.clone();
-    let registration = Registration { owner, patterns, peer: *req.peer(), since: req.now().wall, spreads: false };
+    let registration =
+        Registration { owner, patterns, peer: *req.peer(), since: req.now().wall, inner: Inner::Http2, spreads: false };
     Some(Action::Receive(Box::new(HandshakeBody {
         shared: shared.clone(),
         registration,

@@ -12,6 +12,7 @@
 //! | `config`, `credential`, `trusted` | settings |
 //! | `pattern`, `names` | names, their owners, and the connections that serve them |
 //! | `handshake`, `handshake_alpn` | how an origin server registers its names, by an upgrade or by ALPN |
+//! | `question_http2`, `question_http1` | the question for the credential after ALPN |
 //! | `handshake_limits`, `handshake_permit` | limits of handshakes, by network |
 //! | `shares` | how many requests there may be, and an address's share of them |
 //! | `admission` | who has sent a request; rejections |
@@ -20,6 +21,7 @@
 //! | `proxied_request` | one request, as a carrier gets it |
 //! | `connection`, `rate` | one connection, as the rest of the proxy sees it; and its rate limit |
 //! | `http2`, `stream` | the carrier in HTTP/2, and one request on it |
+//! | `http1`, `http1_exchange` | the same in HTTP/1.1, one request at a time |
 //! | `legacy`, `spdy` | the same for an origin server of spdy-proxy |
 //! | `legacy_handshake` | the handshake of such an origin server |
 //! | `proxied_stream` | the shared half of `stream` and `spdy` |
@@ -47,6 +49,8 @@ mod handshake;
 mod handshake_alpn;
 mod handshake_limits;
 mod handshake_permit;
+mod http1;
+mod http1_exchange;
 mod http2;
 #[cfg(feature = "spdy")]
 mod legacy;
@@ -57,6 +61,8 @@ mod pattern;
 mod proxied_request;
 mod proxied_stream;
 mod public;
+mod question_http1;
+mod question_http2;
 mod rate;
 mod shared;
 mod shares;
@@ -86,7 +92,10 @@ pub use self::{
     credential::Credential,
     trusted::Trusted,
 };
-use self::{connection::OriginConnection, handshake_alpn::AlpnHandshake, pattern::host_of, shared::Shared};
+use self::{
+    connection::OriginConnection, handshake_alpn::AlpnHandshake, pattern::host_of, question_http1::Http1Question,
+    question_http2::Http2Question, shared::Shared,
+};
 use super::labels::{ALPN, Inner};
 use crate::relay::ConfigError;
 #[cfg(feature = "directory")]
@@ -269,8 +278,8 @@ impl Proxy {
     pub fn alpn(&self, protocol: &[u8], peer: &PeerAddr) -> Option<Box<dyn Upgrade>> {
         let inner = Inner::of_alpn(protocol).filter(|_| !self.stopping)?;
         match inner {
-            Inner::Http2 => Some(Box::new(AlpnHandshake::new(&self.shared, *peer)?)),
-            Inner::Http1 => None,
+            Inner::Http2 => Some(Box::new(AlpnHandshake::new(&self.shared, *peer, Http2Question::new(&self.shared)?))),
+            Inner::Http1 => Some(Box::new(AlpnHandshake::new(&self.shared, *peer, Http1Question::new()))),
         }
     }
 

@@ -55,8 +55,7 @@ pub(super) enum Next {
     Pending,
     /// It has bytes to move, and the rate does not allow that now.
     Slowed,
-    /// Request and response are complete.
-    #[cfg_attr(not(feature = "spdy"), expect(dead_code, reason = "HTTP/2 reports that by its own stream handles"))]
+    /// Request and response are complete. (HTTP/2 reports that by its own stream handles.)
     Complete,
     /// It is over before its end: the client has disconnected, or has got another response.
     Over,

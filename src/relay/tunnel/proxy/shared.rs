@@ -169,6 +169,8 @@ impl Shared {
                 if request.rejected_by.is_empty() { Failure::NoOriginServer } else { Failure::RejectedUnread };
             return request.responder.fail(failure);
         }
+        // A request waits only if all connections are in use.
+        connections.sort_by_key(|connection| connection.is_serial() && connection.active() > 0);
         if self.common.config.balance == Balance::LeastBusy {
             // Connections with the same number of requests take turns.
             connections.sort_by_key(|connection| connection.active());
@@ -186,6 +188,27 @@ impl Shared {
             }
         }
         request.responder.fail(failure);
+    }
+
+    /// Takes a request that waits at another connection of HTTP/1.1 with the same names.
+    pub(super) fn take_over(&self, connection: &OriginConnection) -> Option<Box<ProxiedRequest>> {
+        let is_like = |other: &OriginConnection| {
+            let same = other.owner == connection.owner && other.patterns == connection.patterns;
+            same && other.is_serial() && other.id != connection.id
+        };
+        let others: Vec<Arc<OriginConnection>> =
+            self.table().connections.values().filter(|other| is_like(other)).cloned().collect();
+        for other in others {
+            let Some(mut request) = other.next() else { continue };
+            match connection.permits.take(request.share.address) {
+                Ok(permit) => {
+                    request.permit = Some(permit);
+                    return Some(request);
+                }
+                Err(_) => other.put_back(request),
+            }
+        }
+        None
     }
 
     /// Retries a request that a connection has not begun, if nothing of the body was taken out. `rejected_by`: the

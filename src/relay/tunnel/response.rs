@@ -1,4 +1,4 @@
-//! Reads a response of HTTP/1.1 out of a pipe, piece by piece.
+//! Reads a response of HTTP/1.1 piece by piece: out of a pipe (C), or from the connection (P).
 //!
 //! ```text
 //!   engine ──HTTP/1.1──▶ PipeOut ──▶ ResponseReader::next ──▶ Informational… Head Data… End
@@ -7,24 +7,19 @@
 //! A pipe is filled again only when its rear half is free. So an incomplete head or chunk size is taken out and kept
 //! here; otherwise both ends would wait for each other.
 
-use uncork::{
-    PipeOut,
-    h1::{
-        HeadLimits, HeadScanner, Headers, Misbehaved, ResponseFraming,
-        chunked::{BodyLimits, Decoder, Step},
-        field_slots, find_response, parse_response,
-    },
+use uncork::h1::{
+    HeadScanner, Headers, Misbehaved, ResponseFraming,
+    chunked::{Decoder, Step},
+    field_slots, find_response, parse_response,
 };
 
-/// Limits of a head, as large as those that HTTP/2 allows here.
-const HEAD: HeadLimits = HeadLimits { head: 64 * 1024, target: 64 * 1024, fields: 256 };
-const BODY: BodyLimits = BodyLimits { body: u64::MAX, trailers: 16 * 1024, fields: 256 };
+use super::http1::{BODY, HEAD, Source};
 
 /// Bytes that are parsed together with what was kept.
 const MORE: usize = 512;
 
-pub(super) struct ResponseReader {
-    outlet: PipeOut,
+pub(super) struct ResponseReader<S> {
+    source: S,
     method: Box<str>,
     state: State,
     /// The start of a head, or of a line.
@@ -69,12 +64,34 @@ pub(super) struct ResponseHead {
     pub(super) whole: bool,
     /// Another protocol follows.
     pub(super) switched: bool,
+    /// `Content-Length` says where the body ends.
+    pub(super) has_length: bool,
+    /// Another request may follow on the connection.
+    pub(super) keep_alive: bool,
 }
 
-impl ResponseReader {
+impl<S: Source> ResponseReader<S> {
     /// Reads the response to a request of this method.
-    pub(super) fn new(outlet: PipeOut, method: Box<str>) -> Self {
-        Self { outlet, method, state: State::Head, kept: Vec::new(), scan: HeadScanner::default() }
+    pub(super) fn new(source: S, method: Box<str>) -> Self {
+        Self { source, method, state: State::Head, kept: Vec::new(), scan: HeadScanner::default() }
+    }
+
+    /// Reads the response to the next request, of this method. The last one is complete.
+    pub(super) fn begin(&mut self, method: Box<str>) {
+        (self.method, self.state) = (method, State::Head);
+    }
+
+    pub(super) fn source(&mut self) -> &mut S {
+        &mut self.source
+    }
+
+    pub(super) fn source_ref(&self) -> &S {
+        &self.source
+    }
+
+    /// Returns `true` if nothing more arrives.
+    pub(super) fn has_ended(&mut self) -> bool {
+        self.source.is_finished() || self.source.is_truncated()
     }
 
     pub(super) fn next(&mut self) -> Piece<'_> {
@@ -83,22 +100,22 @@ impl ResponseReader {
             State::Chunked(_) => self.chunk(),
             State::Length(left) => {
                 let left = usize::try_from(*left).unwrap_or(usize::MAX);
-                if self.outlet.bytes().is_empty() {
+                if self.source.bytes().is_empty() {
                     return self.wait_or_fail("the body ended before its length");
                 }
-                let bytes = self.outlet.bytes();
+                let bytes = self.source.bytes();
                 let n = bytes.len().min(left);
                 Piece::Data { bytes: &bytes[..n], last: n == left }
             }
             State::Rest => {
-                if self.outlet.bytes().is_empty() {
-                    if self.outlet.is_finished() {
+                if self.source.bytes().is_empty() {
+                    if self.source.is_finished() {
                         self.state = State::Over;
                         return Piece::End(None);
                     }
                     return self.wait_or_fail("the body was truncated");
                 }
-                Piece::Data { bytes: self.outlet.bytes(), last: false }
+                Piece::Data { bytes: self.source.bytes(), last: false }
             }
             State::Over => Piece::Pending,
         }
@@ -106,7 +123,7 @@ impl ResponseReader {
 
     /// Consumes bytes of the last [`Piece::Data`].
     pub(super) fn consume(&mut self, n: usize) {
-        self.outlet.consume(n);
+        self.source.consume(n);
         match &mut self.state {
             State::Length(left) => {
                 *left = left.saturating_sub(n as u64);
@@ -122,7 +139,7 @@ impl ResponseReader {
     /// Handles an empty pipe: waits for more, or fails with `early` if the pipe has ended.
     fn wait_or_fail(&mut self, early: &'static str) -> Piece<'static> {
         // In this order: bytes that were written before the end are found by the next call.
-        if (self.outlet.is_truncated() || self.outlet.is_finished()) && self.outlet.bytes().is_empty() {
+        if (self.source.is_truncated() || self.source.is_finished()) && self.source.bytes().is_empty() {
             self.state = State::Over;
             return Piece::Broken(early);
         }
@@ -130,11 +147,11 @@ impl ResponseReader {
     }
 
     fn head(&mut self) -> Piece<'_> {
-        if self.outlet.bytes().is_empty() {
+        if self.source.bytes().is_empty() {
             return self.wait_or_fail("there was no response");
         }
-        let Self { outlet, method, kept, scan, .. } = self;
-        let bytes = outlet.bytes();
+        let Self { source, method, kept, scan, .. } = self;
+        let bytes = source.bytes();
         // The common case: the whole head is in the pipe.
         let before = kept.len();
         let in_place = before == 0;
@@ -149,7 +166,7 @@ impl ResponseReader {
                     kept.extend_from_slice(bytes);
                 }
                 let n = kept.len() - before;
-                outlet.consume(n);
+                source.consume(n);
                 return Piece::Pending;
             }
             Ok(Some(end)) => end,
@@ -163,6 +180,8 @@ impl ResponseReader {
                     fields: parsed.fields.to_owned(),
                     whole: matches!(parsed.framing, ResponseFraming::None | ResponseFraming::Length(0)),
                     switched: parsed.framing == ResponseFraming::Switched,
+                    has_length: matches!(parsed.framing, ResponseFraming::Length(_)),
+                    keep_alive: parsed.keep_alive,
                 };
                 (head, parsed.framing)
             })
@@ -171,7 +190,7 @@ impl ResponseReader {
             Ok(parsed) => parsed,
             Err(rule) => return self.broken(rule),
         };
-        outlet.consume(end - before);
+        source.consume(end - before);
         kept.clear();
         *scan = HeadScanner::default();
         if matches!(head.status, 100 | 102..200) {
@@ -188,12 +207,12 @@ impl ResponseReader {
 
     fn chunk(&mut self) -> Piece<'_> {
         loop {
-            if self.outlet.bytes().is_empty() {
+            if self.source.bytes().is_empty() {
                 return self.wait_or_fail("the body ended within a chunk");
             }
-            let Self { outlet, kept, state, .. } = self;
+            let Self { source, kept, state, .. } = self;
             let State::Chunked(decoder) = state else { return Piece::Pending };
-            let bytes = outlet.bytes();
+            let bytes = source.bytes();
             let before = kept.len();
             if before > 0 {
                 kept.extend_from_slice(&bytes[..bytes.len().min(MORE)]);
@@ -203,14 +222,14 @@ impl ResponseReader {
                 Err(rule) => return self.broken(rule),
                 Ok(Step::Data(n)) => {
                     // Nothing is kept here: data begins behind a line.
-                    return Piece::Data { bytes: &self.outlet.bytes()[..n], last: false };
+                    return Piece::Data { bytes: &self.source.bytes()[..n], last: false };
                 }
                 Ok(Step::Skip(n)) => {
-                    outlet.consume(n - before);
+                    source.consume(n - before);
                     kept.clear();
                 }
                 Ok(Step::End(n, trailers)) => {
-                    outlet.consume(n - before);
+                    source.consume(n - before);
                     kept.clear();
                     self.state = State::Over;
                     return Piece::End(trailers);
@@ -220,7 +239,7 @@ impl ResponseReader {
                         kept.extend_from_slice(bytes);
                     }
                     let n = kept.len() - before;
-                    outlet.consume(n);
+                    source.consume(n);
                 }
             }
         }
