@@ -68,7 +68,7 @@ pub(crate) fn many_transfers_of_one_browser_at_once(driver: &Driver) {
     browser.run(script, &[]);
     let result =
         until("20 transfers", || Some(browser.run("return window.result ?? null", &[])).filter(|it| !it.is_null()));
-    assert_eq!(result, json!(20));
+    assert_eq!(result, json!(20), "{:?}", browser.warnings());
     is_http2(&browser);
 }
 
