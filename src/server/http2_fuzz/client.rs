@@ -21,6 +21,8 @@ pub(super) struct Client {
     /// Bytes of DATA, and how many the server may send on the connection.
     received: u64,
     window: u64,
+    /// The largest MAX_FRAME_SIZE that the client has sent.
+    largest: usize,
 }
 
 #[derive(Default)]
@@ -42,6 +44,13 @@ impl Client {
             if *kind == 1 {
                 self.last = self.last.max(stream);
             }
+            if *kind == 4 {
+                for setting in payload.get(..len).unwrap_or_default().chunks_exact(6).filter(|setting| setting[1] == 5)
+                {
+                    let value = u32::from_be_bytes([setting[2], setting[3], setting[4], setting[5]]);
+                    self.largest = self.largest.max(value as usize);
+                }
+            }
             if let (8, 0, [w0, w1, w2, w3, ..]) = (*kind, stream, payload) {
                 self.window += u64::from(u32::from_be_bytes([*w0 & 0x7f, *w1, *w2, *w3]));
             }
@@ -61,7 +70,7 @@ impl Client {
         }
         while let [a, b, c, kind, flags, s0, s1, s2, s3, payload @ ..] = rest {
             let len = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
-            assert!(len <= 1 << 14, "a frame of {len} bytes");
+            assert!(len <= self.largest.max(1 << 14), "a frame of {len} bytes");
             let Some(payload) = payload.get(..len) else { break };
             let stream = u32::from_be_bytes([*s0, *s1, *s2, *s3]);
             self.frame(*kind, *flags, stream, payload, application);
