@@ -58,7 +58,18 @@ pub(super) struct Share {
     pub(super) address: Option<IpAddr>,
     /// One of the name's permits. It is not held until the client has disconnected: a rejected client may still send
     /// its body.
-    pub(super) _name: Permit,
+    name: Option<Permit>,
+}
+
+impl Share {
+    pub(super) fn new(address: Option<IpAddr>, name: Permit) -> Self {
+        Self { address, name: Some(name) }
+    }
+
+    /// Returns the name's permit. Before the client learns of the end: it may send its next request at once.
+    pub(super) fn release(&mut self) {
+        self.name = None;
+    }
 }
 
 /// Connects the client's side to the carrier: either learns of the other's end.

@@ -120,7 +120,7 @@ fn begin(shared: &Arc<Shared>, req: &mut Request<'_>, sender: Sender) -> Result<
     let listed = if chunked { req.headers().connection_names() } else { Vec::new() };
     // The timeout includes the time in a connection's queue.
     responder.restart_timeout(req.now().mono);
-    let (share, rejected_by) = (Share { address: client_address, _name: permit }, Vec::new());
+    let (share, rejected_by) = (Share::new(client_address, permit), Vec::new());
     shared.send(Box::new(ProxiedRequest { head, protocol, body, listed, responder, share, rejected_by, permit: None }));
     Ok(action)
 }

@@ -30,7 +30,7 @@ pub(super) struct Stream {
     request: Option<RequestBody>,
     response: ResponseState,
     share: Share,
-    _permit: Option<Permit>,
+    permit: Option<Permit>,
 }
 
 /// The request's body.
@@ -76,7 +76,7 @@ impl Stream {
                 });
                 responder.watch(&waker);
                 let pending = Box::new(PendingResponse { head, protocol, rejected_by, responder });
-                Some(Self { waker, request, response: ResponseState::Head(response, pending), share, _permit: permit })
+                Some(Self { waker, request, response: ResponseState::Head(response, pending), share, permit })
             }
             Err(error) => {
                 log::debug!(target: "uncork::relay", "cannot send a request: {}", h2_error(&error));
@@ -136,6 +136,10 @@ impl Stream {
                 };
                 let (parts, recv) = response.into_parts();
                 let whole = recv.is_end_stream();
+                if whole && self.request.is_none() {
+                    self.share.release();
+                    self.permit = None;
+                }
                 match pending.responder.begin("2.0", parts.status.as_u16(), &parts.headers, whole) {
                     Begun::Body(mut inlet) => {
                         inlet.on_room(self.waker.clone());
