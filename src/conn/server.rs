@@ -198,7 +198,7 @@ impl ServerConn {
     ///
     /// # Errors
     /// [`Misbehaved::BodyTooLarge`]: the caller must [`reject`](Self::reject) the request.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn begin(&mut self, head: &RequestHead<'_>, limits: &Limits, last: bool) -> Result<(), Misbehaved> {
         self.scan = HeadScanner::default();
         self.version = head.version;

@@ -128,6 +128,7 @@ impl<'b> RequestHead<'b> {
     ///
     /// # Errors
     /// The first violated rule.
+    #[inline(never)]
     pub(crate) fn of_stream(
         method: &'b str,
         target: &'b str,
@@ -198,7 +199,8 @@ struct Facts<'b> {
 }
 
 impl<'b> Facts<'b> {
-    #[inline]
+    // Always: HTTP/2 has a second caller, and the first one must not pay for that.
+    #[inline(always)]
     fn of(fields: &[httparse::Header<'b>]) -> Self {
         let mut facts = Self::default();
         for field in fields {
@@ -243,7 +245,7 @@ impl<'b> Facts<'b> {
     /// RFC 9112 §3.2: "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request message that
     /// lacks a Host header field and to any request message that contains more than one Host header field line or a
     /// Host header field with an invalid field value."
-    #[inline]
+    #[inline(always)]
     fn host(&self, version: Version, known: &mut KnownHost) -> Result<Option<&'b [u8]>, Misbehaved> {
         match self.host {
             _ if self.hosts > 1 => Err(Misbehaved::DuplicateHost),

@@ -25,7 +25,7 @@ pub enum TargetForm {
 }
 
 /// Returns the form of a target, and its authority if it has one.
-#[inline]
+#[inline(always)]
 pub(crate) fn classify<'b>(method: &str, target: &'b str) -> Result<(TargetForm, Option<&'b str>), Misbehaved> {
     // httparse has checked that a single byte is visible ASCII.
     if target.len() > 1 && !grammar::is_target(target.as_bytes()) {
@@ -110,7 +110,7 @@ pub(crate) struct KnownHost {
 
 impl KnownHost {
     /// Like [`is_authority`], but does not check the last valid authority again.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_authority(&mut self, value: &[u8]) -> bool {
         value == &self.bytes[..usize::from(self.len)] && !value.is_empty() || self.is_another(value)
     }
