@@ -84,6 +84,7 @@ fn rules_hold_while_parts_fail() {
         return println!("skipped: redis-server is not installed");
     };
     let origin = tunnel::origin(&cluster);
+    tunnel::wait_for_origin(&run);
     let mut random = Random::new(seed);
     start_load(&run, &mut random);
     // The run ends with the first broken rule.

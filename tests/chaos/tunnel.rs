@@ -37,6 +37,15 @@ fn get(run: &Run, node: usize, length: usize) -> io::Result<(u16, bool)> {
     Ok((response.status, response.body == text(length).as_bytes()))
 }
 
+/// Waits until the origin server can be reached through every node: it has just begun to connect.
+pub(crate) fn wait_for_origin(run: &Run) {
+    let began = Instant::now();
+    while !(0..run.ports().len()).all(|node| matches!(get(run, node, 10), Ok((200, true)))) {
+        assert!(began.elapsed() < Duration::from_secs(30), "the origin server does not connect");
+        sleep(Duration::from_millis(50));
+    }
+}
+
 pub(crate) fn request(run: &Arc<Run>, mut random: Random) {
     while !run.is_over() {
         sleep(Duration::from_millis(10 + random.below(40)));
