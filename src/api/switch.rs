@@ -42,7 +42,7 @@ impl Switch {
     ///
     /// Use it for protocols older than `Upgrade`, which begin with something like a request. No HTTP response is sent:
     /// the request must prove that the peer uses your protocol. Any request is allowed; a body must be complete as in
-    /// [`to`](Self::to). The access log shows status 200.
+    /// [`to`](Self::to). The access log shows status 200. Over HTTP/2 it is not possible: the response is 426.
     pub fn without_response(upgrade: impl Upgrade + 'static) -> Self {
         Self { bare: true, ..Self::with_response(Response::new(200), upgrade) }
     }

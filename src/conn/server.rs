@@ -485,6 +485,11 @@ impl ServerConn {
         self.report(Did::Switch, false);
     }
 
+    /// Returns `true` if it is a stream of HTTP/2, which has no bytes in front of a response.
+    pub(crate) fn is_stream(&self) -> bool {
+        self.message.is_some()
+    }
+
     /// Returns `true` if the request allows a switch: HTTP/1.1 with an upgrade, or CONNECT.
     pub(crate) fn can_switch(&self, status: u16) -> bool {
         match self.connect {

@@ -318,7 +318,7 @@ impl Job {
     /// Sends the response of a switch. From then on the stream belongs to the application.
     pub(super) fn switch(&mut self, io: &mut ConnIo, core: &mut Core, switch: Switch) -> Result<Step, EndReason> {
         let Switch { response, bare, upgrade } = switch;
-        let possible = bare || io.conn.can_switch(response.status);
+        let possible = if bare { !io.conn.is_stream() } else { io.conn.can_switch(response.status) };
         if !possible || response.fault.is_some() {
             dispatch::discard(upgrade);
             let response = if possible {

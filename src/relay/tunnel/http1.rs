@@ -120,7 +120,7 @@ impl Source for Input {
     }
 }
 
-/// What is to be sent on the connection.
+/// Bytes that wait to be sent on the connection.
 #[derive(Debug, Default)]
 pub(super) struct Output {
     bytes: BytesMut,

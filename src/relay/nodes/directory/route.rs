@@ -97,8 +97,8 @@ pub(super) fn dial(address: &Address, place: &Place, server: &Server, timeout: D
 /// Why an attempt has failed, or its connection has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// There is no name, no connection or no reply, the engine is a replica or says "not now"; or the connection was
-    /// used for as long as the engine was there.
+    /// The name is unknown, there is no connection or no reply, the engine is a replica, or it says "not now". Also a
+    /// connection that was used until the engine went away.
     Away,
     /// The engine is there and says no: to the password, to one client more, …
     Rejected,

@@ -27,7 +27,7 @@ const EXPECTED: Duration = Duration::from_secs(60);
 /// The most nodes that `ASK` may name.
 const MAX_EXPECTED: usize = 100;
 
-/// What is to be done, in order.
+/// A task for the caller. Tasks are done in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     /// Connect to this node, and keep connecting.
@@ -77,7 +77,7 @@ impl Router {
         router
     }
 
-    /// Returns what is to be done since the last call.
+    /// Returns the tasks that were added since the last call.
     pub(super) fn actions(&mut self) -> Vec<Action> {
         mem::take(&mut self.actions)
     }
@@ -239,7 +239,7 @@ mod tests {
             trace
         }
 
-        /// Checks what is to be done.
+        /// Checks the tasks.
         #[track_caller]
         fn does(&mut self, want: &str) {
             let name = |place: &Place| match place {
