@@ -9,6 +9,7 @@
 //! | file | contents |
 //! |---|---|
 //! | `wire` | bytes between a connection and h2 |
+//! | `hpack` | compressed fields, for a machine without h2 |
 //! | `frames` | the heads of a client's frames: what h2 leaves open |
 //! | `wakes` | the streams of a connection that were woken |
 //! | `request` | the head of a request, in the words of HTTP/1.1 |
@@ -20,6 +21,8 @@
 
 pub(crate) mod fields;
 pub(crate) mod frames;
+#[allow(dead_code, unused_imports, reason = "the machine that uses it is being written")]
+pub(crate) mod hpack;
 pub(crate) mod priority;
 pub(crate) mod request;
 pub(crate) mod stream;

@@ -1,0 +1,152 @@
+//! Decodes the blocks of the peer (RFC 7541 §3, §6).
+//!
+//! ```text
+//!   1 index(7)                    ─▶ a field of a table
+//!   01 index(6)  [name]  value    ─▶ a literal that is added to the table
+//!   001 size(5)                   ─▶ the table's new limit: before the first field only
+//!   0000, 0001 index(4) [name] value ─▶ a literal that is not added
+//! ```
+//! An error leaves the table as it was at that place: the connection has to end.
+
+use super::{
+    huffman,
+    primitive::{Invalid, integer},
+    table::{MOST, Name, STATIC, STATICS, Table},
+};
+
+/// The decoder of a connection.
+pub(crate) struct Decoder {
+    table: Table,
+    scratch: Scratch,
+}
+
+/// What a literal had in Huffman code. It keeps its memory for the next literal.
+#[derive(Default)]
+struct Scratch {
+    name: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl Decoder {
+    /// Creates a decoder with a table of at most 4,096 bytes, the default of SETTINGS_HEADER_TABLE_SIZE. It allocates
+    /// nothing before it is used.
+    pub(crate) const fn new() -> Self {
+        Self { table: Table::new(MOST), scratch: Scratch { name: Vec::new(), value: Vec::new() } }
+    }
+
+    /// Decodes a complete block, and calls `field` with the name and value of each field in order.
+    ///
+    /// The table is updated for all of them, whether the caller keeps a field or not.
+    ///
+    /// # Errors
+    ///
+    /// The block is invalid: COMPRESSION_ERROR. Fields before the fault were given out. The decoder cannot go on.
+    pub(crate) fn decode(&mut self, block: &[u8], mut field: impl FnMut(&[u8], &[u8])) -> Result<(), Invalid> {
+        let mut rest = self.updates(block)?;
+        while let Some(&first) = rest.first() {
+            if first & 0x80 != 0 {
+                let index = integer(&mut rest, 7)?;
+                let (name, value) = entry(&self.table, index).ok_or(Invalid)?;
+                field(name, value);
+            } else {
+                self.literal(first, &mut rest, &mut field)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back the memory of `scratch`. The table stays as it is.
+    pub(crate) fn rest(&mut self) {
+        self.scratch = Scratch::default();
+    }
+
+    /// Takes the updates of the table's size from the front of a block (§4.2, §6.3). Returns what follows.
+    fn updates<'a>(&mut self, block: &'a [u8]) -> Result<&'a [u8], Invalid> {
+        let mut rest = block;
+        while let Some(first) = rest.first()
+            && first & 0xe0 == 0x20
+        {
+            let limit = integer(&mut rest, 5)?;
+            if limit > MOST {
+                return Err(Invalid);
+            }
+            self.table.set_limit(limit);
+        }
+        Ok(rest)
+    }
+
+    /// Decodes a literal (§6.2).
+    fn literal(&mut self, first: u8, rest: &mut &[u8], field: &mut impl FnMut(&[u8], &[u8])) -> Result<(), Invalid> {
+        let is_added = first & 0x40 != 0;
+        if !is_added && first & 0x20 != 0 {
+            // An update behind a field.
+            return Err(Invalid);
+        }
+        let index = integer(rest, if is_added { 6 } else { 4 })?;
+        // The name as the table takes it: it must not borrow the table.
+        let (name, of) = match index {
+            0 => {
+                let name = string(rest, &mut self.scratch.name)?;
+                (name, Name::Text(name))
+            }
+            1..=STATICS => (STATIC[index - 1].0, Name::Text(STATIC[index - 1].0)),
+            _ => (entry(&self.table, index).ok_or(Invalid)?.0, Name::Of(index - STATICS - 1)),
+        };
+        let value = string(rest, &mut self.scratch.value)?;
+        field(name, value);
+        if is_added {
+            self.table.add(of, value);
+        }
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn table(&mut self) -> &mut Table {
+        &mut self.table
+    }
+
+    /// Returns the bytes of memory beside the decoder itself.
+    #[cfg(test)]
+    pub(super) fn memory(&self) -> usize {
+        self.table.memory() + self.scratch.name.capacity() + self.scratch.value.capacity()
+    }
+}
+
+/// Returns the entry of an index (§2.3.3). There is none of index 0.
+#[inline]
+fn entry(table: &Table, index: usize) -> Option<(&[u8], &[u8])> {
+    let index = index.checked_sub(1)?;
+    match STATIC.get(index) {
+        Some(&field) => Some(field),
+        None => table.get(index - STATICS),
+    }
+}
+
+/// Takes a string from the front of `bytes` (§5.2). `scratch` has it if it was in Huffman code.
+fn string<'a, 'b: 'a>(bytes: &mut &'b [u8], scratch: &'a mut Vec<u8>) -> Result<&'a [u8], Invalid> {
+    let is_huffman = bytes.first().is_some_and(|first| first & 0x80 != 0);
+    let len = integer(bytes, 7)?;
+    let (text, rest) = bytes.split_at_checked(len).ok_or(Invalid)?;
+    *bytes = rest;
+    if !is_huffman {
+        return Ok(text);
+    }
+    huffman::decode(text, scratch)?;
+    Ok(scratch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_string_ends_within_the_block() {
+        let mut scratch = Vec::new();
+        let mut rest = &b"\x03abcd"[..];
+        assert_eq!(string(&mut rest, &mut scratch), Ok(&b"abc"[..]));
+        assert_eq!(rest, b"d");
+        for bytes in [&b""[..], b"\x04abc", b"\x7f\xff\xff\xff\x7fabc", b"\x84abc"] {
+            assert_eq!(string(&mut &bytes[..], &mut Vec::new()), Err(Invalid), "{bytes:x?}");
+        }
+    }
+}
