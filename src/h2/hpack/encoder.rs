@@ -13,7 +13,7 @@
 
 use super::{
     primitive::{write_integer, write_string},
-    table::{Found, MOST, Name, STATIC, STATICS, Table},
+    table::{MOST, Name, STATIC, STATICS, Table},
 };
 
 /// The most bytes of the table: enough for the fields that a server repeats, and little for each connection.
@@ -21,9 +21,6 @@ const TABLE: usize = 1024;
 
 /// The most bytes of a value that is added to the table. A longer one would evict most of what is there.
 const LONG: usize = 256;
-
-/// The first index of `:status`.
-const STATUS: usize = 8;
 
 /// How a field is encoded that is not in the static table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +79,7 @@ impl Encoder {
             500 => 14,
             _ => {
                 let digit = |unit| b'0' + (status / unit % 10) as u8;
-                return self.repeated(STATUS, b":status", &[digit(100), digit(10), digit(1)], block);
+                return self.field(b":status", &[digit(100), digit(10), digit(1)], block);
             }
         };
         write_index(index, block);
@@ -90,29 +87,24 @@ impl Encoder {
 
     /// Writes a field. `name` is lowercase, or that of a pseudo-header field.
     pub(crate) fn field(&mut self, name: &[u8], value: &[u8], block: &mut Vec<u8>) {
-        let (index, kind) = known(name);
-        match kind {
-            Kind::Never => return write_literal(0x10, 4, index, name, value, block),
-            Kind::Add | Kind::Plain => {}
+        // First what most fields of a response are: one that was sent before.
+        let may_be_added = value.len() <= LONG && self.table.fits(name.len(), value.len());
+        if may_be_added && let Some(place) = self.table.find(name, value) {
+            return write_index(STATICS + 1 + place, block);
         }
-        if let Some(index) = static_index(index, value) {
+        let index = static_name(name);
+        let kind = kind(index);
+        if kind == Kind::Never {
+            return write_literal(0x10, 4, index, name, value, block);
+        }
+        if let Some(index) = static_field(index, value) {
             return write_index(index, block);
         }
-        if kind == Kind::Plain || value.len() > LONG {
+        if kind == Kind::Plain || !may_be_added {
             return write_literal(0, 4, index, name, value, block);
         }
-        self.repeated(index, name, value, block);
-    }
-
-    /// Writes a field that may be in the dynamic table, or is there afterwards. `index`: its name in the static table,
-    /// or 0.
-    fn repeated(&mut self, index: usize, name: &[u8], value: &[u8], block: &mut Vec<u8>) {
-        if !self.table.fits(name.len(), value.len()) {
-            return write_literal(0, 4, index, name, value, block);
-        }
-        let index = match (self.table.find(name, value), index) {
-            (Found::Field(place), _) => return write_index(STATICS + 1 + place, block),
-            (Found::Name(place), 0) => STATICS + 1 + place,
+        let index = match index {
+            0 => self.table.find_name(name).map_or(0, |place| STATICS + 1 + place),
             _ => index,
         };
         write_literal(0x40, 6, index, name, value, block);
@@ -143,76 +135,55 @@ fn write_literal(first: u8, bits: u32, index: usize, name: &[u8], value: &[u8], 
     write_string(value, block);
 }
 
+/// Returns how a field is encoded. `index`: its name in the static table, or 0.
+fn kind(index: usize) -> Kind {
+    match index {
+        // `:path`, `age`, `content-length`, `content-range`, `etag`, `expires`, `last-modified`, `location`.
+        4 | 21 | 28 | 30 | 34 | 36 | 44 | 46 => Kind::Plain,
+        // `authorization`, `proxy-authorization`, `set-cookie`.
+        23 | 49 | 55 => Kind::Never,
+        _ => Kind::Add,
+    }
+}
+
 /// Returns the index of a field in the static table. `index`: the first one of its name, or 0.
-fn static_index(index: usize, value: &[u8]) -> Option<usize> {
+fn static_field(index: usize, value: &[u8]) -> Option<usize> {
     let count = match index {
         0 => return None,
-        // `:method`, `:path`, `:scheme`.
+        // `:method`, `:path`, `:scheme`, `:status`.
         2 | 4 | 6 => 2,
-        STATUS => 7,
+        8 => 7,
         _ => 1,
     };
     (index..index + count).find(|index| STATIC[index - 1].1 == value)
 }
 
-/// Returns the first index of a name in the static table, or 0, and how its fields are encoded.
-fn known(name: &[u8]) -> (usize, Kind) {
-    use Kind::{Add, Never, Plain};
+/// Returns the first index of a name in the static table, or 0.
+fn static_name(name: &[u8]) -> usize {
+    let index = usize::from(NAMES[hash(name)]);
+    if index > 0 && STATIC[index - 1].0 == name { index } else { 0 }
+}
+
+/// For each hash of a name of the static table, its first index.
+static NAMES: [u8; 256] = names();
+
+/// Returns a number below 256, another one for each name of the static table. The factors were found by trying.
+const fn hash(name: &[u8]) -> usize {
     match name {
-        b":authority" => (1, Add),
-        b":method" => (2, Add),
-        b":path" => (4, Plain),
-        b":scheme" => (6, Add),
-        b":status" => (STATUS, Add),
-        b"accept-charset" => (15, Add),
-        b"accept-encoding" => (16, Add),
-        b"accept-language" => (17, Add),
-        b"accept-ranges" => (18, Add),
-        b"accept" => (19, Add),
-        b"access-control-allow-origin" => (20, Add),
-        b"age" => (21, Plain),
-        b"allow" => (22, Add),
-        b"authorization" => (23, Never),
-        b"cache-control" => (24, Add),
-        b"content-disposition" => (25, Add),
-        b"content-encoding" => (26, Add),
-        b"content-language" => (27, Add),
-        b"content-length" => (28, Plain),
-        b"content-location" => (29, Add),
-        b"content-range" => (30, Plain),
-        b"content-type" => (31, Add),
-        b"cookie" => (32, Add),
-        b"date" => (33, Add),
-        b"etag" => (34, Plain),
-        b"expect" => (35, Add),
-        b"expires" => (36, Plain),
-        b"from" => (37, Add),
-        b"host" => (38, Add),
-        b"if-match" => (39, Add),
-        b"if-modified-since" => (40, Add),
-        b"if-none-match" => (41, Add),
-        b"if-range" => (42, Add),
-        b"if-unmodified-since" => (43, Add),
-        b"last-modified" => (44, Plain),
-        b"link" => (45, Add),
-        b"location" => (46, Plain),
-        b"max-forwards" => (47, Add),
-        b"proxy-authenticate" => (48, Add),
-        b"proxy-authorization" => (49, Never),
-        b"range" => (50, Add),
-        b"referer" => (51, Add),
-        b"refresh" => (52, Add),
-        b"retry-after" => (53, Add),
-        b"server" => (54, Add),
-        b"set-cookie" => (55, Never),
-        b"strict-transport-security" => (56, Add),
-        b"transfer-encoding" => (57, Add),
-        b"user-agent" => (58, Add),
-        b"vary" => (59, Add),
-        b"via" => (60, Add),
-        b"www-authenticate" => (61, Add),
-        _ => (0, Add),
+        [] => 0,
+        [first, ..] => (name.len() + 10 * *first as usize + 4 * name[name.len() - 1] as usize) & 0xff,
     }
+}
+
+const fn names() -> [u8; 256] {
+    let mut names = [0; 256];
+    // From the end: the first index of a name is what remains.
+    let mut index = STATICS;
+    while index > 0 {
+        names[hash(STATIC[index - 1].0)] = index as u8;
+        index -= 1;
+    }
+    names
 }
 
 #[cfg(test)]
@@ -236,16 +207,18 @@ mod tests {
     fn names_have_the_first_index_of_the_static_table() {
         for (name, _) in STATIC {
             let first = STATIC.iter().position(|(other, _)| *other == name).unwrap() + 1;
-            assert_eq!(known(name).0, first, "{}", String::from_utf8_lossy(name));
+            assert_eq!(static_name(name), first, "{}", String::from_utf8_lossy(name));
         }
-        assert_eq!(known(b"x-other"), (0, Kind::Add));
+        for name in [&b"x-other"[..], b"", b"a", b"aXe", b"Age", b"content-lengtH", b"cXntent-length"] {
+            assert_eq!(static_name(name), 0);
+        }
     }
 
     #[test]
     fn fields_of_the_static_table_are_one_byte() {
         let mut encoder = Encoder::new();
         for (i, (name, value)) in STATIC.iter().enumerate() {
-            if known(name).1 != Kind::Never {
+            if kind(static_name(name)) != Kind::Never {
                 let mut block = Vec::new();
                 encoder.field(name, value, &mut block);
                 assert_eq!(block, [0x81 + i as u8]);

@@ -36,14 +36,16 @@ fn long_integer(bytes: &mut &[u8], mut value: usize) -> Result<usize, Invalid> {
 }
 
 /// Writes an integer. `first` has the upper bits of its first byte, `bits` is the number of the lower ones.
-pub(super) fn write_integer(mut value: usize, first: u8, bits: u32, block: &mut Vec<u8>) {
+#[inline]
+pub(super) fn write_integer(value: usize, first: u8, bits: u32, block: &mut Vec<u8>) {
     let mask = (1 << bits) - 1;
-    if value < mask {
-        block.push(first | value as u8);
-        return;
+    block.push(first | value.min(mask) as u8);
+    if value >= mask {
+        write_more(value - mask, block);
     }
-    block.push(first | mask as u8);
-    value -= mask;
+}
+
+fn write_more(mut value: usize, block: &mut Vec<u8>) {
     while value >= 0x80 {
         block.push(value as u8 | 0x80);
         value >>= 7;

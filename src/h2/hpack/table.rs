@@ -99,15 +99,6 @@ pub(super) enum Name<'a> {
     Of(usize),
 }
 
-/// Where a field is in the dynamic table, as the place behind the newest entry.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
-    Field(usize),
-    /// The name only.
-    Name(usize),
-    Nothing,
-}
-
 /// A dynamic table.
 pub(super) struct Table {
     /// Names and values. The front is of entries that were evicted.
@@ -157,25 +148,21 @@ impl Table {
         Some(self.text[self.range(entry)].split_at(usize::from(entry.name)))
     }
 
-    /// Finds a field, or else its name.
-    pub(super) fn find(&self, name: &[u8], value: &[u8]) -> Found {
-        let mut found = Found::Nothing;
-        for (place, entry) in self.entries.iter().enumerate() {
-            if usize::from(entry.name) != name.len() {
-                continue;
+    /// Returns the place of a field, the newest one of them. Lengths are compared first: most entries differ there.
+    pub(super) fn find(&self, name: &[u8], value: &[u8]) -> Option<usize> {
+        self.entries.iter().position(|entry| {
+            usize::from(entry.name) == name.len() && usize::from(entry.value) == value.len() && {
+                let (of, is) = self.text[self.range(entry)].split_at(name.len());
+                is == value && of == name
             }
-            let (of, is) = self.text[self.range(entry)].split_at(name.len());
-            if of != name {
-                continue;
-            }
-            if is == value {
-                return Found::Field(place);
-            }
-            if found == Found::Nothing {
-                found = Found::Name(place);
-            }
-        }
-        found
+        })
+    }
+
+    /// Returns the place of the newest field of that name.
+    pub(super) fn find_name(&self, name: &[u8]) -> Option<usize> {
+        self.entries
+            .iter()
+            .position(|entry| usize::from(entry.name) == name.len() && self.text[self.range(entry)].starts_with(name))
     }
 
     /// Adds an entry, and evicts what it displaces (§4.4). One that is larger than the table empties it.
@@ -351,17 +338,20 @@ mod tests {
     #[test]
     fn fields_are_found_the_newest_first() {
         let mut table = Table::new(MOST);
-        assert_eq!(table.find(b"a", b"1"), Found::Nothing);
+        assert_eq!((table.find(b"a", b"1"), table.find_name(b"a")), (None, None));
         for (name, value) in [("a", "1"), ("b", "1"), ("a", "2"), ("a", "1"), ("aa", "1")] {
             add(&mut table, name, value);
         }
-        assert_eq!(table.find(b"a", b"1"), Found::Field(1));
-        assert_eq!(table.find(b"a", b"2"), Found::Field(2));
-        assert_eq!(table.find(b"a", b"3"), Found::Name(1));
-        assert_eq!(table.find(b"b", b"1"), Found::Field(3));
-        assert_eq!(table.find(b"c", b"1"), Found::Nothing);
+        assert_eq!(table.find(b"a", b"1"), Some(1));
+        assert_eq!(table.find(b"a", b"2"), Some(2));
+        assert_eq!(table.find(b"b", b"1"), Some(3));
+        assert_eq!(table.find(b"a", b"3"), None);
+        assert_eq!(table.find(b"c", b"1"), None);
+        assert_eq!(table.find_name(b"a"), Some(1));
+        assert_eq!(table.find_name(b"aa"), Some(0));
+        assert_eq!(table.find_name(b"c"), None);
         // The same bytes, but another end of the name.
-        assert_eq!(table.find(b"a", b"a1"), Found::Name(1));
+        assert_eq!(table.find(b"a", b"a1"), None);
     }
 
     #[test]
