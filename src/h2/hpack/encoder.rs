@@ -1,11 +1,11 @@
 //! Encodes blocks for the peer (RFC 7541 §6), without Huffman.
 //!
 //! ```text
-//!   field ─┬─ in the static table, name and value ──▶ index
-//!          ├─ Kind::Add ─┬─ in the dynamic table ───▶ index
-//!          │             └─ otherwise ──────────────▶ literal, added to the table
+//!   field ─┬─ in the dynamic table ─────────────────▶ index
+//!          ├─ Kind::Never ──────────────────────────▶ literal that no proxy may add to a table
+//!          ├─ in the static table, name and value ──▶ index
 //!          ├─ Kind::Plain, or a long value ─────────▶ literal, not added
-//!          └─ Kind::Never ──────────────────────────▶ literal that no proxy may add to a table
+//!          └─ Kind::Add ────────────────────────────▶ literal, added to the dynamic table
 //! ```
 //! The table has at most 1,024 bytes, where the peer's may have 4,096 without an update: so the peer keeps entries that
 //! this table has evicted. Indexes count from the newest entry, so both mean the same as long as this table is the
@@ -22,7 +22,7 @@ const TABLE: usize = 1024;
 /// The most bytes of a value that is added to the table. A longer one would evict most of what is there.
 const LONG: usize = 256;
 
-/// How a field is encoded that is not in the static table.
+/// How a field is encoded that is in neither table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// It may repeat: it is added to the table.
@@ -36,8 +36,8 @@ enum Kind {
 /// The encoder of a connection.
 pub(crate) struct Encoder {
     table: Table,
-    /// The limit of the peer's table: 4,096, or what the last update said.
-    told: usize,
+    /// The limit of the peer's table, in bytes: 4,096, or that of the last update.
+    peer: usize,
     /// The smallest limit that the peer has set since the last block.
     least: usize,
 }
@@ -45,7 +45,7 @@ pub(crate) struct Encoder {
 impl Encoder {
     /// Creates an encoder for a peer that has not sent SETTINGS. It allocates nothing before it is used.
     pub(crate) const fn new() -> Self {
-        Self { table: Table::new(TABLE), told: MOST, least: usize::MAX }
+        Self { table: Table::new(TABLE), peer: MOST, least: usize::MAX }
     }
 
     /// Sets the peer's SETTINGS_HEADER_TABLE_SIZE, in bytes. Default: 4,096. The table never has more than 1,024.
@@ -58,12 +58,12 @@ impl Encoder {
     /// Begins a block: writes the updates of the table's size that are owed. After several changes these are the
     /// smallest limit and the last (RFC 7541 §4.2).
     pub(crate) fn begin(&mut self, block: &mut Vec<u8>) {
-        if self.least < self.told {
-            self.tell(self.least.min(TABLE), block);
+        if self.least < self.peer {
+            self.update(self.least.min(TABLE), block);
         }
         self.least = usize::MAX;
-        if self.told < self.table.limit() {
-            self.tell(self.table.limit(), block);
+        if self.peer < self.table.limit() {
+            self.update(self.table.limit(), block);
         }
     }
 
@@ -111,9 +111,9 @@ impl Encoder {
         self.table.add(Name::Text(name), value);
     }
 
-    fn tell(&mut self, limit: usize, block: &mut Vec<u8>) {
+    fn update(&mut self, limit: usize, block: &mut Vec<u8>) {
         write_integer(limit, 0x20, 5, block);
-        self.told = limit;
+        self.peer = limit;
     }
 
     #[cfg(test)]
@@ -285,7 +285,7 @@ mod tests {
 
     #[test]
     fn updates_are_those_that_the_peer_needs() {
-        let update = |limits: &[u32], encoder: &mut Encoder| {
+        let updates = |limits: &[u32], encoder: &mut Encoder| {
             limits.iter().for_each(|&limit| encoder.set_limit(limit));
             fields(encoder, &[])
         };
@@ -307,16 +307,16 @@ mod tests {
             (&[3000, 5000], b"\x3f\xe1\x07"),
         ] {
             let mut encoder = Encoder::new();
-            assert_eq!(update(limits, &mut encoder), block, "{limits:?}");
-            assert_eq!(update(&[], &mut encoder), b"", "{limits:?}: said once");
+            assert_eq!(updates(limits, &mut encoder), block, "{limits:?}");
+            assert_eq!(updates(&[], &mut encoder), b"", "{limits:?}: written once");
         }
-        // The peer has heard of 1,024: a larger limit changes nothing, and a smaller one does.
+        // The peer's table has 1,024 bytes now: a larger limit changes nothing, and a smaller one does.
         let mut encoder = Encoder::new();
-        assert_eq!(update(&[2000], &mut encoder), b"\x3f\xe1\x07");
-        assert_eq!(update(&[1500], &mut encoder), b"");
-        assert_eq!(update(&[4096], &mut encoder), b"");
-        assert_eq!(update(&[30], &mut encoder), b"\x3e");
-        assert_eq!(update(&[4096], &mut encoder), b"\x3f\xe1\x07");
+        assert_eq!(updates(&[2000], &mut encoder), b"\x3f\xe1\x07");
+        assert_eq!(updates(&[1500], &mut encoder), b"");
+        assert_eq!(updates(&[4096], &mut encoder), b"");
+        assert_eq!(updates(&[30], &mut encoder), b"\x3e");
+        assert_eq!(updates(&[4096], &mut encoder), b"\x3f\xe1\x07");
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! The Huffman code of HPACK (RFC 7541 §5.2, Appendix B): the decoder.
 //!
 //! ```text
-//!   LENGTHS ─▶ tree of 256 nodes ─▶ STEPS: for each node and 4 bits: the next node, a symbol that ended, valid as an end
-//!              └─ when the crate is compiled ─┘
+//!   text ─ fill ─▶ next: 64 bits ─┬─ 8 bits: SHORT ──────────▶ symbol, up to 8 bits: letters, digits, most of ASCII
+//!                      ▲          └─ 30 bits: LONG, SYMBOLS ─▶ symbol, up to 30 bits
+//!                      └──────────── shifted by its bits ◀────┘
 //! ```
 //! The code is canonical: symbols in the order of their length, then of their value, have consecutive codes. So the
-//! lengths say all of it. No code has fewer than 5 bits, so 4 bits end at most one symbol.
+//! lengths say all of it, and the codes of one length are a range of numbers. The tables have less than 1.5 kB and are
+//! made when the crate is compiled.
 
 use super::primitive::Invalid;
 
@@ -38,132 +40,163 @@ const LENGTHS: [u8; EOS + 1] = [
     LONGEST,
 ];
 
-/// What 4 bits do at one node of the tree.
+/// A symbol, and the bits of its code.
 #[derive(Clone, Copy)]
-struct Step {
-    /// The node afterwards.
-    node: u8,
-    /// The symbol that ended, if `flags` has `SYMBOL`.
+struct Code {
     symbol: u8,
-    flags: u8,
+    bits: u8,
 }
 
-/// A symbol has ended: 1, the number that is added to the length of the output.
-const SYMBOL: u8 = 1;
-/// The string may end here: what follows the last symbol is at most 7 bits, all ones.
-const END: u8 = 2;
-/// EOS has occurred.
-const INVALID: u8 = 4;
+/// The number of bits in `SHORT` of a code that is longer: above the number of bits in `next`.
+const MORE: u8 = 0xff;
 
-/// The steps of all nodes, 16 for each.
-static STEPS: [Step; EOS * 16] = steps(&tree());
+/// For the next 8 bits: the symbol whose code begins there.
+static SHORT: [Code; 256] = short();
 
-/// The two children of a node: another node, or `LEAF` and a symbol.
-type Node = [u16; 2];
-const LEAF: u16 = 0x8000;
+/// For each number of bits: the first 30 bits that are behind its codes, and what makes a code an index of `SYMBOLS`.
+static LONG: [(u32, u32); LONGEST as usize + 1] = long();
 
-/// Returns the code of each symbol, in the lower bits.
-const fn codes() -> [u32; EOS + 1] {
-    let mut codes = [0; EOS + 1];
-    let (mut length, mut code) = (1, 0);
-    while length <= LONGEST {
+/// The symbols in the order of their codes.
+static SYMBOLS: [u16; EOS + 1] = symbols();
+
+const fn symbols() -> [u16; EOS + 1] {
+    let mut symbols = [0; EOS + 1];
+    let (mut n, mut bits) = (0, 1);
+    while bits <= LONGEST {
         let mut symbol = 0;
         while symbol <= EOS {
-            if LENGTHS[symbol] == length {
-                codes[symbol] = code;
-                code += 1;
+            if LENGTHS[symbol] == bits {
+                symbols[n] = symbol as u16;
+                n += 1;
             }
             symbol += 1;
         }
+        bits += 1;
+    }
+    symbols
+}
+
+const fn long() -> [(u32, u32); LONGEST as usize + 1] {
+    let symbols = symbols();
+    let mut long = [(0, 0); LONGEST as usize + 1];
+    let (mut n, mut code, mut bits) = (0, 0u32, 0);
+    while bits <= LONGEST {
         code <<= 1;
-        length += 1;
+        let first = (n as u32).wrapping_sub(code);
+        while n <= EOS && LENGTHS[symbols[n] as usize] == bits {
+            n += 1;
+            code += 1;
+        }
+        long[bits as usize] = (code << (LONGEST - bits), first);
+        bits += 1;
     }
-    codes
+    long
 }
 
-/// Returns the tree. Node 0 is its root; a complete tree of 257 leaves has 256 nodes.
-const fn tree() -> [Node; EOS] {
-    let codes = codes();
-    let mut tree = [[0; 2]; EOS];
-    let mut nodes = 1;
-    let mut symbol = 0;
-    while symbol <= EOS {
-        let mut node = 0;
-        let mut bits = LENGTHS[symbol];
-        while bits > 0 {
-            bits -= 1;
-            let bit = (codes[symbol] >> bits & 1) as usize;
-            if bits == 0 {
-                tree[node][bit] = LEAF | symbol as u16;
-            } else {
-                if tree[node][bit] == 0 {
-                    tree[node][bit] = nodes;
-                    nodes += 1;
-                }
-                node = tree[node][bit] as usize;
-            }
+const fn short() -> [Code; 256] {
+    let symbols = symbols();
+    let mut short = [Code { symbol: 0, bits: MORE }; 256];
+    let (mut n, mut next) = (0, 0);
+    while LENGTHS[symbols[n] as usize] <= 8 {
+        let code = Code { symbol: symbols[n] as u8, bits: LENGTHS[symbols[n] as usize] };
+        let end = next + (1 << (8 - code.bits));
+        while next < end {
+            short[next] = code;
+            next += 1;
         }
-        symbol += 1;
+        n += 1;
     }
-    tree
-}
-
-const fn steps(tree: &[Node; EOS]) -> [Step; EOS * 16] {
-    // The nodes at which a string may end: the first of those behind ones only.
-    let mut ends = [0; EOS];
-    let (mut node, mut depth) = (0, 0);
-    while depth <= 7 {
-        ends[node] = END;
-        node = tree[node][1] as usize;
-        depth += 1;
-    }
-    let mut steps = [Step { node: 0, symbol: 0, flags: 0 }; EOS * 16];
-    let mut i = 0;
-    while i < steps.len() {
-        let mut step = Step { node: 0, symbol: 0, flags: 0 };
-        let mut node = i / 16;
-        let mut bit = 4;
-        while bit > 0 {
-            bit -= 1;
-            let next = tree[node][i >> bit & 1];
-            node = next as usize;
-            if next & LEAF != 0 {
-                let symbol = next & !LEAF;
-                step.symbol = symbol as u8;
-                step.flags |= if symbol as usize == EOS { INVALID } else { SYMBOL };
-                node = 0;
-            }
-        }
-        step.node = node as u8;
-        step.flags |= ends[node];
-        steps[i] = step;
-        i += 1;
-    }
-    steps
+    short
 }
 
 /// Decodes a string into `out`, whose bytes are replaced.
 pub(super) fn decode(text: &[u8], out: &mut Vec<u8>) -> Result<(), Invalid> {
-    // Each step writes, and the next one writes over what was not a symbol: faster than to ask. There is a byte for
-    // each step, where 8 of 5 are the most that can be symbols.
     out.clear();
-    out.resize(text.len() * 2, 0);
-    let (mut node, mut len, mut faults, mut end) = (0, 0, 0, END);
-    for &byte in text {
-        for bits in [byte >> 4, byte & 0xf] {
-            let step = STEPS[usize::from(node) << 4 | usize::from(bits)];
-            out[len] = step.symbol;
-            len += usize::from(step.flags & SYMBOL);
-            node = step.node;
-            faults |= step.flags;
-            end = step.flags;
+    // No code has fewer than 5 bits.
+    out.resize(text.len() * 8 / 5, 0);
+    let mut rest = text;
+    // The next bits, from the top, of which `have` are valid. Those behind them are either zeros or right.
+    let (mut next, mut have, mut len) = (0u64, 0u32, 0);
+    loop {
+        if have < u32::from(LONGEST) {
+            (next, have) = fill(next, have, &mut rest);
+            // Four short codes are within 32 bits, whatever they are.
+            while have >= 32
+                && let Some(four) = out.get_mut(len..len + 4)
+            {
+                let start = have;
+                for to in four {
+                    let code = SHORT[(next >> 56) as usize];
+                    if code.bits == MORE {
+                        break;
+                    }
+                    *to = code.symbol;
+                    next <<= code.bits;
+                    have -= u32::from(code.bits);
+                    len += 1;
+                }
+                if have == start {
+                    break;
+                }
+            }
+            if have < u32::from(LONGEST) && !rest.is_empty() {
+                continue;
+            }
         }
+        let mut code = SHORT[(next >> 56) as usize];
+        // One comparison for both: the code is long, or the string ends within it.
+        if u32::from(code.bits) > have {
+            if code.bits == MORE {
+                code = long_code(next)?;
+            }
+            if u32::from(code.bits) > have {
+                break;
+            }
+        }
+        next <<= code.bits;
+        have -= u32::from(code.bits);
+        *out.get_mut(len).ok_or(Invalid)? = code.symbol;
+        len += 1;
     }
-    if faults & INVALID != 0 || end & END == 0 {
+    // Less than a byte of ones.
+    if have >= 8 || next.leading_ones() < have {
         return Err(Invalid);
     }
     out.truncate(len);
     Ok(())
+}
+
+/// Adds bits from the front of `rest`: at least 32 are there afterwards, or all.
+#[inline]
+fn fill(mut next: u64, mut have: u32, rest: &mut &[u8]) -> (u64, u32) {
+    if let Some(bytes) = rest.first_chunk() {
+        let whole = (64 - have) / 8;
+        next |= u64::from_be_bytes(*bytes) >> have;
+        *rest = &rest[whole as usize..];
+        return (next, have + whole * 8);
+    }
+    while have <= 56
+        && let Some((&byte, behind)) = rest.split_first()
+    {
+        next |= u64::from(byte) << (56 - have);
+        have += 8;
+        *rest = behind;
+    }
+    (next, have)
+}
+
+/// Returns the code of more than 8 bits at the top of `next`.
+fn long_code(next: u64) -> Result<Code, Invalid> {
+    let top = (next >> (64 - u32::from(LONGEST))) as u32;
+    for bits in 9..=LONGEST {
+        let (end, first) = LONG[usize::from(bits)];
+        if top < end {
+            let index = (top >> (LONGEST - bits)).wrapping_add(first);
+            let symbol = u8::try_from(SYMBOLS[index as usize]).map_err(|_| Invalid)?;
+            return Ok(Code { symbol, bits });
+        }
+    }
+    Err(Invalid)
 }
 
 #[cfg(test)]
@@ -171,6 +204,25 @@ mod tests {
     use super::*;
 
     static CODES: [u32; EOS + 1] = codes();
+
+    /// Returns the code of each symbol, in the lower bits.
+    const fn codes() -> [u32; EOS + 1] {
+        let mut codes = [0; EOS + 1];
+        let (mut length, mut code) = (1, 0);
+        while length <= LONGEST {
+            let mut symbol = 0;
+            while symbol <= EOS {
+                if LENGTHS[symbol] == length {
+                    codes[symbol] = code;
+                    code += 1;
+                }
+                symbol += 1;
+            }
+            code <<= 1;
+            length += 1;
+        }
+        codes
+    }
 
     /// Encodes symbols, and ends with `padding` bits of ones.
     fn encode(symbols: &[usize], padding: usize) -> Vec<u8> {
@@ -198,8 +250,7 @@ mod tests {
     fn the_code_is_complete() {
         let sum: u64 = LENGTHS.iter().map(|&length| 1 << (LONGEST - length)).sum();
         assert_eq!(sum, 1 << LONGEST, "Kraft's sum is 1");
-        // A node without a child would have that of 0, the root.
-        assert!(tree().iter().flatten().all(|&child| child != 0));
+        assert_eq!(LONG[usize::from(LONGEST)].0, 1 << LONGEST, "EOS is the last one");
     }
 
     #[test]

@@ -1,18 +1,16 @@
 //! The static table of HPACK (RFC 7541 Appendix A), and the dynamic table (§2.3.2, §4).
 //!
 //! ```text
-//!   index   1 … 61: STATIC        62 is the newest entry
-//!                                 ▼
-//!   entries               [ newest │ … │ oldest ]
-//!                             │            └───────┐
-//!   text   [ evicted │ oldest: name value │ … │ newest: name value │ room ]
-//!            └ until there is no room
+//!   index 1 … 61: STATIC              62 is the newest entry
+//!                                        ▼
+//!   entries [ evicted │ oldest │ … │ newest │ room ]
+//!   text    [ evicted │ oldest: name value │ … │ newest: name value │ room ]
+//!             └ until there is no room
 //! ```
-//! The text of an entry stays where it is until the table needs room; then that of all entries moves to the front, or,
-//! if little was evicted, the table gets more memory. So a byte is moved few times, and the memory is near to what the
-//! entries need.
+//! Entries and text stay where they are until there is no room. Then they move to the front, or, if little was evicted,
+//! get more memory. So a byte is moved few times, and the memory is near to what the entries need.
 
-use std::{collections::VecDeque, ops::Range};
+use std::ops::Range;
 
 /// The number of entries of the static table.
 pub(super) const STATICS: usize = STATIC.len();
@@ -103,8 +101,10 @@ pub(super) enum Name<'a> {
 pub(super) struct Table {
     /// Names and values. The front is of entries that were evicted.
     text: Vec<u8>,
-    /// The newest entry is first.
-    entries: VecDeque<Entry>,
+    /// The newest entry is last. The front has entries that were evicted.
+    entries: Vec<Entry>,
+    /// The number of entries that were evicted.
+    evicted: usize,
     /// The position of the front of `text`.
     front: u32,
     /// As RFC 7541 §4.1 counts.
@@ -129,7 +129,7 @@ impl Entry {
 impl Table {
     /// Creates an empty table, without memory. `limit`: at most [`MOST`] bytes.
     pub(super) const fn new(limit: usize) -> Self {
-        Self { text: Vec::new(), entries: VecDeque::new(), front: 0, size: 0, limit }
+        Self { text: Vec::new(), entries: Vec::new(), evicted: 0, front: 0, size: 0, limit }
     }
 
     pub(super) fn limit(&self) -> usize {
@@ -144,13 +144,13 @@ impl Table {
     /// Returns the entry at `place` behind the newest one.
     #[inline]
     pub(super) fn get(&self, place: usize) -> Option<(&[u8], &[u8])> {
-        let entry = self.entries.get(place)?;
+        let entry = self.entry(place)?;
         Some(self.text[self.range(entry)].split_at(usize::from(entry.name)))
     }
 
     /// Returns the place of a field, the newest one of them. Lengths are compared first: most entries differ there.
     pub(super) fn find(&self, name: &[u8], value: &[u8]) -> Option<usize> {
-        self.entries.iter().position(|entry| {
+        self.live().iter().rev().position(|entry| {
             usize::from(entry.name) == name.len() && usize::from(entry.value) == value.len() && {
                 let (of, is) = self.text[self.range(entry)].split_at(name.len());
                 is == value && of == name
@@ -160,8 +160,9 @@ impl Table {
 
     /// Returns the place of the newest field of that name.
     pub(super) fn find_name(&self, name: &[u8]) -> Option<usize> {
-        self.entries
+        self.live()
             .iter()
+            .rev()
             .position(|entry| usize::from(entry.name) == name.len() && self.text[self.range(entry)].starts_with(name))
     }
 
@@ -171,7 +172,7 @@ impl Table {
     pub(super) fn add(&mut self, name: Name<'_>, value: &[u8]) {
         let name_len = match name {
             Name::Text(name) => name.len(),
-            Name::Of(place) => self.entries.get(place).map_or(0, |entry| usize::from(entry.name)),
+            Name::Of(place) => self.entry(place).map_or(0, |entry| usize::from(entry.name)),
         };
         if !self.fits(name_len, value.len()) {
             self.clear();
@@ -182,7 +183,7 @@ impl Table {
         match name {
             Name::Text(name) => self.text.extend_from_slice(name),
             Name::Of(place) => {
-                if let Some(entry) = self.entries.get(place) {
+                if let Some(entry) = self.entry(place) {
                     let start = self.range(entry).start;
                     self.text.extend_from_within(start..start + name_len);
                 }
@@ -191,7 +192,7 @@ impl Table {
         self.text.extend_from_slice(value);
         self.size += entry.len() + OVERHEAD;
         self.evict();
-        self.entries.push_front(entry);
+        self.entries.push(entry);
     }
 
     /// Changes the limit, and evicts what is above it (§4.3). A table that loses entries gives their memory back.
@@ -213,18 +214,23 @@ impl Table {
     /// Evicts the oldest entries until `size` is within the limit.
     fn evict(&mut self) {
         while self.size > self.limit
-            && let Some(entry) = self.entries.pop_back()
+            && let Some(entry) = self.entries.get(self.evicted)
         {
             self.size -= entry.len() + OVERHEAD;
+            self.evicted += 1;
         }
     }
 
-    /// Makes room for `len` bytes behind the text, without moving or growing each time.
+    /// Makes room for an entry and `len` bytes behind the text, without moving or growing each time.
     fn make_room(&mut self, len: usize) {
+        if self.entries.len() == self.entries.capacity() && self.evicted * 2 >= self.entries.len() {
+            self.entries.drain(..self.evicted);
+            self.evicted = 0;
+        }
         if self.text.capacity() - self.text.len() >= len {
             return;
         }
-        if self.evicted() * 2 >= self.text.len() {
+        if self.evicted_text() * 2 >= self.text.len() {
             self.compact();
         }
         let lacks = (self.text.len() + len).saturating_sub(self.text.capacity());
@@ -233,16 +239,28 @@ impl Table {
         }
     }
 
-    /// Moves the text of the entries to the front.
+    /// Moves the entries and their text to the front.
     fn compact(&mut self) {
-        let evicted = self.evicted();
-        self.text.drain(..evicted);
-        self.front = self.position(evicted);
+        self.entries.drain(..self.evicted);
+        self.evicted = 0;
+        let len = self.evicted_text();
+        self.text.drain(..len);
+        self.front = self.position(len);
+    }
+
+    /// Returns the entries that are in the table, the oldest first.
+    fn live(&self) -> &[Entry] {
+        self.entries.get(self.evicted..).unwrap_or_default()
+    }
+
+    fn entry(&self, place: usize) -> Option<&Entry> {
+        let at = self.entries.len().checked_sub(place + 1)?;
+        if at >= self.evicted { self.entries.get(at) } else { None }
     }
 
     /// Returns how many bytes at the front of the text are of no entry.
-    fn evicted(&self) -> usize {
-        self.entries.back().map_or(self.text.len(), |oldest| self.range(oldest).start)
+    fn evicted_text(&self) -> usize {
+        self.live().first().map_or(self.text.len(), |oldest| self.range(oldest).start)
     }
 
     /// Returns the position of an index of `text`, which has a few thousand bytes.
@@ -359,7 +377,7 @@ mod tests {
         let mut table = Table::new(MOST);
         // Positions wrap on the way.
         table.front = u32::MAX - 10_000;
-        let mut model = VecDeque::new();
+        let mut model = std::collections::VecDeque::new();
         let mut most = 0;
         for i in 0..5000usize {
             let field = (format!("name-{}", i % 17), "v".repeat(i * 37 % 150));

@@ -347,7 +347,7 @@ fn bytes_that_are_changed_at_random_never_panic() {
                 }
             }
             let len = block.len() - random.below(block.len().min(3) + 1);
-            // A real connection ends at the first fault; this decoder must bear what follows as well.
+            // A real connection ends at the first fault; this decoder gets what follows as well.
             match decode(&mut decoder, &block[..len]).1 {
                 Ok(()) => valid += 1,
                 Err(Invalid) => invalid += 1,
