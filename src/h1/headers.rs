@@ -164,13 +164,19 @@ impl Headers {
 
     /// Returns all fields, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.lines().map(|(name, value)| (std::str::from_utf8(name).unwrap_or_default(), value))
+    }
+
+    /// Like [`iter`](Self::iter), without the check that a name is UTF-8.
+    #[inline]
+    pub(crate) fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let mut rest = self.as_wire();
         std::iter::from_fn(move || {
             let colon = rest.iter().position(|&b| b == b':')?;
             let end = colon + rest[colon..].iter().position(|&b| b == b'\r')?;
             let (name, value) = (&rest[..colon], &rest[colon + 2..end]);
             rest = &rest[end + 2..];
-            Some((std::str::from_utf8(name).unwrap_or_default(), value))
+            Some((name, value))
         })
     }
 

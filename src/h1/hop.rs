@@ -11,17 +11,19 @@
 use super::{Headers, HeadersRef, grammar::list};
 
 /// The names of the hop-by-hop fields.
-const HOP: [&str; 7] =
-    ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade", "http2-settings"];
+const HOP: [&[u8]; 7] =
+    [b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade", b"http2-settings"];
 
 /// Options that most messages have in `Connection`. If they name a field, it is in [`HOP`].
 const COMMON: [&[u8]; 4] = [b"", b"close", b"keep-alive", b"upgrade"];
 
 /// Returns `true` if a field of this name is always for one hop, with or without `Connection`: `Connection`,
 /// `Keep-Alive`, `Proxy-Connection`, `TE`, `Transfer-Encoding`, `Upgrade`, `HTTP2-Settings`.
-pub fn is_hop_by_hop(name: &str) -> bool {
+#[inline]
+pub fn is_hop_by_hop(name: impl AsRef<[u8]>) -> bool {
+    let name = name.as_ref();
     // The length first: most names have another one.
-    matches!(name.len(), 2 | 7 | 10 | 14 | 16 | 17) && HOP.iter().any(|own| own.eq_ignore_ascii_case(name))
+    matches!(name.len(), 2 | 7 | 10 | 14 | 16 | 17) && is_one_of(&HOP, name)
 }
 
 /// Returns the names that the `Connection` fields with these values list, without the common options.
@@ -30,8 +32,8 @@ fn named<'a>(values: impl Iterator<Item = &'a [u8]>) -> Vec<&'a [u8]> {
     names.filter(|name| !COMMON.iter().any(|common| common.eq_ignore_ascii_case(name))).collect()
 }
 
-fn is_one_of(names: &[&[u8]], name: &str) -> bool {
-    names.iter().any(|named| named.eq_ignore_ascii_case(name.as_bytes()))
+fn is_one_of(names: &[&[u8]], name: &[u8]) -> bool {
+    names.iter().any(|named| named.eq_ignore_ascii_case(name))
 }
 
 impl Headers {
@@ -48,9 +50,15 @@ impl Headers {
     /// # Ok::<(), uncork::h1::InvalidHeader>(())
     /// ```
     pub fn end_to_end(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.end_to_end_lines().map(|(name, value)| (std::str::from_utf8(name).unwrap_or_default(), value))
+    }
+
+    /// Like [`end_to_end`](Self::end_to_end), without the check that a name is UTF-8.
+    #[inline]
+    pub(crate) fn end_to_end_lines(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         // `Connection` is one of the reserved names.
         let names = if self.is_reserved() { named(self.get_all("connection")) } else { Vec::new() };
-        self.iter().filter(move |(name, _)| !is_hop_by_hop(name) && !is_one_of(&names, name))
+        self.lines().filter(move |(name, _)| !is_hop_by_hop(name) && !is_one_of(&names, name))
     }
 }
 
@@ -58,7 +66,7 @@ impl<'b> HeadersRef<'b> {
     /// Like [`Headers::end_to_end`].
     pub fn end_to_end(&self) -> impl Iterator<Item = (&'b str, &'b [u8])> + use<'b> {
         let names = named(self.get_all("connection"));
-        self.iter().filter(move |(name, _)| !is_hop_by_hop(name) && !is_one_of(&names, name))
+        self.iter().filter(move |(name, _)| !is_hop_by_hop(name) && !is_one_of(&names, name.as_bytes()))
     }
 
     /// Returns the names that `Connection` lists, without its common options. A trailer field of such a name ends at

@@ -1,70 +1,177 @@
-//! Fields of responses and trailers, between the lines of HTTP/1.1 and the map of HTTP/2.
+//! The fields of a header block that has arrived.
+//!
+//! ```text
+//!   hpack::Decoder ─▶ Fields   [ :method GET :path / … ]      one block of bytes, and where each name and value ends
+//! ```
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use crate::h1::{Headers, is_field_value, is_hop_by_hop, is_token};
 
-use crate::{
-    conn::server::ResponseSpec,
-    h1::{Headers, is_hop_by_hop},
-};
+/// The most bytes of text that an idle connection keeps.
+const SMALL: usize = 512;
 
-/// Returns the end-to-end fields for a message of HTTP/2.
-pub(crate) fn to_map(fields: &Headers) -> HeaderMap {
-    let wire = fields.as_wire();
-    let mut map = HeaderMap::with_capacity(wire.len() / 24);
-    if !wire.is_empty() {
-        append(fields, &mut map, |_| true);
-    }
-    map
+/// Fields of the request line that precede the others.
+const PSEUDO: usize = 5;
+
+const STATUS: &[u8] = b":status";
+
+/// The fields of a header block, in order. What exceeds the limits is not kept.
+#[derive(Debug, Default)]
+pub(crate) struct Fields {
+    text: Vec<u8>,
+    /// Where each name, and each value, ends in `text`.
+    ends: Vec<(u32, u32)>,
+    /// Bytes that a head of HTTP/1.1 would have.
+    size: usize,
+    /// The number of `Cookie` fields.
+    crumbs: usize,
+    /// A field breaks a rule.
+    is_malformed: bool,
+    count: usize,
+    size_limit: usize,
+    count_limit: usize,
 }
 
-/// Appends the end-to-end fields whose names `keeps` returns `true` for.
-fn append(fields: &Headers, map: &mut HeaderMap, keeps: impl Fn(&HeaderName) -> bool) {
-    let wire = fields.as_wire();
-    // The values share one allocation.
-    let block = Bytes::copy_from_slice(wire);
-    for (name, value) in fields.end_to_end() {
-        // Both were checked by the rules of HTTP/1.1, which are not less strict.
-        let from = value.as_ptr().addr() - wire.as_ptr().addr();
-        let value = HeaderValue::from_maybe_shared(block.slice(from..from + value.len()));
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), value)
-            && keeps(&name)
-        {
-            let _ = map.try_append(name, value);
+impl Fields {
+    /// Returns an empty list for heads of at most so many bytes, and so many fields.
+    pub(super) fn new(size_limit: usize, count_limit: usize) -> Self {
+        Self { size_limit, count_limit, ..Self::default() }
+    }
+
+    /// Removes all fields.
+    pub(super) fn clear(&mut self) {
+        self.text.clear();
+        self.ends.clear();
+        (self.size, self.crumbs, self.count, self.is_malformed) = (0, 0, 0, false);
+    }
+
+    /// Adds a field, unless the limits are exceeded. `checked`: what this has returned for the same field before.
+    /// Returns whether the field is valid.
+    #[inline]
+    pub(super) fn add(&mut self, name: &[u8], value: &[u8], checked: Option<bool>) -> bool {
+        let is_valid = checked.unwrap_or_else(|| is_valid(name, value));
+        self.is_malformed |= !is_valid;
+        self.size += name.len() + value.len() + 4;
+        self.count += 1;
+        if !self.is_too_large() && !self.has_too_many() {
+            self.keep(name, value);
+        }
+        is_valid
+    }
+
+    fn keep(&mut self, name: &[u8], value: &[u8]) {
+        self.crumbs += usize::from(name == b"cookie");
+        self.text.extend_from_slice(name);
+        let name_end = self.text.len() as u32;
+        self.text.extend_from_slice(value);
+        self.ends.push((name_end, self.text.len() as u32));
+    }
+
+    /// Returns `true` if there are more bytes than the limit.
+    pub(super) fn is_too_large(&self) -> bool {
+        self.size > self.size_limit
+    }
+
+    /// Returns `true` if a field breaks a rule, whichever message it is in.
+    pub(super) fn is_malformed(&self) -> bool {
+        self.is_malformed
+    }
+
+    /// Returns `true` if there are more fields than the limit, and those of a request line.
+    pub(super) fn has_too_many(&self) -> bool {
+        self.count > self.count_limit.saturating_add(PSEUDO)
+    }
+
+    /// Returns the number of `Cookie` fields.
+    pub(super) fn crumbs(&self) -> usize {
+        self.crumbs
+    }
+
+    /// Returns the number of fields that were kept.
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Returns the fields that were kept, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let mut from = 0;
+        self.ends.iter().map(move |&(name_end, value_end)| {
+            let (name_end, value_end) = (name_end as usize, value_end as usize);
+            let name = &self.text[from..name_end];
+            from = value_end;
+            (name, &self.text[name_end..value_end])
+        })
+    }
+
+    /// Returns the fields of a response behind its status, without those that end at the next hop. `None`: they break a
+    /// rule (RFC 9113 §8.1 and §8.2), or exceed the limits.
+    pub(super) fn behind_status(&self) -> Option<Headers> {
+        self.behind(1)
+    }
+
+    /// Returns the fields as trailers, like [`behind_status`](Self::behind_status).
+    pub(super) fn trailers(&self) -> Option<Option<Box<Headers>>> {
+        let headers = self.behind(0)?;
+        Some((!headers.is_empty()).then(|| Box::new(headers)))
+    }
+
+    fn behind(&self, first: usize) -> Option<Headers> {
+        let mut headers = Headers::new();
+        let is_plain = self.iter().skip(first).all(|(name, value)| {
+            let name = std::str::from_utf8(name).unwrap_or_default();
+            if !is_hop_by_hop(name) {
+                // What HTTP/1.1 would reject is left out.
+                let _ = headers.append(name, value);
+            }
+            !name.starts_with(':')
+        });
+        let is_whole = !self.is_malformed && !self.is_too_large() && !self.has_too_many();
+        (is_plain && is_whole).then_some(headers)
+    }
+
+    /// Returns the status of a response, if the fields begin with one.
+    pub(super) fn status(&self) -> Option<u16> {
+        let (name, value) = self.iter().next()?;
+        let &[a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9'] = value else { return None };
+        (name == STATUS).then(|| 100 * u16::from(a - b'0') + 10 * u16::from(b - b'0') + u16::from(c - b'0'))
+    }
+
+    /// Frees what an idle connection does not need. Little memory stays for the next request.
+    pub(super) fn rest(&mut self) {
+        if self.text.capacity() > SMALL {
+            (self.text, self.ends) = (Vec::new(), Vec::new());
         }
     }
 }
 
-/// Returns the head of a response. `date`: the value of `Date`, which only the engine writes. `switched`: the response
-/// accepts an upgrade, for which HTTP/2 has no proof (RFC 8441 §5).
-pub(crate) fn response(
-    spec: &ResponseSpec<'_>,
-    length: Option<u64>,
-    date: HeaderValue,
-    switched: bool,
-) -> http::Response<()> {
-    let mut head = http::Response::new(());
-    // RFC 8441 §5: 200 stands for 101.
-    let status = if spec.status == 101 { 200 } else { spec.status };
-    *head.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut map = HeaderMap::with_capacity(3 + spec.fields.as_wire().len() / 24);
-    append(spec.fields, &mut map, |name| !switched || *name != header::SEC_WEBSOCKET_ACCEPT);
-    if let Some(length) = length {
-        map.append(header::CONTENT_LENGTH, length.into());
-    }
-    map.append(header::DATE, date);
-    *head.headers_mut() = map;
-    head
+/// Returns `true` if every message may have this field. Those of a request line are checked where they are known.
+///
+/// A name is a token without capital letters; a value does not begin or end with whitespace (RFC 9113 §8.2.1); and the
+/// field is none that belongs to a connection of HTTP/1.1 (§8.2.2).
+fn is_valid(name: &[u8], value: &[u8]) -> bool {
+    let own = name.strip_prefix(b":").unwrap_or(name);
+    let is_of_connection = match name {
+        b"connection" | b"proxy-connection" | b"keep-alive" | b"transfer-encoding" | b"upgrade" => true,
+        b"te" => !value.eq_ignore_ascii_case(b"trailers"),
+        _ => false,
+    };
+    is_token(own)
+        && !own.iter().any(u8::is_ascii_uppercase)
+        && !matches!(value, [b' ' | b'\t', ..] | [.., b' ' | b'\t'])
+        && is_field_value(value)
+        && !is_of_connection
 }
 
-/// Returns the trailers of a request, without the fields that belong to one connection.
-pub(crate) fn trailers(map: &HeaderMap) -> Option<Box<Headers>> {
-    let mut headers = Headers::new();
-    for (name, value) in map.iter().filter(|(name, _)| !is_hop_by_hop(name.as_str())) {
-        // What HTTP/1.1 would reject is left out.
-        let _ = headers.append(name.as_str(), value.as_bytes());
+/// Returns the value of `Content-Length`, if there is one.
+///
+/// # Errors
+/// It is no number, or there are several.
+pub(super) fn length(fields: &Headers) -> Result<Option<u64>, ()> {
+    let mut values = fields.get_all("content-length");
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() || value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return Err(());
     }
-    (!headers.is_empty()).then(|| Box::new(headers))
+    std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).map(Some).ok_or(())
 }
 
 #[cfg(test)]
@@ -72,41 +179,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_response_has_its_fields_and_those_of_the_engine() {
-        let mut fields = Headers::new();
-        for (name, value) in [("Content-Type", "text/plain"), ("Connection", "X-A"), ("X-A", "1"), ("Set-Cookie", "a")]
-        {
-            fields.append(name, value).expect("a field");
+    fn trailers_are_checked() {
+        for (fields, want) in [
+            (&[][..], Some("")),
+            (&[("x-sum", "7"), ("y", "")], Some("x-sum: 7\r\ny: \r\n")),
+            (&[("te", "trailers"), ("x", "1")], Some("x: 1\r\n")),
+            (&[(":path", "/")], None),
+            (&[(":status", "200")], None),
+            (&[(":status", "2")], None),
+            (&[("X", "1")], None),
+            (&[("", "1")], None),
+            (&[("x", " 1")], None),
+            (&[("x", "a\nb")], None),
+            (&[("connection", "x")], None),
+            (&[("te", "gzip")], None),
+        ] {
+            let mut list = Fields::new(1000, 10);
+            for (name, value) in fields {
+                list.add(name.as_bytes(), value.as_bytes(), None);
+            }
+            let text = |headers: Option<Box<Headers>>| {
+                String::from_utf8_lossy(headers.as_ref().map_or(&[], |headers| headers.as_wire())).into_owned()
+            };
+            assert_eq!(list.trailers().map(text), want.map(str::to_owned), "{fields:?}");
         }
-        fields.append("Set-Cookie", "b").expect("a field");
-        let date = b"Sun, 06 Nov 1994 08:49:37 GMT";
-        let spec = ResponseSpec { status: 404, fields: &fields, length: Some(5), date };
-        let head = response(&spec, Some(5), HeaderValue::from_static("now"), false);
-        let seen: Vec<_> = head.headers().iter().map(|(name, value)| format!("{name}: {value:?}")).collect();
-        assert_eq!(head.status(), 404);
-        assert_eq!(
-            seen,
-            [
-                "content-type: \"text/plain\"",
-                "set-cookie: \"a\"",
-                "set-cookie: \"b\"",
-                "content-length: \"5\"",
-                "date: \"now\"",
-            ]
-        );
     }
 
     #[test]
-    fn an_upgrade_is_accepted_by_200_without_a_proof() {
-        let mut fields = Headers::new();
-        for (name, value) in
-            [("Upgrade", "websocket"), ("Sec-WebSocket-Accept", "s3pP"), ("Sec-WebSocket-Protocol", "x")]
-        {
-            fields.append(name, value).expect("a field");
+    fn what_exceeds_the_limits_is_not_kept() {
+        let mut fields = Fields::new(100, 3);
+        for _ in 0..1000 {
+            fields.add(b"x", &[b'y'; 20], None);
         }
-        let spec = ResponseSpec { status: 101, fields: &fields, length: None, date: b"Sun, 06 Nov 1994 08:49:37 GMT" };
-        let head = response(&spec, None, HeaderValue::from_static("now"), true);
-        assert_eq!(head.status(), 200);
-        assert_eq!(format!("{:?}", head.headers()), r#"{"sec-websocket-protocol": "x", "date": "now"}"#);
+        assert!(fields.is_too_large() && fields.len() == 4 && fields.trailers().is_none());
+        fields.clear();
+        for _ in 0..9 {
+            fields.add(b"x", b"", None);
+        }
+        assert!(!fields.is_too_large() && fields.has_too_many() && fields.len() == 8);
     }
 }

@@ -4,15 +4,12 @@
 //!   priority: u=1, i      0: most urgent │ 3: without the field │ 7: in the background
 //! ```
 
-use http::HeaderMap;
-
 /// The urgency of a request without the field, or with one that is not understood.
-const DEFAULT: u8 = 3;
+pub(super) const DEFAULT: u8 = 3;
 
-/// Returns the urgency that a client gives a request: 0 is the most urgent, 7 the least.
-pub(crate) fn urgency(fields: &HeaderMap) -> u8 {
-    let Some(value) = fields.get("priority") else { return DEFAULT };
-    let members = value.as_bytes().split(|b| *b == b',');
+/// Returns the urgency that a client gives a request by this value of `Priority`: 0 is the most urgent, 7 the least.
+pub(super) fn urgency(value: &[u8]) -> u8 {
+    let members = value.split(|b| *b == b',');
     // RFC 8941 §3.2: of a key that occurs twice, the last counts.
     let last = members.filter_map(|member| member.trim_ascii().strip_prefix(b"u=")).next_back();
     match last {
@@ -39,9 +36,7 @@ mod tests {
             ("u=12", 3),
             ("", 3),
         ] {
-            let map = HeaderMap::from_iter([("priority".parse().expect("a name"), value.parse().expect("a value"))]);
-            assert_eq!(urgency(&map), want, "{value:?}");
+            assert_eq!(urgency(value.as_bytes()), want, "{value:?}");
         }
-        assert_eq!(urgency(&HeaderMap::new()), 3);
     }
 }

@@ -9,135 +9,186 @@
 //!   :path /chat                       ──▶      connection: upgrade   upgrade: websocket
 //!                                              sec-websocket-key: …  (HTTP/2 does not need it)
 //! ```
-//! So a handler for HTTP/1.1 serves HTTP/2 unchanged, WebSocket included (RFC 8441). h2 has checked the pseudo-header
-//! fields (RFC 9113 §8.3), and that no connection-specific field is there (§8.2.2). The rest follows the rules of
-//! HTTP/1.1.
+//! So a handler for HTTP/1.1 serves HTTP/2 unchanged, WebSocket included (RFC 8441). The rules of HTTP/2 are checked
+//! here (RFC 9113 §8.2 and §8.3). The rest follows those of HTTP/1.1.
 
-use http::{HeaderName, Method, header, request::Parts};
-
-use super::priority;
+use super::{fields::Fields, priority};
 use crate::h1::{HeadLimits, KnownHost, Misbehaved, RequestHead};
 
 /// What a client of HTTP/1.1 would have to make up. HTTP/2 needs no such proof (RFC 8441 §5): it is not sent back.
 const WEBSOCKET_KEY: &[u8] = b"AAAAAAAAAAAAAAAAAAAAAA==";
 
-/// The parts of a request whose head borrows from them.
-pub(crate) struct StreamRequest {
-    parts: Parts,
-    /// The crumbs of `Cookie`, joined, if there were several.
+/// The fields of a request, from which its head borrows.
+pub(crate) struct StreamRequest<'f> {
+    fields: &'f Fields,
+    /// The crumbs of `Cookie`, joined, if there were several (RFC 9113 §8.2.3).
     cookie: Option<Vec<u8>>,
-    protocol: Option<h2::ext::Protocol>,
     /// It has no body.
     ended: bool,
-    /// Bytes of the fields, with the line ends that HTTP/1.1 needs.
-    size: usize,
 }
 
-impl StreamRequest {
-    /// `limits`: those of its head.
-    pub(crate) fn new(mut parts: Parts, ended: bool, limits: &HeadLimits) -> Self {
-        let is_cookie = |name: &HeaderName| *name == header::COOKIE;
-        let (mut size, mut crumbs) = (0, 0);
-        for (name, value) in &parts.headers {
-            size += name.as_str().len() + value.len() + 4;
-            crumbs += usize::from(is_cookie(name));
-        }
-        // RFC 9113 §8.2.3. A block of a few KiB can stand for many MiB of crumbs.
-        let cookie = (crumbs > 1 && size <= limits.head).then(|| {
-            let crumbs = parts.headers.iter().filter(|(name, _)| is_cookie(name));
-            crumbs.map(|(_, crumb)| crumb.as_bytes()).collect::<Vec<_>>().join(&b"; "[..])
+/// The request line, in the words of HTTP/2 (RFC 9113 §8.3.1, RFC 8441 §4).
+#[derive(Default)]
+struct Line<'f> {
+    method: Option<&'f [u8]>,
+    scheme: Option<&'f [u8]>,
+    authority: Option<&'f [u8]>,
+    path: Option<&'f [u8]>,
+    protocol: Option<&'f [u8]>,
+}
+
+/// A request in the words of HTTP/1.1.
+pub(crate) struct Words<'b> {
+    method: &'b str,
+    target: &'b str,
+    /// `Host` first.
+    fields: Vec<httparse::Header<'b>>,
+    upgrade: bool,
+    /// How urgent it is: 0 is the most urgent, 7 the least.
+    pub(crate) urgency: u8,
+}
+
+impl<'f> StreamRequest<'f> {
+    pub(crate) fn new(fields: &'f Fields, ended: bool) -> Self {
+        let cookie = (fields.crumbs() > 1).then(|| {
+            let crumbs = fields.iter().filter(|(name, _)| *name == b"cookie").map(|(_, crumb)| crumb);
+            crumbs.collect::<Vec<_>>().join(&b"; "[..])
         });
-        let protocol = if parts.method == Method::CONNECT { parts.extensions.remove() } else { None };
-        Self { parts, cookie, protocol, ended, size }
+        Self { fields, cookie, ended }
     }
 
-    /// Returns how urgent the request is: 0 is the most urgent, 7 the least.
-    pub(crate) fn urgency(&self) -> u8 {
-        priority::urgency(&self.parts.headers)
-    }
-
-    /// Returns the fields, `Host` first.
+    /// Returns the request in the words of HTTP/1.1.
     ///
     /// # Errors
     /// The rule that the request breaks.
-    pub(crate) fn fields(&self, limits: &HeadLimits) -> Result<Vec<httparse::Header<'_>>, Misbehaved> {
-        let map = &self.parts.headers;
-        if self.size > limits.head {
+    pub(crate) fn words(&self) -> Result<Words<'_>, Misbehaved> {
+        if self.fields.is_too_large() {
             return Err(Misbehaved::HeadTooLarge);
         }
-        if map.len() > limits.fields {
+        if self.fields.has_too_many() {
             return Err(Misbehaved::TooManyFields);
         }
-        // `http` takes an empty scheme.
-        if self.parts.uri.scheme_str() == Some("") {
-            return Err(Misbehaved::BadTarget);
+        if self.fields.is_malformed() {
+            return Err(Misbehaved::BadField);
         }
-        let mut fields = Vec::with_capacity(map.len() + 1 + 4 * usize::from(self.protocol.is_some()));
-        let mut add = |name, value| fields.push(httparse::Header { name, value });
-        let authority = self.parts.uri.authority().map(|authority| authority.as_str().as_bytes());
-        add("host", authority.unwrap_or_default());
-        if let Some(protocol) = &self.protocol {
-            add("connection", b"upgrade");
-            add("upgrade", protocol.as_str().as_bytes());
-            if protocol.as_str().eq_ignore_ascii_case("websocket") {
-                add("sec-websocket-key", WEBSOCKET_KEY);
-                if !map.contains_key(header::SEC_WEBSOCKET_VERSION) {
-                    add("sec-websocket-version", b"13");
-                }
-            }
+        let mut line = Line::default();
+        let mut rest = self.fields.iter();
+        let mut next = rest.next();
+        while let Some((name, value)) = next.filter(|(name, _)| name.first() == Some(&b':')) {
+            line.set(name, value)?;
+            next = rest.next();
         }
-        let (mut cookie, mut host) = (self.cookie.as_deref(), None);
-        for (name, value) in map {
-            let value = match *name {
-                header::HOST if host.is_some() => return Err(Misbehaved::DuplicateHost),
-                header::HOST => {
-                    host = Some(value.as_bytes());
+        let (method, target) = line.check()?;
+        let upgrade = line.protocol.is_some();
+        let mut fields = Vec::with_capacity(self.fields.len() + if upgrade { 4 } else { 1 });
+        fields.push(httparse::Header { name: "host", value: line.authority.unwrap_or_default() });
+        let mut words = Words { method, target, fields, upgrade, urgency: priority::DEFAULT };
+        let (mut cookie, mut host, mut versioned) = (self.cookie.as_deref(), None, false);
+        while let Some((name, mut value)) = next {
+            next = rest.next();
+            match name {
+                // The fields of the request line come first, and there are no others like them.
+                [b':', ..] => return Err(Misbehaved::BadField),
+                b"host" if host.is_some() => return Err(Misbehaved::DuplicateHost),
+                b"host" => {
+                    host = Some(value);
                     continue;
                 }
-                header::COOKIE if self.cookie.is_some() => match cookie.take() {
-                    Some(joined) => joined,
+                b"cookie" if self.cookie.is_some() => match cookie.take() {
+                    Some(joined) => value = joined,
                     None => continue,
                 },
-                header::SEC_WEBSOCKET_KEY if self.protocol.is_some() => continue,
-                _ => value.as_bytes(),
-            };
-            // RFC 9113 §8.2.1: "A field value MUST NOT start or end with an ASCII whitespace character".
-            if let [b' ' | b'\t', ..] | [.., b' ' | b'\t'] = value {
-                return Err(Misbehaved::BadField);
+                b"priority" => words.urgency = priority::urgency(value),
+                b"sec-websocket-key" if upgrade => continue,
+                b"sec-websocket-version" => versioned = true,
+                _ => {}
             }
-            add(name.as_str(), value);
+            words.add(std::str::from_utf8(name).map_err(|_| Misbehaved::BadField)?, value);
         }
-        match (authority, host) {
+        if let Some(protocol) = line.protocol {
+            words.add("connection", b"upgrade");
+            words.add("upgrade", protocol);
+            if protocol.eq_ignore_ascii_case(b"websocket") {
+                words.add("sec-websocket-key", WEBSOCKET_KEY);
+                if !versioned {
+                    words.add("sec-websocket-version", b"13");
+                }
+            }
+        }
+        match (line.authority, host) {
             // RFC 9113 §8.3.1: "A server SHOULD treat a request as malformed if it contains a Host header field that
             // identifies an entity that differs from the entity in the ":authority" pseudo-header field."
-            (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => Err(Misbehaved::DuplicateHost),
-            (Some(_), _) => Ok(fields),
-            (None, Some(host)) => {
-                fields[0].value = host;
-                Ok(fields)
+            (Some(authority), Some(host)) if !authority.eq_ignore_ascii_case(host) => {
+                return Err(Misbehaved::DuplicateHost);
             }
-            (None, None) => Err(Misbehaved::MissingHost),
+            (Some(_), _) => {}
+            (None, Some(host)) => words.fields[0].value = host,
+            (None, None) => return Err(Misbehaved::MissingHost),
         }
+        Ok(words)
     }
 
-    /// Returns the head. `fields`: those of [`fields`](Self::fields).
+    /// Returns the head.
     ///
     /// # Errors
     /// The rule that the request breaks.
     pub(crate) fn head<'b>(
-        &'b self,
-        fields: &'b [httparse::Header<'b>],
+        &self,
+        words: &'b Words<'b>,
         limits: &HeadLimits,
         known: &mut KnownHost,
     ) -> Result<RequestHead<'b>, Misbehaved> {
-        let path = self.parts.uri.path_and_query().map(http::uri::PathAndQuery::as_str);
-        let upgrade = self.protocol.is_some();
-        let (method, target) = match (self.parts.method == Method::CONNECT, path) {
-            (true, path) if upgrade => ("GET", path.unwrap_or("/")),
-            (true, _) => ("CONNECT", self.parts.uri.authority().map_or("", http::uri::Authority::as_str)),
-            (false, path) => (self.parts.method.as_str(), path.unwrap_or("/")),
+        RequestHead::of_stream(words.method, words.target, &words.fields, self.ended, words.upgrade, limits, known)
+    }
+}
+
+impl<'b> Words<'b> {
+    fn add(&mut self, name: &'b str, value: &'b [u8]) {
+        self.fields.push(httparse::Header { name, value });
+    }
+}
+
+impl<'f> Line<'f> {
+    /// Notes a pseudo-header field, each of which may be there once.
+    fn set(&mut self, name: &[u8], value: &'f [u8]) -> Result<(), Misbehaved> {
+        let place = match name {
+            b":method" => &mut self.method,
+            b":scheme" => &mut self.scheme,
+            b":authority" => &mut self.authority,
+            b":path" => &mut self.path,
+            b":protocol" => &mut self.protocol,
+            _ => return Err(Misbehaved::BadField),
         };
-        RequestHead::of_stream(method, target, fields, self.ended, upgrade, limits, known)
+        if place.replace(value).is_some() || value.is_empty() { Err(Misbehaved::BadRequestLine) } else { Ok(()) }
+    }
+
+    /// Checks that each field is there that must be, and no other. Returns the method and the target of HTTP/1.1.
+    fn check(&self) -> Result<(&'f str, &'f str), Misbehaved> {
+        let text = |bytes| std::str::from_utf8(bytes).map_err(|_| Misbehaved::BadRequestLine);
+        let method = text(self.method.ok_or(Misbehaved::BadRequestLine)?)?;
+        if !crate::h1::is_token(method.as_bytes()) {
+            return Err(Misbehaved::BadMethod);
+        }
+        let connect = method == "CONNECT";
+        match (connect, self.protocol) {
+            (false, None) => {}
+            (true, Some(_)) if self.authority.is_some() => {}
+            (true, None) if self.scheme.is_none() && self.path.is_none() => {
+                return Ok((method, text(self.authority.ok_or(Misbehaved::MissingHost)?)?));
+            }
+            _ => return Err(Misbehaved::BadRequestLine),
+        }
+        let scheme = self.scheme.ok_or(Misbehaved::BadRequestLine)?;
+        if !scheme.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.')) {
+            return Err(Misbehaved::BadRequestLine);
+        }
+        match self.path {
+            // A fragment is not sent (RFC 9113 §8.3.1), and the forms with an authority are of HTTP/1.1.
+            Some(path) if matches!(path, [b'/', ..] | [b'*']) && !path.contains(&b'#') => {
+                Ok((if connect { "GET" } else { method }, text(path)?))
+            }
+            _ => Err(Misbehaved::BadTarget),
+        }
     }
 }
 
@@ -148,18 +199,20 @@ mod tests {
 
     const LIMITS: HeadLimits = HeadLimits { head: 16 * 1024, target: 100, fields: 10 };
 
-    fn request(method: &str, uri: &str, fields: &[(&'static str, &str)], ended: bool) -> StreamRequest {
-        let mut request = http::Request::builder().method(method).uri(uri);
+    fn list(fields: &[(&str, &str)]) -> Fields {
+        let mut list = Fields::new(LIMITS.head, LIMITS.fields);
         for (name, value) in fields {
-            request = request.header(*name, *value);
+            list.add(name.as_bytes(), value.as_bytes(), None);
         }
-        StreamRequest::new(request.body(()).expect("a request").into_parts().0, ended, &LIMITS)
+        list
     }
 
     /// Returns the head as a client of HTTP/1.1 would write it, with its framing.
-    fn text(request: &StreamRequest) -> Result<(String, Framing), Misbehaved> {
-        let fields = request.fields(&LIMITS)?;
-        let head = request.head(&fields, &LIMITS, &mut KnownHost::default())?;
+    fn text(fields: &[(&str, &str)], ended: bool) -> Result<(String, Framing), Misbehaved> {
+        let fields = list(fields);
+        let request = StreamRequest::new(&fields, ended);
+        let words = request.words()?;
+        let head = request.head(&words, &LIMITS, &mut KnownHost::default())?;
         let mut text = format!("{} {}", head.method, head.target);
         for (name, value) in head.fields.iter() {
             text += &format!("\n{name}: {}", String::from_utf8_lossy(value));
@@ -167,16 +220,23 @@ mod tests {
         Ok((text, head.framing))
     }
 
+    /// Returns the fields of a request to `app.example`, with more.
+    fn with<'a>(method: &'a str, path: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+        let line = [(":method", method), (":scheme", "https"), (":path", path), (":authority", "app.example")];
+        [&line[..], more].concat()
+    }
+
     #[test]
     fn a_request_has_the_words_of_1_1() {
         let fields = [("accept", "*/*"), ("cookie", "a=1"), ("te", "trailers"), ("cookie", "b=2")];
-        let get = request("GET", "https://app.example/a?b=c%20d", &fields, true);
         let want = "GET /a?b=c%20d\nhost: app.example\naccept: */*\ncookie: a=1; b=2\nte: trailers";
-        assert_eq!(text(&get), Ok((want.to_owned(), Framing::None)));
-        let options = request("OPTIONS", "https://app.example/", &[("host", "APP.example")], true);
-        assert_eq!(text(&options), Ok(("OPTIONS /\nhost: app.example".to_owned(), Framing::None)));
-        let connect = request("CONNECT", "app.example:443", &[], false);
-        assert_eq!(text(&connect), Ok(("CONNECT app.example:443\nhost: app.example:443".to_owned(), Framing::None)));
+        assert_eq!(text(&with("GET", "/a?b=c%20d", &fields), true), Ok((want.to_owned(), Framing::None)));
+        let options = text(&with("OPTIONS", "*", &[("host", "APP.example")]), true);
+        assert_eq!(options, Ok(("OPTIONS *\nhost: app.example".to_owned(), Framing::None)));
+        let connect = text(&[(":method", "CONNECT"), (":authority", "app.example:443")], false);
+        assert_eq!(connect, Ok(("CONNECT app.example:443\nhost: app.example:443".to_owned(), Framing::None)));
+        let host = [(":method", "GET"), (":scheme", "http"), (":path", "/"), ("host", "a")];
+        assert_eq!(text(&host, true), Ok(("GET /\nhost: a".to_owned(), Framing::None)));
     }
 
     #[test]
@@ -190,17 +250,21 @@ mod tests {
             (Some("+5"), false, Err(Misbehaved::BadContentLength)),
         ] {
             let fields: Vec<_> = length.map(|length| ("content-length", length)).into_iter().collect();
-            let post = request("POST", "http://a/", &fields, ended);
-            assert_eq!(text(&post).map(|(_, framing)| framing), want, "{length:?} {ended}");
+            assert_eq!(
+                text(&with("POST", "/", &fields), ended).map(|(_, framing)| framing),
+                want,
+                "{length:?} {ended}"
+            );
         }
     }
 
     #[test]
     fn extended_connect_is_an_upgrade() {
-        let mut chat = request("CONNECT", "https://a/chat", &[("sec-websocket-protocol", "x")], false);
-        chat.protocol = Some(h2::ext::Protocol::from_static("websocket"));
-        let fields = chat.fields(&LIMITS).expect("fields");
-        let head = chat.head(&fields, &LIMITS, &mut KnownHost::default()).expect("a head");
+        let chat = with("CONNECT", "/chat", &[(":protocol", "websocket"), ("sec-websocket-protocol", "x")]);
+        let fields = list(&chat);
+        let request = StreamRequest::new(&fields, false);
+        let words = request.words().expect("words");
+        let head = request.head(&words, &LIMITS, &mut KnownHost::default()).expect("a head");
         assert!(head.upgrade && head.method == "GET" && head.target == "/chat" && head.framing == Framing::None);
         for (name, value) in
             [("upgrade", "websocket"), ("sec-websocket-version", "13"), ("sec-websocket-protocol", "x")]
@@ -210,25 +274,73 @@ mod tests {
     }
 
     #[test]
-    fn the_rules_and_limits_of_1_1_hold() {
-        let many = [("x", "1"); 10];
-        let long = format!("https://a/{}", "x".repeat(100));
-        let crumb = "a".repeat(10_000);
-        for (uri, fields, want) in [
-            ("/", &[][..], Misbehaved::MissingHost),
-            ("https://a/", &[("host", "b")], Misbehaved::DuplicateHost),
-            ("/", &[("host", "a"), ("host", "a")], Misbehaved::DuplicateHost),
-            ("/", &[("host", "a b")], Misbehaved::BadHost),
-            ("https://user@a/", &[], Misbehaved::BadHost),
-            ("https://a/", &[("content-length", "5"), ("content-length", "6")], Misbehaved::BadContentLength),
-            ("https://a/", &[("expect", "200-ok")], Misbehaved::UnknownExpectation),
-            ("https://a/", &[("x", " y")], Misbehaved::BadField),
-            ("https://a/", &[("x", "y\t")], Misbehaved::BadField),
-            ("https://a/", &[("cookie", &crumb), ("cookie", &crumb)], Misbehaved::HeadTooLarge),
-            ("https://a/", &many, Misbehaved::TooManyFields),
-            (&long, &[], Misbehaved::TargetTooLong),
+    fn the_request_line_is_checked() {
+        let (method, scheme, path) = ((":method", "GET"), (":scheme", "https"), (":path", "/"));
+        let (host, protocol) = ((":authority", "a"), (":protocol", "websocket"));
+        let connect = (":method", "CONNECT");
+        for fields in [
+            &[scheme, path, host][..],
+            &[method, path, host],
+            &[method, scheme, host],
+            &[method, scheme, path],
+            &[method, method, scheme, path, host],
+            &[method, scheme, path, host, (":status", "200")],
+            &[method, scheme, path, host, protocol],
+            &[method, scheme, path, ("x", "y"), host],
+            &[("x", "y"), method, scheme, path, host],
+            &[(":method", "G T"), scheme, path, host],
+            &[method, (":scheme", ""), path, host],
+            &[method, (":scheme", "ht tp"), path, host],
+            &[method, scheme, (":path", ""), host],
+            &[method, scheme, (":path", "a"), host],
+            &[method, scheme, (":path", "/a#b"), host],
+            &[method, scheme, (":path", "/a b"), host],
+            &[method, scheme, (":path", "https://a/"), host],
+            &[method, scheme, (":path", "*"), host],
+            &[method, scheme, path, (":authority", "")],
+            &[connect, scheme, path, host],
+            &[connect, path, host],
+            &[connect],
+            &[connect, (":protocol", ""), scheme, path, host],
+            &[connect, protocol, path, host],
+            &[connect, protocol, scheme, host],
+            &[connect, protocol, scheme, path, ("host", "a")],
         ] {
-            assert_eq!(text(&request("GET", uri, fields, true)).err(), Some(want), "{uri} {fields:?}");
+            let status = text(fields, true).map_err(Misbehaved::status);
+            assert_eq!(status.err(), Some(400), "{fields:?}");
+        }
+        assert!(text(&[connect, protocol, scheme, path, host], false).is_ok());
+    }
+
+    #[test]
+    fn the_rules_and_limits_of_1_1_hold() {
+        let many = [("x", "1"); 11];
+        let long = format!("/{}", "x".repeat(100));
+        let crumb = "a".repeat(10_000);
+        let fields = |more: &[(&'static str, &'static str)]| with("GET", "/", more);
+        for (fields, want) in [
+            (fields(&[("host", "b")]), Misbehaved::DuplicateHost),
+            (fields(&[("host", "app.example"), ("host", "app.example")]), Misbehaved::DuplicateHost),
+            (fields(&[("content-length", "5"), ("content-length", "6")]), Misbehaved::BadContentLength),
+            (fields(&[("expect", "200-ok")]), Misbehaved::UnknownExpectation),
+            (fields(&[("x", " y")]), Misbehaved::BadField),
+            (fields(&[("x", "y\t")]), Misbehaved::BadField),
+            (fields(&[("x", "y\nz")]), Misbehaved::BadField),
+            (fields(&[("X", "y")]), Misbehaved::BadField),
+            (fields(&[("", "y")]), Misbehaved::BadField),
+            (fields(&[("x:y", "z")]), Misbehaved::BadField),
+            (fields(&[("connection", "close")]), Misbehaved::BadField),
+            (fields(&[("te", "gzip")]), Misbehaved::BadField),
+            (fields(&[("transfer-encoding", "chunked")]), Misbehaved::BadField),
+            (fields(&many), Misbehaved::TooManyFields),
+            (with("GET", "/", &[("cookie", &crumb), ("cookie", &crumb)]), Misbehaved::HeadTooLarge),
+            (with("GET", &long, &[]), Misbehaved::TargetTooLong),
+        ] {
+            assert_eq!(text(&fields, true).err(), Some(want), "{fields:?}");
+        }
+        for host in ["a b", "user@a"] {
+            let line = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", host)];
+            assert_eq!(text(&line, true).err(), Some(Misbehaved::BadHost), "{host}");
         }
     }
 }

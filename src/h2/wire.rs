@@ -20,10 +20,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::{
-    api::ReadState,
-    base::{lock, out::Out},
-};
+use crate::{api::ReadState, base::lock};
 
 /// Bytes of input held: as many as the engine reads at a time
 /// ([`Limits::upgrade_input`](crate::Limits::upgrade_input)).
@@ -52,10 +49,6 @@ struct Buffers {
     sending: Vec<u8>,
     /// The number of bytes of `sending` that were sent.
     sent: usize,
-    /// Where h2 writes to instead of `tx`, up to this many bytes: without another copy.
-    lent: Option<(Out, usize)>,
-    /// h2 has more to write than there was space for.
-    is_blocked: bool,
 }
 
 /// Returns the two ends of a wire.
@@ -75,33 +68,11 @@ impl WireEnd {
     }
 
     /// Passes output to `write`, which returns how many bytes it took. Returns `true` if it took any.
-    #[cfg_attr(not(feature = "tunnel"), expect(dead_code, reason = "only the tunnel moves the bytes itself"))]
     pub(crate) fn drain(&self, write: impl FnMut(&[u8]) -> usize) -> bool {
         lock(&self.0).drain(write)
     }
 
-    /// Has h2 write to `out`, up to `most` bytes, while `poll` runs.
-    pub(crate) fn write_to<R>(&self, out: &mut Out, most: usize, poll: impl FnOnce() -> R) -> R {
-        lock(&self.0).lent = Some((std::mem::take(out), most));
-        let result = poll();
-        if let Some((lent, _)) = lock(&self.0).lent.take() {
-            *out = lent;
-        }
-        result
-    }
-
-    /// Returns `true` once if h2 had more to write than there was space for.
-    pub(crate) fn was_blocked(&self) -> bool {
-        std::mem::take(&mut lock(&self.0).is_blocked)
-    }
-
-    /// Returns `true` if h2 has more to write than there was space for.
-    pub(crate) fn is_blocked(&self) -> bool {
-        lock(&self.0).is_blocked
-    }
-
     /// Returns `true` if output is left to be sent.
-    #[cfg_attr(not(feature = "tunnel"), expect(dead_code, reason = "only the tunnel moves the bytes itself"))]
     pub(crate) fn has_output(&self) -> bool {
         lock(&self.0).has_output()
     }
@@ -110,12 +81,6 @@ impl WireEnd {
     pub(crate) fn wants_input(&self) -> bool {
         let buffers = lock(&self.0);
         buffers.rx.len() < ROOM_IN && buffers.end == ReadState::Open
-    }
-
-    /// Returns how many bytes of input can be taken.
-    pub(crate) fn room(&self) -> usize {
-        let buffers = lock(&self.0);
-        ROOM_IN.saturating_sub(buffers.rx.len() - buffers.read)
     }
 
     /// Frees the large buffers that are empty: an idle connection needs none. Small ones stay for the next request.
@@ -132,16 +97,7 @@ impl WireEnd {
 
 impl Buffers {
     fn new() -> Self {
-        Self {
-            rx: Vec::new(),
-            read: 0,
-            end: ReadState::Open,
-            tx: Vec::new(),
-            sending: Vec::new(),
-            sent: 0,
-            lent: None,
-            is_blocked: false,
-        }
+        Self { rx: Vec::new(), read: 0, end: ReadState::Open, tx: Vec::new(), sending: Vec::new(), sent: 0 }
     }
 
     /// Takes input, up to the limit. Returns how many bytes it took.
@@ -178,19 +134,8 @@ impl Buffers {
 
     /// Takes what h2 writes, up to the limit.
     fn push(&mut self, bytes: &[u8]) -> usize {
-        let n = match &mut self.lent {
-            Some((out, most)) => {
-                let n = bytes.len().min(most.saturating_sub(out.len()));
-                out.push(&bytes[..n]);
-                n
-            }
-            None => {
-                let n = bytes.len().min(ROOM_OUT.saturating_sub(self.tx.len()));
-                self.tx.extend_from_slice(&bytes[..n]);
-                n
-            }
-        };
-        self.is_blocked |= n < bytes.len();
+        let n = bytes.len().min(ROOM_OUT.saturating_sub(self.tx.len()));
+        self.tx.extend_from_slice(&bytes[..n]);
         n
     }
 

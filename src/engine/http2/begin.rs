@@ -1,15 +1,9 @@
 //! From the head of a request to its response, or to the slot of its stream.
 
-use std::sync::atomic::Ordering;
-
-use bytes::Bytes;
-use h2::{Reason, RecvStream, SendStream, server::SendResponse};
-use http::HeaderValue;
-
-use super::{Http2, Stream};
+use super::{Http2, Stream, request_number};
 use crate::{
     api::{Action, Handler, Head, Request, Response, request::RequestContext, request::RequestHooks, response::Kind},
-    base::{EndReason, RequestId, out::Block, time::Tick},
+    base::{EndReason, RequestId, lock, time::Tick},
     conn::{ServerConn, server::ResponseSpec},
     engine::{
         arrivals::Peer,
@@ -20,10 +14,29 @@ use crate::{
         job::JobExit,
         phase::{Closing, Phase, Slot, Step},
     },
-    h1::{Misbehaved, write::BodyLength},
-    h2::{fields, request::StreamRequest, stream},
+    h1::{Framing, Misbehaved, write::BodyLength},
+    h2::{fields::Fields, request::StreamRequest, stream},
     transport::{Socket, Transport},
 };
+
+/// A stream whose request has begun.
+#[derive(Clone, Copy)]
+struct Begun {
+    number: u32,
+    /// The request has no body.
+    ended: bool,
+    urgency: u8,
+    /// Bytes of the request's body, if that is known.
+    length: Option<u64>,
+}
+
+/// What the handler wants to be done.
+struct Dispatched {
+    conn: ServerConn,
+    action: Result<Action, JobExit>,
+    hooks: Option<Box<RequestHooks>>,
+    copy: Option<Head>,
+}
 
 impl Http2 {
     /// Calls the handler, and carries out its action.
@@ -32,85 +45,51 @@ impl Http2 {
         io: &mut ConnIo,
         core: &mut Core,
         handler: &mut dyn Handler,
-        request: http::Request<RecvStream>,
-        respond: SendResponse<Bytes>,
+        number: u32,
+        ended: bool,
     ) {
-        self.number = self.number.wrapping_add(1);
+        self.requests = self.requests.saturating_add(1);
         io.stop_timeout();
-        let (parts, recv) = request.into_parts();
-        let recv = Some(recv).filter(|recv| !recv.is_end_stream());
-        let text = StreamRequest::new(parts, recv.is_none(), &core.head_limits);
-        self.urgency = text.urgency();
-        let fields = match text.fields(&core.head_limits) {
-            Ok(fields) => fields,
-            Err(rule) => return self.reject(io, core, respond, rule),
-        };
-        let head = match text.head(&fields, &core.head_limits, &mut core.known_host) {
-            Ok(head) => head,
-            Err(rule) => return self.reject(io, core, respond, rule),
-        };
-        let mut conn = ServerConn::new();
-        let begun = conn.begin(&head, &core.limits, true);
-        let copy = core.access_log.is_some().then(|| Head::copy(&head));
-        let context = RequestContext {
-            id: RequestId { conn: io.id, number: self.number },
-            peer: &io.peer.addr,
-            listener: io.peer.listener.into(),
-            now: core.now,
-            mailbox: &core.mailbox,
-            tls_info: tls_info(&io.transport),
-            socket: io.transport.socket_ref(),
-        };
-        let mut hooks = None;
-        let mut request = Request { head: &head, context: &context, hooks: &mut hooks };
-        let action = match begun {
-            Ok(()) => dispatch::request(handler, &mut request).map_err(JobExit::from),
-            Err(rule) => Err(rule.into()),
-        };
-        match action {
-            Ok(Action::Respond(response))
-                if hooks.is_none() && copy.is_none() && is_whole(&response) && !conn.is_receiving() =>
+        let fields = self.connection().take_fields();
+        let mut begun = Begun { number, ended, urgency: 0, length: None };
+        let dispatched = dispatch(&fields, &mut begun, io, core, handler);
+        self.connection().return_fields(fields);
+        match dispatched {
+            Err(rule) => self.reject(io, core, begun, rule),
+            Ok(Dispatched { conn, action: Ok(Action::Respond(response)), hooks: None, copy: None })
+                if is_whole(&response) && !conn.is_receiving() =>
             {
-                self.respond_at_once(io, core, conn, respond, response);
+                self.respond_at_once(io, core, conn, begun, response);
             }
-            action => self.serve(io, core, conn, (recv, respond), action, hooks, copy),
+            Ok(dispatched) => self.serve(io, core, begun, dispatched),
         }
     }
 
     /// Gives the stream a slot, in which the action is carried out.
-    #[expect(clippy::too_many_arguments, reason = "a request and the parts of its job")]
-    fn serve(
-        &mut self,
-        io: &ConnIo,
-        core: &mut Core,
-        mut conn: ServerConn,
-        (recv, respond): (Option<RecvStream>, SendResponse<Bytes>),
-        action: Result<Action, JobExit>,
-        hooks: Option<Box<RequestHooks>>,
-        copy: Option<Head>,
-    ) {
-        let stream = stream::Stream::new(recv, respond, self.next_waker(), self.date(core), self.shared.clone());
+    fn serve(&mut self, io: &ConnIo, core: &mut Core, begun: Begun, dispatched: Dispatched) {
+        let Dispatched { mut conn, action, hooks, copy } = dispatched;
+        let stream = self.open(begun);
         conn.speak(Box::new(stream.clone()));
-        let mut own = self.own_io(io, stream, conn);
+        let mut own = own_io(io, begun, stream, conn);
         if let Some(timeout) = hooks.as_ref().and_then(|hooks| hooks.timeout) {
             own.set_timeout(timeout);
         }
         let step = own.start_job(core, action, hooks, copy);
-        self.add(own, core, step);
+        self.add(own, core, begun, step);
     }
 
     /// Responds with the rule that a head breaks. A malformed request gets no response: RFC 9113 §8.1.1 has a stream
     /// error of type PROTOCOL_ERROR for it.
     #[cold]
-    fn reject(&mut self, io: &ConnIo, core: &mut Core, respond: SendResponse<Bytes>, rule: Misbehaved) {
-        let stream = stream::Stream::new(None, respond, self.next_waker(), self.date(core), self.shared.clone());
+    fn reject(&mut self, io: &ConnIo, core: &mut Core, begun: Begun, rule: Misbehaved) {
+        let stream = self.open(begun);
         let malformed = rule.status() == 400;
         if malformed {
-            stream.reset(Reason::PROTOCOL_ERROR);
+            self.connection().reject(begun.number);
         }
         let mut conn = ServerConn::new();
         conn.speak(Box::new(stream.clone()));
-        let mut own = self.own_io(io, stream, conn);
+        let mut own = own_io(io, begun, stream, conn);
         let step = own.reject(core, rule, None);
         match step {
             // Only the log learns the status.
@@ -119,110 +98,123 @@ impl Http2 {
                 own.out.clear();
                 drop(Slot { io: own, phase }.end(core, reason));
             }
-            step => self.add(own, core, step),
+            step => self.add(own, core, begun, step),
         }
     }
 
-    /// Sends a response that is at hand. If the client's windows do not allow that, the rest of it gets a slot.
+    /// Sends a response that is at hand. If the client's windows do not allow that, it gets a slot.
     fn respond_at_once(
         &mut self,
         io: &ConnIo,
         core: &mut Core,
         mut conn: ServerConn,
-        mut respond: SendResponse<Bytes>,
-        response: Response,
+        begun: Begun,
+        mut response: Response,
     ) {
-        let date = self.date(core);
         let head_only = conn.is_head_only();
         let spec = ResponseSpec {
             status: response.status,
             fields: &response.headers,
             length: announced(&response, head_only),
-            date: &self.date.0,
+            date: core.date.at(core.now.wall),
         };
         let length = match conn.length_of(&spec) {
             BodyLength::Known(length) => Some(length),
             _ => None,
         };
-        let head = fields::response(&spec, length, date, false);
-        if response.close {
-            self.shared.closes.store(true, Ordering::Relaxed);
-        }
-        let body = match response.body.0 {
-            Kind::Bytes(block) if length == Some(block.bytes().len() as u64) && length > Some(0) && !head_only => block,
-            // If the stream is gone, so is its client.
-            _ => return drop(respond.send_response(head, true)),
+        let mut connection = lock(&self.connection);
+        connection.set_closes(response.close);
+        connection.encode_response(&spec, length, false);
+        let body = match &mut response.body.0 {
+            Kind::Bytes(block) if length == Some(block.bytes().len() as u64) && !head_only => std::mem::take(block),
+            _ => Default::default(),
         };
-        let Ok(mut send) = respond.send_response(head, false) else { return };
-        let n = body.bytes().len();
-        send.reserve_capacity(n);
-        if send.capacity() >= n {
-            let _ = send.send_data(owned(body), true);
-        } else {
-            self.send_rest(io, core, conn, send, body);
+        if connection.send_whole(begun.number, body.bytes()) {
+            return;
         }
+        drop(connection);
+        self.send_slowly(io, core, conn, begun, body);
     }
 
-    /// Sends a body as the client's windows allow it.
+    /// Sends a response whose head was encoded, as the client's windows allow it.
     #[cold]
-    fn send_rest(&mut self, io: &ConnIo, core: &mut Core, conn: ServerConn, send: SendStream<Bytes>, mut body: Block) {
-        let stream =
-            stream::Stream::responding(send, body.bytes().len() as u64, self.next_waker(), self.shared.clone());
-        let mut own = self.own_io(io, stream, conn);
+    fn send_slowly(
+        &mut self,
+        io: &ConnIo,
+        core: &mut Core,
+        conn: ServerConn,
+        begun: Begun,
+        mut body: crate::base::out::Block,
+    ) {
+        let stream = self.open(begun);
+        self.connection().send_head(begun.number, false, Some(body.bytes().len() as u64));
+        let mut own = own_io(io, begun, stream, conn);
         own.out.push_block(&mut body);
         let phase = Phase::Closing(Box::new(Closing::new(EndReason::Complete, false)));
-        self.add(own, core, Ok(Step::Become(phase)));
+        self.add(own, core, begun, Ok(Step::Become(phase)));
     }
 
-    /// Returns the resources of a stream.
-    fn own_io(&self, io: &ConnIo, stream: stream::Stream, conn: ServerConn) -> ConnIo {
-        let socket = Socket::within(Box::new(stream));
-        let mut own = ConnIo::new(io.id, Transport::plain(socket), Peer::adopted(io.peer.addr));
-        own.conn = conn;
-        own.number = self.number;
-        own.peer.listener = io.peer.listener;
-        own.peer.timeout = io.peer.timeout;
-        own
+    fn open(&self, begun: Begun) -> stream::Stream {
+        self.connection().open(begun.number, begun.urgency, begun.ended, begun.length);
+        stream::Stream::new(self.connection.clone(), begun.number)
     }
 
     /// Adds a stream whose first step was taken. It is driven in this turn.
-    fn add(&mut self, own: ConnIo, core: &mut Core, step: Result<Step, EndReason>) {
+    fn add(&mut self, own: ConnIo, core: &mut Core, begun: Begun, step: Result<Step, EndReason>) {
         let phase = match step {
             Ok(Step::Become(phase)) => phase,
             Ok(_) => return drop(Slot { io: own, phase: Phase::Head }.end(core, EndReason::Complete)),
             Err(reason) => return drop(Slot { io: own, phase: Phase::Head }.end(core, reason)),
         };
-        let number = own.number;
-        let key =
-            self.streams.insert(Stream { slot: Slot { io: own, phase }, due: Tick::NEVER, urgency: self.urgency });
-        self.numbers.insert(number, key);
-        self.wakers[key].wake_by_ref();
-    }
-
-    /// Returns the waker of the next stream.
-    fn next_waker(&mut self) -> std::task::Waker {
-        let key = self.streams.vacant_key();
-        while self.wakers.len() <= key {
-            self.wakers.push(self.wakes.waker(self.wakers.len()));
-        }
-        self.wakers[key].clone()
-    }
-
-    /// Returns the value of `Date`.
-    fn date(&mut self, core: &mut Core) -> HeaderValue {
-        let now = core.date.at(core.now.wall);
-        if self.date.0 != *now {
-            self.date = (*now, HeaderValue::from_bytes(now).unwrap_or(HeaderValue::from_static("")));
-        }
-        self.date.1.clone()
+        // Streams begin in the order of their numbers.
+        self.streams.push((begun.number, Box::new(Stream { slot: Slot { io: own, phase }, due: Tick::NEVER })));
+        self.connection().wake(begun.number);
     }
 }
 
-/// Returns the bytes without a copy.
-fn owned(block: Block) -> Bytes {
-    match block {
-        Block::Static(bytes) => Bytes::from_static(bytes),
-        Block::Owned(bytes) => bytes.into(),
-        Block::Shared(bytes) => Bytes::from_owner(bytes),
+/// Checks the head of a request, and calls the handler.
+fn dispatch(
+    fields: &Fields,
+    begun: &mut Begun,
+    io: &ConnIo,
+    core: &mut Core,
+    handler: &mut dyn Handler,
+) -> Result<Dispatched, Misbehaved> {
+    let request = StreamRequest::new(fields, begun.ended);
+    let words = request.words()?;
+    begun.urgency = words.urgency;
+    let head = request.head(&words, &core.head_limits, &mut core.known_host)?;
+    if let Framing::Length(length) = head.framing {
+        begun.length = Some(length);
     }
+    let mut conn = ServerConn::new();
+    let taken = conn.begin(&head, &core.limits, true);
+    let copy = core.access_log.is_some().then(|| Head::copy(&head));
+    let context = RequestContext {
+        id: RequestId { conn: io.id, number: request_number(begun.number) },
+        peer: &io.peer.addr,
+        listener: io.peer.listener.into(),
+        now: core.now,
+        mailbox: &core.mailbox,
+        tls_info: tls_info(&io.transport),
+        socket: io.transport.socket_ref(),
+    };
+    let mut hooks = None;
+    let mut request = Request { head: &head, context: &context, hooks: &mut hooks };
+    let action = match taken {
+        Ok(()) => dispatch::request(handler, &mut request).map_err(JobExit::from),
+        Err(rule) => Err(rule.into()),
+    };
+    Ok(Dispatched { conn, action, hooks, copy })
+}
+
+/// Returns the resources of a stream.
+fn own_io(io: &ConnIo, begun: Begun, stream: stream::Stream, conn: ServerConn) -> ConnIo {
+    let socket = Socket::within(Box::new(stream));
+    let mut own = ConnIo::new(io.id, Transport::plain(socket), Peer::adopted(io.peer.addr));
+    own.conn = conn;
+    own.number = request_number(begun.number);
+    own.peer.listener = io.peer.listener;
+    own.peer.timeout = io.peer.timeout;
+    own
 }

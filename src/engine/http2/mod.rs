@@ -1,32 +1,27 @@
 //! A connection of HTTP/2: its streams are slots, as connections are, within its own.
 //!
 //! ```text
-//!   socket ─▶ fill ─▶ wire ─▶ h2 ──request──▶ Handler::request ─▶ (response at once)
+//!   socket ─▶ fill ─▶ h2::Connection ──request──▶ Handler::request ─▶ (response at once)
 //!                             │ ▲                    └─▶ Slot { io: a stream as its socket, phase: Job │ Upgraded │ … }
-//!   socket ◀─ flush ◀ wire ◀─ h2 ◀──── heads, DATA ──────┘
+//!   socket ◀─ flush ◀─ Out ◀──┘ └──── heads, DATA ────────┘
 //! ```
 //! A stream does what a connection of HTTP/1.1 with a single request does, with the same code: bodies, tickets,
-//! upgrades, timeouts. Only its socket is another one ([`Stream`]), and its heads are no bytes. A request that gets its
-//! response at once has no slot.
+//! upgrades, timeouts. Only its socket is another one ([`h2::stream`](crate::h2::stream)), and its heads are no bytes. A
+//! request that gets its response at once has no slot.
 //!
-//! A stream is driven when h2 or the application has woken it. A [`RequestId`] names it by the connection and the
-//! number of the request.
+//! A stream is driven when a frame or the application has woken it. A [`RequestId`](crate::base::RequestId) names it by
+//! the connection and the number of the request, which stands for that of the stream: request 1 is stream 1, request 2
+//! is stream 3.
 
 mod begin;
-mod session;
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, atomic::Ordering},
-    task::{self, Context},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
-use h2::Reason;
-use http::HeaderValue;
-use slab::Slab;
+use log::debug;
 
-use self::session::Session;
 use super::{
     conn_io::ConnIo,
     core::Core,
@@ -34,49 +29,38 @@ use super::{
     slot::Turn,
 };
 use crate::{
-    api::{Handler, ReadState, Response, Waker},
-    base::{EndReason, RequestId, Timeout, pool::LENT, time::Tick},
+    api::{Handler, Response},
+    base::{EndReason, Timeout, lock, pool::LENT, time::Tick},
     h2::{
         PREFACE,
-        frames::FrameWatch,
+        connection::{Connection, Event},
+        frame::ErrorCode,
+        settings::Options,
         stream::Shared,
-        wakes::Wakes,
-        wire::{WireEnd, wire},
     },
 };
 
-/// The key with which the connection itself is woken.
-const CONNECTION: usize = usize::MAX;
 /// Rounds of the connection before other connections have their turn.
 const ROUNDS: usize = 8;
+/// Streams that an idle connection has space for: what it has freed, it would need again at once.
+const FEW: usize = 8;
 /// Bytes of bodies in one turn from which on a round trip is measured.
 const MUCH: u64 = 16 * 1024;
 /// Time for the response to a ping.
 const PONG: Duration = Duration::from_secs(20);
 
 pub(super) struct Http2 {
-    wire: WireEnd,
-    watch: FrameWatch,
-    session: Session,
-    wakes: Wakes,
-    /// Wakes [`CONNECTION`].
-    waker: task::Waker,
-    streams: Slab<Stream>,
-    /// The streams by the number of their request.
-    numbers: HashMap<u32, usize>,
-    /// Wakers by the key of the stream: the next stream with that key has the same.
-    wakers: Vec<task::Waker>,
+    connection: Shared,
+    /// The streams that have a slot, in the order of their numbers.
+    streams: Vec<(u32, Box<Stream>)>,
     /// Streams to be driven in the next turn: a message has changed them, or they wait for a buffer.
-    marked: Vec<usize>,
+    marked: Vec<u32>,
     /// Kept for its allocation.
-    woken: Vec<usize>,
-    /// The number of the latest request, and its urgency.
-    number: u32,
-    urgency: u8,
+    woken: Vec<u32>,
+    /// The number of requests so far.
+    requests: u32,
     /// The earliest deadline of a stream.
     due: Tick,
-    date: ([u8; 29], HeaderValue),
-    shared: Arc<Shared>,
     /// The time of the last input, and whether a ping was sent because that is long ago.
     heard: Tick,
     is_pinged: bool,
@@ -92,8 +76,6 @@ pub(super) struct Http2 {
 struct Stream {
     slot: Slot,
     due: Tick,
-    /// 0 is the most urgent.
-    urgency: u8,
 }
 
 impl Stream {
@@ -106,26 +88,25 @@ impl Stream {
     }
 }
 
+/// Returns the number of a stream's request.
+fn request_number(stream: u32) -> u32 {
+    stream / 2 + 1
+}
+
+/// Returns the stream of a request.
+fn stream_of(number: u32) -> u32 {
+    number.saturating_mul(2).saturating_sub(1)
+}
+
 impl Http2 {
     fn new(core: &Core) -> Self {
-        let (end, other) = wire();
-        let wakes = Wakes::new();
         Self {
-            wire: end,
-            watch: FrameWatch::new(core.limits.head),
-            session: Session::new(other, &core.limits),
-            waker: wakes.waker(CONNECTION),
-            wakes,
-            streams: Slab::new(),
-            numbers: HashMap::new(),
-            wakers: Vec::new(),
+            connection: Arc::new(Mutex::new(Connection::new(&Options::server(&core.limits)))),
+            streams: Vec::new(),
             marked: Vec::new(),
             woken: Vec::new(),
-            number: 0,
-            urgency: 0,
+            requests: 0,
             due: Tick::NEVER,
-            date: ([0; 29], HeaderValue::from_static("")),
-            shared: Arc::default(),
             heard: core.tick,
             is_pinged: false,
             stops: None,
@@ -134,129 +115,116 @@ impl Http2 {
         }
     }
 
-    /// Drives the woken streams, has h2 read and write, and begins requests. `news`: there are bytes for h2, or space
-    /// for its own.
-    fn step(&mut self, news: bool, io: &mut ConnIo, core: &mut Core, handler: &mut dyn Handler) {
-        let waker = self.waker.clone();
-        let cx = &mut Context::from_waker(&waker);
-        let mut keys = std::mem::take(&mut self.woken);
-        keys.append(&mut self.marked);
-        let mut polls = news | self.session.take_changed();
-        let before = self.shared.received.load(Ordering::Relaxed);
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        lock(&self.connection)
+    }
+
+    fn place(&self, stream: u32) -> Option<usize> {
+        self.streams.binary_search_by_key(&stream, |(own, _)| *own).ok()
+    }
+
+    /// Drives the woken streams, takes frames, and begins requests, until nothing is left to be done. Returns `true` if
+    /// anything changed.
+    fn turn(&mut self, io: &mut ConnIo, core: &mut Core, handler: &mut dyn Handler) -> bool {
+        let mut worked = false;
+        let mut woken = std::mem::take(&mut self.woken);
+        woken.append(&mut self.marked);
+        self.is_settled = false;
+        for _ in 0..ROUNDS {
+            self.connection().take_woken(&mut woken);
+            for stream in woken.drain(..) {
+                worked = true;
+                self.drive_stream(stream, core, handler);
+            }
+            worked |= self.receive(io, core, handler);
+            let mut connection = self.connection();
+            if connection.has_woken() || connection.wake_waiting() {
+                continue;
+            }
+            // What waits for space in the output goes on when that was sent.
+            let is_settled = !connection.waits_for_space() && (io.rx.is_empty() || !connection.is_full());
+            drop(connection);
+            self.is_settled = is_settled;
+            break;
+        }
+        self.woken = woken;
+        worked
+    }
+
+    /// Takes the frames that have arrived, and begins their requests. Returns `true` if there were any.
+    fn receive(&mut self, io: &mut ConnIo, core: &mut Core, handler: &mut dyn Handler) -> bool {
+        let mut worked = false;
         while self.over.is_none() {
-            // Before h2 is polled: what wakes the connection until then is done by that.
-            self.wakes.take(&mut keys);
-            if keys.len() > 1 {
-                // What is driven first gets the windows, and the space in the output, first (RFC 9218).
-                keys.sort_by_key(|key| self.streams.get(*key).map_or(0, |stream| stream.urgency));
+            let mut connection = self.connection();
+            if connection.is_full() {
+                return worked;
             }
-            for key in keys.drain(..) {
-                match key {
-                    CONNECTION => polls = true,
-                    key => self.drive_stream(key, core, handler),
-                }
+            let (n, event) = connection.receive(io.rx.filled());
+            let frame_ended = connection.has_frame_ended();
+            let error = connection.error();
+            drop(connection);
+            io.rx.consume(n);
+            if n > 0 {
+                (self.heard, self.is_pinged, worked) = (core.tick, false, true);
             }
-            if !polls {
-                break;
+            // The next frame has a timeout of its own.
+            if frame_ended && io.running_timeout == Some(Timeout::Head) {
+                io.stop_timeout();
             }
-            match self.poll(io, core, cx) {
-                session::Event::Pending => match self.watch.fault() {
-                    Some(code) if !self.session.is_ending() => {
-                        self.leave(code, EndReason::Rejected { status: 0, rule: "HTTP/2" });
-                    }
-                    _ => break,
-                },
-                session::Event::Request(request, respond) => {
-                    let last = self.number + 1 >= core.limits.requests;
-                    self.begin(io, core, handler, request, respond);
-                    if last {
-                        self.session.shut_down();
-                    }
-                }
-                session::Event::Over(reason) => {
-                    let reason = if self.streams.is_empty() { reason } else { EndReason::PeerClosed };
-                    self.over = Some(reason);
-                    // The upgrades learn that their streams are truncated.
-                    for key in self.streams.iter().map(|(key, _)| key).collect::<Vec<_>>() {
-                        self.drive_stream(key, core, handler);
-                    }
+            match event {
+                Event::Request { stream, ended } => self.begin(io, core, handler, stream, ended),
+                Event::Pending => {
+                    self.over = match (error, io.eof) {
+                        (Some(code), _) => {
+                            debug!(target: "uncork::conn", "{} {}: HTTP/2: {code:?}", io.id, io.peer.addr);
+                            Some(EndReason::Rejected { status: 0, rule: "HTTP/2" })
+                        }
+                        (None, Some(true)) if self.streams.is_empty() && io.rx.is_empty() => Some(EndReason::Complete),
+                        (None, Some(_)) => Some(EndReason::PeerClosed),
+                        (None, None) => None,
+                    };
+                    return worked;
                 }
             }
         }
-        self.woken = keys;
-        let received = self.shared.received.load(Ordering::Relaxed);
-        if self.shared.closes.load(Ordering::Relaxed) {
-            self.session.shut_down();
-        }
-        self.session.measure(received, cx);
-        if received - before >= MUCH {
-            self.session.begin_measure(before);
-        }
+        worked
     }
 
     /// Sends a ping if a request is in progress, and the client has been silent for long; ends the connection if there
-    /// is no response. Without a request, it does not wait long for a client that has not noticed the GOAWAY. Returns
-    /// `true` if h2 has something to send.
-    fn notice_silence(&mut self, core: &Core) -> bool {
+    /// is no response. Without a request, it does not wait long for a client that has not noticed the GOAWAY.
+    fn notice_silence(&mut self, core: &Core) {
         if self.silent_until(core) > core.tick || self.over.is_some() {
-            return false;
+            return;
         }
         if self.streams.is_empty() {
-            self.leave(Reason::NO_ERROR, EndReason::Stopped);
-            return false;
-        }
-        if self.is_pinged {
+            self.leave(ErrorCode::NoError, EndReason::Stopped);
+        } else if self.is_pinged {
             self.over = Some(EndReason::TimedOut(Timeout::Idle));
-            return false;
+        } else {
+            self.is_pinged = true;
+            self.connection().ping();
         }
-        self.is_pinged = true;
-        self.session.ping()
     }
 
     /// Returns when the client has been silent for too long.
     fn silent_until(&self, core: &Core) -> Tick {
         if self.streams.is_empty() {
-            let stops = self.stops.filter(|_| !self.session.is_ending());
-            return stops.map_or(Tick::NEVER, |stops| stops.after(core.limits.linger_timeout));
+            return self.stops.map_or(Tick::NEVER, |stops| stops.after(core.limits.linger_timeout));
         }
         let longest = core.limits.idle_timeout.saturating_add(if self.is_pinged { PONG } else { Duration::ZERO });
         self.heard.after(longest)
     }
 
-    /// Moves input to h2. Returns the number of bytes, and whether h2 learns anything new.
-    fn receive(&mut self, io: &mut ConnIo, state: ReadState) -> (usize, bool) {
-        let bytes = io.rx.filled();
-        let most = bytes.len().min(self.wire.room());
-        let passed = self.watch.pass(&bytes[..most]);
-        let state = if passed == bytes.len() { state } else { ReadState::Open };
-        let (n, news) = self.wire.fill(&bytes[..passed], state);
-        debug_assert_eq!(n, passed);
-        io.rx.consume(n);
-        // The next frame has a timeout of its own.
-        if self.watch.has_ended() && io.running_timeout == Some(Timeout::Head) {
-            io.stop_timeout();
-        }
-        (n, news)
-    }
-
     /// Ends the connection, whatever is in progress.
     #[cold]
-    fn leave(&mut self, code: Reason, reason: EndReason) {
-        match self.session.go_away(code, reason) {
-            true => self.waker.wake_by_ref(),
-            false => self.over = Some(reason),
-        }
+    fn leave(&mut self, code: ErrorCode, reason: EndReason) {
+        self.connection().go_away(code);
+        self.over = Some(reason);
     }
 
-    /// Has h2 read and write. Returns the next request.
-    fn poll(&mut self, io: &mut ConnIo, core: &mut Core, cx: &mut Context<'_>) -> session::Event {
-        io.open_out(core);
-        let Self { wire, session, .. } = self;
-        wire.write_to(&mut io.out, core.limits.output, || session.poll(cx))
-    }
-
-    fn drive_stream(&mut self, key: usize, core: &mut Core, handler: &mut dyn Handler) {
-        let Some(Stream { slot, due, .. }) = self.streams.get_mut(key) else { return };
+    fn drive_stream(&mut self, stream: u32, core: &mut Core, handler: &mut dyn Handler) {
+        let Some(place) = self.place(stream) else { return };
+        let Stream { slot, due } = &mut *self.streams[place].1;
         if let Some(side) = slot.io.transport.peer_side() {
             slot.io.ready.note_within(side);
         }
@@ -264,16 +232,16 @@ impl Http2 {
         let again = match slot.drive(core, handler) {
             Turn::Waits => false,
             Turn::Again => true,
-            Turn::Over(reason) => return self.end_stream(key, core, reason),
+            Turn::Over(reason) => return self.end_stream(stream, core, reason),
         };
         let (again_at_once, by) = slot.settle_within(core);
         *due = by;
         self.due = self.due.min(by);
         if again || again_at_once {
-            self.wakers[key].wake_by_ref();
+            self.connection().wake(stream);
         }
         if core.starved.len() > starved {
-            self.marked.push(key);
+            self.marked.push(stream);
         }
     }
 
@@ -282,13 +250,14 @@ impl Http2 {
         if self.due > core.tick {
             return;
         }
-        let late = self.streams.iter().filter(|(_, stream)| stream.due <= core.tick).map(|(key, _)| key);
-        for key in late.collect::<Vec<_>>() {
-            let Some(stream) = self.streams.get_mut(key) else { continue };
+        let late = self.streams.iter().filter(|(_, stream)| stream.due <= core.tick).map(|(number, _)| *number);
+        for number in late.collect::<Vec<_>>() {
+            let Some(place) = self.place(number) else { continue };
+            let stream = &mut self.streams[place].1;
             stream.due = Tick::NEVER;
             match stream.slot.expire(core) {
-                Ok(()) => self.marked.push(key),
-                Err(reason) => self.end_stream(key, core, reason),
+                Ok(()) => self.marked.push(number),
+                Err(reason) => self.end_stream(number, core, reason),
             }
         }
         self.due = self.streams.iter().map(|(_, stream)| stream.due).min().unwrap_or(Tick::NEVER);
@@ -297,24 +266,23 @@ impl Http2 {
     /// Frees what an idle connection does not need.
     fn rest(&mut self) {
         if self.streams.is_empty() {
-            self.wire.shrink();
-            self.wakers.clear();
-            self.wakers.shrink_to(8);
+            self.streams.shrink_to(FEW);
+            self.woken.shrink_to(FEW);
+            self.marked.shrink_to(FEW);
         }
     }
 
-    fn end_stream(&mut self, key: usize, core: &mut Core, reason: EndReason) {
-        if let Some(stream) = self.streams.try_remove(key) {
-            self.numbers.remove(&stream.slot.io.number);
-            stream.end(core, reason);
+    fn end_stream(&mut self, stream: u32, core: &mut Core, reason: EndReason) {
+        if let Some(place) = self.place(stream) {
+            self.streams.remove(place).1.end(core, reason);
         }
     }
 
     fn upgrades(&mut self, change: impl Fn(&mut Upgraded)) {
-        for (key, stream) in &mut self.streams {
+        for (number, stream) in &mut self.streams {
             if let Phase::Upgraded(upgraded) = &mut stream.slot.phase {
                 change(upgraded);
-                self.marked.push(key);
+                self.marked.push(*number);
             }
         }
     }
@@ -322,51 +290,53 @@ impl Http2 {
 
 impl Streams for Http2 {
     fn fill(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, EndReason> {
-        if self.wire.wants_input() && self.watch.fault().is_none() { io.fill(core, LENT, LENT) } else { Ok(false) }
+        if self.over.is_none() && !self.connection().is_full() { io.fill(core, LENT, LENT) } else { Ok(false) }
     }
 
-    /// Moves bytes between the connection and h2, begins requests, and drives the streams that were woken.
+    /// Moves bytes between the connection and its streams, begins requests, and drives the streams that were woken.
     #[inline(never)]
     fn drive(&mut self, io: &mut ConnIo, core: &mut Core, handler: &mut dyn Handler) -> Result<Step, EndReason> {
-        let (id, mailbox) = (RequestId { conn: io.id, number: 0 }, &core.mailbox);
-        self.wakes.begin(|| Waker::new(id, mailbox.clone()));
+        io.open_out(core);
+        let mut connection = self.connection();
+        connection.swap_out(&mut io.out);
+        let before = connection.received();
+        drop(connection);
         if core.stopping.is_some() {
             self.stops.get_or_insert(core.tick);
-            self.session.shut_down();
+            self.connection().shut_down();
         }
         self.expire(core);
-        let pings = self.notice_silence(core);
-        self.marked.extend(core.held.asked_of(io.id).filter_map(|id| self.numbers.get(&id.number)));
-        let mut worked = false;
-        for _ in 0..ROUNDS {
-            let state = match io.eof {
-                None => ReadState::Open,
-                Some(true) => ReadState::Eof,
-                Some(false) => ReadState::Truncated,
-            };
-            let (n, news) = self.receive(io, state);
-            if self.over.is_none() {
-                (self.heard, self.is_pinged) = if n > 0 { (core.tick, false) } else { (self.heard, self.is_pinged) };
-                let is_unblocked = io.out.len() < core.limits.output && self.wire.was_blocked();
-                // The frame that breaks a rule does not pass, so it is no news.
-                let is_broken = self.watch.fault().is_some() && !self.session.is_ending();
-                self.step(news || pings || is_unblocked || is_broken, io, core, handler);
+        self.notice_silence(core);
+        let asked = core.held.asked_of(io.id).map(|id| stream_of(id.number));
+        self.marked.extend(asked);
+        let worked = self.turn(io, core, handler);
+        if let Some(reason) = self.over {
+            // The upgrades learn that their streams are truncated.
+            self.connection().end();
+            for number in self.streams.iter().map(|(number, _)| *number).collect::<Vec<_>>() {
+                self.drive_stream(number, core, handler);
             }
-            worked |= news;
-            if let Some(reason) = self.over {
-                self.end_all(core, reason);
-                return Ok(io.closing(reason, io.eof.is_none()));
-            }
-            let more = news && !io.rx.is_empty();
-            if !more && self.wakes.end() {
-                self.rest();
-                self.is_settled = !self.wire.is_blocked();
-                return Ok(Step::progress(worked));
-            }
+            self.end_all(core, reason);
         }
-        self.wakes.pause();
-        self.is_settled = false;
-        Ok(Step::progress(worked))
+        let mut connection = self.connection();
+        if connection.closes() || self.requests >= core.limits.requests {
+            connection.shut_down();
+        }
+        let received = connection.received();
+        if received - before >= MUCH {
+            connection.measure(before);
+        }
+        let is_complete = connection.is_complete() && self.streams.is_empty();
+        connection.return_out(&mut io.out);
+        if self.streams.is_empty() {
+            connection.rest();
+        }
+        drop(connection);
+        self.rest();
+        match self.over.or(is_complete.then_some(EndReason::Complete)) {
+            Some(reason) => Ok(io.closing(reason, io.eof.is_none())),
+            None => Ok(Step::progress(worked)),
+        }
     }
 
     fn is_settled(&self) -> bool {
@@ -374,37 +344,33 @@ impl Streams for Http2 {
     }
 
     fn slot(&mut self, number: u32) -> Option<&mut Slot> {
-        let key = *self.numbers.get(&number)?;
-        self.marked.push(key);
-        self.streams.get_mut(key).map(|stream| &mut stream.slot)
+        let place = self.place(stream_of(number))?;
+        self.marked.push(stream_of(number));
+        Some(&mut self.streams[place].1.slot)
     }
 
     fn end(&mut self, number: u32, core: &mut Core, reason: EndReason) {
-        if let Some(key) = self.numbers.get(&number) {
-            self.end_stream(*key, core, reason);
-        }
+        self.end_stream(stream_of(number), core, reason);
     }
 
     fn end_all(&mut self, core: &mut Core, reason: EndReason) {
-        for stream in self.streams.drain() {
+        for (_, stream) in std::mem::take(&mut self.streams) {
             stream.end(core, reason);
         }
-        self.numbers.clear();
     }
 
     fn waits_for(&self) -> Option<Timeout> {
-        match self.watch.is_within() {
+        match self.connection().is_within() {
             // The end waits for nothing but the client to take the output.
-            _ if self.over.is_some() || self.session.is_ending() => None,
+            _ if self.over.is_some() => None,
             true => Some(Timeout::Head),
             false => self.streams.is_empty().then_some(Timeout::Idle),
         }
     }
 
     fn go_away(&mut self, reason: EndReason) {
-        let code =
-            if reason == EndReason::TimedOut(Timeout::Idle) { Reason::NO_ERROR } else { Reason::ENHANCE_YOUR_CALM };
-        self.leave(code, reason);
+        let is_idle = reason == EndReason::TimedOut(Timeout::Idle);
+        self.leave(if is_idle { ErrorCode::NoError } else { ErrorCode::EnhanceYourCalm }, reason);
     }
 
     fn due(&self, core: &Core) -> Tick {
@@ -417,11 +383,13 @@ impl Streams for Http2 {
 
     fn stop(&mut self) {
         self.upgrades(|upgraded| upgraded.stopping = true);
-        self.session.shut_down();
+        self.connection().shut_down();
     }
 
     fn force(&mut self, io: &mut ConnIo, core: &mut Core) {
-        for (_, Stream { slot, .. }) in &mut self.streams {
+        self.connection().swap_out(&mut io.out);
+        for (_, stream) in &mut self.streams {
+            let slot = &mut stream.slot;
             if let Phase::Job(job) = &mut slot.phase
                 && slot.io.conn.owes_response()
             {
@@ -431,9 +399,7 @@ impl Streams for Http2 {
         }
         // What is incomplete is reset.
         self.end_all(core, EndReason::Stopped);
-        io.open_out(core);
-        let Self { wire, session, waker, .. } = self;
-        wire.write_to(&mut io.out, usize::MAX, || session.flush(&mut Context::from_waker(waker)));
+        self.connection().return_out(&mut io.out);
         let _ = io.flush(core);
     }
 

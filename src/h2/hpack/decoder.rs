@@ -36,18 +36,24 @@ impl Decoder {
 
     /// Decodes a complete block, and calls `field` with the name and value of each field in order.
     ///
-    /// The table is updated for all of them, whether the caller keeps a field or not.
+    /// `field` returns whether the field is valid. The table keeps that with an entry, so that one to which a block refers
+    /// a thousand times is checked once: then `field` gets what it has returned before. The table is updated for all
+    /// fields, whether the caller keeps them or not.
     ///
     /// # Errors
     ///
     /// The block is invalid: COMPRESSION_ERROR. Fields before the fault were given out. The decoder cannot go on.
-    pub(crate) fn decode(&mut self, block: &[u8], mut field: impl FnMut(&[u8], &[u8])) -> Result<(), Invalid> {
+    pub(crate) fn decode(
+        &mut self,
+        block: &[u8],
+        mut field: impl FnMut(&[u8], &[u8], Option<bool>) -> bool,
+    ) -> Result<(), Invalid> {
         let mut rest = self.updates(block)?;
         while let Some(&first) = rest.first() {
             if first & 0x80 != 0 {
                 let index = integer(&mut rest, 7)?;
-                let (name, value) = entry(&self.table, index).ok_or(Invalid)?;
-                field(name, value);
+                let (name, value, is_valid) = entry(&self.table, index).ok_or(Invalid)?;
+                field(name, value, Some(is_valid));
             } else {
                 self.literal(first, &mut rest, &mut field)?;
             }
@@ -76,7 +82,12 @@ impl Decoder {
     }
 
     /// Decodes a literal (§6.2).
-    fn literal(&mut self, first: u8, rest: &mut &[u8], field: &mut impl FnMut(&[u8], &[u8])) -> Result<(), Invalid> {
+    fn literal(
+        &mut self,
+        first: u8,
+        rest: &mut &[u8],
+        field: &mut impl FnMut(&[u8], &[u8], Option<bool>) -> bool,
+    ) -> Result<(), Invalid> {
         let is_added = first & 0x40 != 0;
         if !is_added && first & 0x20 != 0 {
             // An update behind a field.
@@ -93,11 +104,20 @@ impl Decoder {
             _ => (entry(&self.table, index).ok_or(Invalid)?.0, Name::Of(index - STATICS - 1)),
         };
         let value = string(rest, &mut self.scratch.value)?;
-        field(name, value);
+        let is_valid = field(name, value, None);
         if is_added {
-            self.table.add(of, value);
+            self.table.add(of, value, is_valid);
         }
         Ok(())
+    }
+
+    /// Like [`decode`](Self::decode), of fields that are all valid.
+    #[cfg(test)]
+    pub(crate) fn decode_fields(&mut self, block: &[u8], mut field: impl FnMut(&[u8], &[u8])) -> Result<(), Invalid> {
+        self.decode(block, |name, value, _| {
+            field(name, value);
+            true
+        })
     }
 
     #[cfg(test)]
@@ -114,10 +134,10 @@ impl Decoder {
 
 /// Returns the entry of an index (§2.3.3). There is none of index 0.
 #[inline]
-fn entry(table: &Table, index: usize) -> Option<(&[u8], &[u8])> {
+fn entry(table: &Table, index: usize) -> Option<(&[u8], &[u8], bool)> {
     let index = index.checked_sub(1)?;
     match STATIC.get(index) {
-        Some(&field) => Some(field),
+        Some(&(name, value)) => Some((name, value, true)),
         None => table.get(index - STATICS),
     }
 }

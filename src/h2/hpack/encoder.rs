@@ -108,7 +108,7 @@ impl Encoder {
             _ => index,
         };
         write_literal(0x40, 6, index, name, value, block);
-        self.table.add(Name::Text(name), value);
+        self.table.add(Name::Text(name), value, true);
     }
 
     fn update(&mut self, limit: usize, block: &mut Vec<u8>) {

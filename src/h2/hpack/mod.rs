@@ -39,4 +39,3 @@ mod tests;
 
 pub(crate) use decoder::Decoder;
 pub(crate) use encoder::Encoder;
-pub(crate) use primitive::Invalid;

@@ -118,6 +118,8 @@ struct Entry {
     at: u32,
     name: u16,
     value: u16,
+    /// What the owner of the table has said of it.
+    is_valid: bool,
 }
 
 impl Entry {
@@ -141,11 +143,12 @@ impl Table {
         name + value + OVERHEAD <= self.limit
     }
 
-    /// Returns the entry at `place` behind the newest one.
+    /// Returns the entry at `place` behind the newest one, and whether it is valid.
     #[inline]
-    pub(super) fn get(&self, place: usize) -> Option<(&[u8], &[u8])> {
+    pub(super) fn get(&self, place: usize) -> Option<(&[u8], &[u8], bool)> {
         let entry = self.entry(place)?;
-        Some(self.text[self.range(entry)].split_at(usize::from(entry.name)))
+        let (name, value) = self.text[self.range(entry)].split_at(usize::from(entry.name));
+        Some((name, value, entry.is_valid))
     }
 
     /// Returns the place of a field, the newest one of them. Lengths are compared first: most entries differ there.
@@ -169,7 +172,7 @@ impl Table {
     /// Adds an entry, and evicts what it displaces (§4.4). One that is larger than the table empties it.
     ///
     /// A name that is `Of` an entry is copied before that entry is evicted.
-    pub(super) fn add(&mut self, name: Name<'_>, value: &[u8]) {
+    pub(super) fn add(&mut self, name: Name<'_>, value: &[u8], is_valid: bool) {
         let name_len = match name {
             Name::Text(name) => name.len(),
             Name::Of(place) => self.entry(place).map_or(0, |entry| usize::from(entry.name)),
@@ -179,7 +182,8 @@ impl Table {
             return;
         }
         self.make_room(name_len + value.len());
-        let entry = Entry { at: self.position(self.text.len()), name: name_len as u16, value: value.len() as u16 };
+        let at = self.position(self.text.len());
+        let entry = Entry { at, name: name_len as u16, value: value.len() as u16, is_valid };
         match name {
             Name::Text(name) => self.text.extend_from_slice(name),
             Name::Of(place) => {
@@ -287,7 +291,7 @@ impl Table {
     #[cfg(test)]
     pub(super) fn fields(&self) -> Vec<(String, String)> {
         let text = |text: &[u8]| String::from_utf8_lossy(text).into_owned();
-        (0..).map_while(|place| self.get(place)).map(|(name, value)| (text(name), text(value))).collect()
+        (0..).map_while(|place| self.get(place)).map(|(name, value, _)| (text(name), text(value))).collect()
     }
 }
 
@@ -296,7 +300,7 @@ mod tests {
     use super::*;
 
     fn add(table: &mut Table, name: &str, value: &str) {
-        table.add(Name::Text(name.as_bytes()), value.as_bytes());
+        table.add(Name::Text(name.as_bytes()), value.as_bytes(), true);
     }
 
     fn fields(table: &Table) -> String {
@@ -338,7 +342,7 @@ mod tests {
             for i in 0..100 {
                 let oldest = table.fields().len() - 1;
                 let value = format!("{i:023}");
-                table.add(Name::Of(oldest), value.as_bytes());
+                table.add(Name::Of(oldest), value.as_bytes(), true);
                 assert_eq!(table.fields()[0], ("some-name".into(), value));
                 assert!(table.size() <= limit);
             }
@@ -349,7 +353,7 @@ mod tests {
     fn a_name_of_an_entry_counts_before_it_is_copied() {
         let mut table = Table::new(100);
         add(&mut table, &"n".repeat(50), "");
-        table.add(Name::Of(0), &[b'v'; 19]);
+        table.add(Name::Of(0), &[b'v'; 19], true);
         assert_eq!((table.size(), table.fields().len()), (0, 0));
     }
 

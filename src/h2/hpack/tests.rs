@@ -1,14 +1,14 @@
 //! The decoder with the examples of RFC 7541 Appendix C and with blocks that break its rules, and the encoder against
 //! the decoder.
 
-use super::*;
+use super::{primitive::Invalid, *};
 
 type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// Decodes a block. Returns the fields up to its end or to the fault.
 fn decode(decoder: &mut Decoder, block: &[u8]) -> (Fields, Result<(), Invalid>) {
     let mut fields = Fields::new();
-    let result = decoder.decode(block, |name, value| fields.push((name.to_vec(), value.to_vec())));
+    let result = decoder.decode_fields(block, |name, value| fields.push((name.to_vec(), value.to_vec())));
     (fields, result)
 }
 

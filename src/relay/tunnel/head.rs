@@ -74,6 +74,17 @@ fn append(map: &mut HeaderMap, name: &str, value: &[u8]) -> Result<(), &'static 
     Ok(())
 }
 
+/// Returns the end-to-end fields of a message for HTTP/2.
+pub(super) fn to_map(fields: &Headers) -> HeaderMap {
+    let wire = fields.as_wire();
+    let mut map = HeaderMap::with_capacity(wire.len() / 24);
+    for (name, value) in fields.end_to_end() {
+        // Both were checked by the rules of HTTP/1.1, which are not less strict.
+        let _ = append(&mut map, name, value);
+    }
+    map
+}
+
 /// Returns the fields of a response for a client of HTTP/1.1, whose engine writes its own framing fields. HTTP/2 has no
 /// `Connection` that could list any. In SPDY, the session has removed the fields that `connection` lists.
 pub(super) fn response_fields(map: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {

@@ -26,13 +26,11 @@ use super::{
     protocol::{Liveness, Protocol, Timeouts},
     stream::{Served, client_of},
 };
-use crate::{
-    h2::wakes::Wakes,
-    relay::tunnel::{
-        address::NamedNodes,
-        http1::{HEAD, Input, OWN_HOST, Output, Source},
-        pump::{Codec, Pump, Step},
-    },
+use crate::h2::wakes::Wakes;
+use crate::relay::tunnel::{
+    address::NamedNodes,
+    http1::{HEAD, Input, OWN_HOST, Output, Source},
+    pump::{Codec, Pump, Step},
 };
 
 /// Shortest interval after which silence counts. The proxy asks whether this side is there, this side cannot ask.

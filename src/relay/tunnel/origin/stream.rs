@@ -25,12 +25,10 @@ use uncork::{
 };
 
 use super::parsed_request::{Framing, parse};
-use crate::{
-    h2::fields,
-    relay::tunnel::{
-        gathered::Gathered,
-        response::{Piece, ResponseHead, ResponseReader},
-    },
+use crate::relay::tunnel::{
+    gathered::Gathered,
+    head,
+    response::{Piece, ResponseHead, ResponseReader},
 };
 
 /// Size of a pipe in bytes. A request without a body needs only the size of its head.
@@ -156,7 +154,7 @@ impl Stream {
                     {
                         let mut informational = http::Response::new(());
                         *informational.status_mut() = status;
-                        *informational.headers_mut() = fields::to_map(&fields);
+                        *informational.headers_mut() = head::to_map(&fields);
                         // An informational response (1xx) that HTTP/2 rejects is dropped; the final one is sent.
                         let _ = respond.send_informational(informational);
                     }
@@ -184,7 +182,7 @@ impl Stream {
                 Piece::End(trailers) => {
                     let ResponseState::Body(send) = &mut self.response else { return Err("an end without a head") };
                     let sent = match trailers {
-                        Some(trailers) => send.send_trailers(fields::to_map(&trailers)),
+                        Some(trailers) => send.send_trailers(head::to_map(&trailers)),
                         None => send.send_data(Bytes::new(), true),
                     };
                     sent.map_err(|_| "the stream is closed")?;
@@ -204,7 +202,7 @@ impl Stream {
         };
         let mut response = http::Response::new(());
         *response.status_mut() = StatusCode::from_u16(status).map_err(|_| "invalid status")?;
-        let mut map = fields::to_map(&head.fields);
+        let mut map = head::to_map(&head.fields);
         if head.switched {
             // HTTP/2 has no proof of an upgrade (RFC 8441 §5).
             map.remove(header::SEC_WEBSOCKET_ACCEPT);

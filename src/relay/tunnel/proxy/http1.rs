@@ -25,13 +25,11 @@ use super::{
     proxied_stream::{Next, Turn},
     shared::Shared,
 };
-use crate::{
-    h2::wakes::Wakes,
-    relay::tunnel::{
-        http1::{Input, OWN_HOST, Output, Source},
-        pump::{Codec, Pump, Step},
-        response::{Piece, ResponseReader},
-    },
+use crate::h2::wakes::Wakes;
+use crate::relay::tunnel::{
+    http1::{Input, OWN_HOST, Output, Source},
+    pump::{Codec, Pump, Step},
+    response::{Piece, ResponseReader},
 };
 
 /// Requests that wait for one connection, with the one in progress.

@@ -21,13 +21,10 @@ use super::{
     proxied_stream::{Next, PendingResponse, Turn},
     shares::Permit,
 };
-use crate::{
-    h2::fields,
-    relay::tunnel::{
-        head,
-        http1::{HEAD, Input, Output},
-        response::{Piece, ResponseHead, ResponseReader},
-    },
+use crate::relay::tunnel::{
+    head,
+    http1::{HEAD, Input, Output},
+    response::{Piece, ResponseHead, ResponseReader},
 };
 
 pub(super) struct Exchange {
@@ -230,7 +227,7 @@ impl Exchange {
                 }
                 Piece::Informational(status, fields) => {
                     if let ResponseState::Head(pending) = &mut self.response
-                        && !pending.responder.send_informational(status, &fields::to_map(&fields))
+                        && !pending.responder.send_informational(status, &head::to_map(&fields))
                     {
                         return self.fail(Failure::Malformed);
                     }
@@ -273,7 +270,7 @@ impl Exchange {
 
     fn finish(&mut self, trailers: Option<&Headers>) {
         if let ResponseState::Body(inlet) = std::mem::replace(&mut self.response, ResponseState::Over) {
-            inlet.finish(trailers.map(|trailers| head::trailers(&fields::to_map(trailers))));
+            inlet.finish(trailers.map(|trailers| head::trailers(&head::to_map(trailers))));
         }
     }
 
@@ -300,7 +297,7 @@ impl Exchange {
         if self.protocol.is_some() && !head.switched {
             self.request = None;
         }
-        match pending.responder.begin("1.1", status, &fields::to_map(&head.fields), head.whole) {
+        match pending.responder.begin("1.1", status, &head::to_map(&head.fields), head.whole) {
             Begun::Body(mut inlet) => {
                 inlet.on_room(self.waker.clone());
                 self.response = ResponseState::Body(inlet);
