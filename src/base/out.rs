@@ -127,6 +127,8 @@ impl Out {
         if self.blocks.is_none() { self.buf.consume(n) } else { self.consume_blocks(n) }
     }
 
+    /// Not inlined: most output has no blocks.
+    #[inline(never)]
     fn consume_blocks(&mut self, mut n: usize) {
         let Some(blocks) = &mut self.blocks else { return };
         while let Some((copied, block, from)) = blocks.queue.front_mut() {

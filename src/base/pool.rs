@@ -63,32 +63,48 @@ impl Pool {
             return false;
         }
         self.lent += 1;
-        let last = self.kept.checked_sub(1).and_then(|last| self.free.get_mut(last));
-        self.kept = self.kept.saturating_sub(1);
-        match last {
-            Some(store) if buf.capacity() == 0 => buf.swap_store(store),
-            Some(store) => drop(buf.move_into(std::mem::take(store))),
-            None => drop(buf.move_into(vec![0; LENT].into_boxed_slice())),
+        match self.kept.checked_sub(1).and_then(|last| self.free.get_mut(last)) {
+            Some(store) if buf.capacity() == 0 => {
+                self.kept -= 1;
+                buf.swap_store(store);
+            }
+            _ => self.lend_rare(buf),
         }
         true
+    }
+
+    /// Lends a store to a buffer that has one of its own, or a new store. Not inlined: every request lends two buffers,
+    /// and would save registers that only this needs.
+    #[inline(never)]
+    fn lend_rare(&mut self, buf: &mut Buf) {
+        let kept = self.kept.checked_sub(1).and_then(|last| self.free.get_mut(last)).map(std::mem::take);
+        self.kept = self.kept.saturating_sub(1);
+        drop(buf.move_into(kept.unwrap_or_else(|| vec![0; LENT].into_boxed_slice())));
     }
 
     /// Takes the store back if `buf` is empty; moves a small rest into a store of its own size.
     #[inline]
     pub(crate) fn settle(&mut self, buf: &mut Buf) {
-        let capacity = buf.capacity();
+        if buf.is_empty()
+            && buf.capacity() == LENT
+            && let Some(free) = self.free.get_mut(self.kept)
+        {
+            self.kept += 1;
+            self.lent = self.lent.saturating_sub(1);
+            buf.swap_store(free);
+        } else if buf.capacity() > 0 {
+            self.settle_rare(buf);
+        }
+    }
+
+    /// Settles a buffer that has bytes in it, or a store that is not kept. Not inlined, as
+    /// [`lend_rare`](Self::lend_rare).
+    #[inline(never)]
+    fn settle_rare(&mut self, buf: &mut Buf) {
         if buf.is_empty() {
-            if capacity == LENT
-                && let Some(free) = self.free.get_mut(self.kept)
-            {
-                self.kept += 1;
-                self.lent = self.lent.saturating_sub(1);
-                buf.swap_store(free);
-            } else if capacity > 0 {
-                let store = buf.take_store();
-                self.take_back(store);
-            }
-        } else if capacity >= LENT && buf.len() <= SMALL {
+            let store = buf.take_store();
+            self.take_back(store);
+        } else if buf.capacity() >= LENT && buf.len() <= SMALL {
             let store = buf.move_into(vec![0; buf.len()].into_boxed_slice());
             self.take_back(store);
         }

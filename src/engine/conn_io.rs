@@ -124,12 +124,7 @@ impl ConnIo {
         while !self.out.is_empty() && self.ready.contains(Ready::WRITE) {
             let (total, written) = match self.out.only_piece() {
                 Some(bytes) => (bytes.len(), self.transport.write(&[IoSlice::new(bytes)], &mut core.pool)),
-                None => {
-                    let mut pieces = [IoSlice::new(&[]); 8];
-                    let count = self.out.pieces(&mut pieces);
-                    let total = pieces[..count].iter().map(|piece| piece.len()).sum();
-                    (total, self.transport.write(&pieces[..count], &mut core.pool))
-                }
+                None => self.write_pieces(core),
             };
             let n = written?;
             self.out.consume(n);
@@ -153,6 +148,16 @@ impl ConnIo {
             }
         }
         Ok(went)
+    }
+
+    /// Writes output that is in several pieces. Returns its length, and how much of it the transport took. Not inlined:
+    /// most output is one piece.
+    #[inline(never)]
+    fn write_pieces(&mut self, core: &mut Core) -> (usize, Result<usize, Fault>) {
+        let mut pieces = [IoSlice::new(&[]); 8];
+        let count = self.out.pieces(&mut pieces);
+        let total = pieces[..count].iter().map(|piece| piece.len()).sum();
+        (total, self.transport.write(&pieces[..count], &mut core.pool))
     }
 
     /// Counts `n` bytes that the transport took, and extends the send timeout.
