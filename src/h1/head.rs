@@ -149,7 +149,8 @@ impl<'b> RequestHead<'b> {
             return Err(Misbehaved::BadTarget);
         }
         let (form, authority) = target::classify(method, target)?;
-        let facts = Facts::of(fields);
+        let mut facts = Facts::default();
+        facts.note(fields);
         let host = facts.host(Version::Http11, known)?;
         let declared = match &facts.body {
             Some(body) => body.decide(Version::Http11)?,
@@ -199,31 +200,31 @@ struct Facts<'b> {
 }
 
 impl<'b> Facts<'b> {
+    /// Adds the fields of a head. It is a method of what it fills: returned instead, that would be copied.
     // Always: HTTP/2 has a second caller, and the first one must not pay for that.
     #[inline(always)]
-    fn of(fields: &[httparse::Header<'b>]) -> Self {
-        let mut facts = Self::default();
+    fn note(&mut self, fields: &[httparse::Header<'b>]) {
         for field in fields {
-            // The length first: it is the only comparison for most other fields.
-            let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+            // The length first: it is the only comparison for most other fields. Then the usual spelling, which is one
+            // comparison; letter by letter only if that fails.
+            let is = |name: &str| field.name == name || field.name.eq_ignore_ascii_case(name);
             match field.name.len() {
-                4 if is("host") => {
-                    facts.host = Some(field.value);
-                    facts.hosts += 1;
+                4 if is("Host") => {
+                    self.host = Some(field.value);
+                    self.hosts += 1;
                 }
-                6 if is("expect") => facts.expect(field.value),
-                7 if is("upgrade") => facts.upgrade_field = true,
-                10 if is("connection") => facts.connection(field.value),
-                14 if is("content-length") => {
-                    facts.body.get_or_insert_default().content_length(field.value);
+                6 if is("Expect") => self.expect(field.value),
+                7 if is("Upgrade") => self.upgrade_field = true,
+                10 if is("Connection") => self.connection(field.value),
+                14 if is("Content-Length") => {
+                    self.body.get_or_insert_default().content_length(field.value);
                 }
-                17 if is("transfer-encoding") => {
-                    facts.body.get_or_insert_default().transfer_encoding(field.value);
+                17 if is("Transfer-Encoding") => {
+                    self.body.get_or_insert_default().transfer_encoding(field.value);
                 }
                 _ => {}
             }
         }
-        facts
     }
 
     fn connection(&mut self, value: &[u8]) {
@@ -299,7 +300,8 @@ pub(crate) fn parse_request_of<'b>(
     }
     let (form, authority) = target::classify(method, target)?;
     let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
-    let facts = Facts::of(fields);
+    let mut facts = Facts::default();
+    facts.note(fields);
     let host = facts.host(version, known)?;
     let framing = match &facts.body {
         Some(body) => body.decide(version)?,

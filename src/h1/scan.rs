@@ -65,10 +65,10 @@ impl HeadScanner {
     #[inline]
     pub fn find(&mut self, bytes: &[u8], limits: &HeadLimits) -> Result<Option<usize>, Misbehaved> {
         let mut at = self.at as usize;
+        // Bytes beyond the limit are ignored, so that the outcome does not depend on how many have arrived.
+        let mut limit = if self.lined { limits.head } else { limits.head.min(limits.target.saturating_add(LINE_ROOM)) };
+        let mut window = &bytes[..bytes.len().min(limit)];
         loop {
-            // Bytes beyond the limit are ignored, so that the outcome does not depend on how many have arrived.
-            let limit = if self.lined { limits.head } else { limits.head.min(limits.target.saturating_add(LINE_ROOM)) };
-            let window = &bytes[..bytes.len().min(limit)];
             let hit = next_control(window, at);
             match window.get(hit..) {
                 // The usual case: a line, and then the empty one. (Of two empty lines, the second belongs to the next
@@ -90,8 +90,10 @@ impl HeadScanner {
                     } else if window[hit - 1] == b'\n' {
                         self.at = at as u32;
                         return Ok(Some(at));
-                    } else {
+                    } else if !self.lined {
                         self.lined = true;
+                        limit = limits.head;
+                        window = &bytes[..bytes.len().min(limit)];
                     }
                 }
                 Some([b'\t', ..]) => at = hit + 1,
@@ -120,28 +122,21 @@ impl HeadScanner {
 #[inline]
 fn next_control(bytes: &[u8], from: usize) -> usize {
     const ONES: u64 = u64::MAX / 255;
-    let rest = bytes.get(from..).unwrap_or_default();
-    let (words, tail) = rest.as_chunks::<8>();
-    let mut at = from;
-    for word in words {
+    let mut rest = bytes.get(from..).unwrap_or_default();
+    while let Some((word, behind)) = rest.split_first_chunk::<8>() {
         let word = u64::from_le_bytes(*word);
         // Bit 7 of each byte below 0x20. A borrow may set it in a byte above one that is below 0x20, never in the
         // first such byte.
         let below = word.wrapping_sub(ONES * 0x20) & !word & (ONES * 0x80);
         if below != 0 {
-            at += (below.trailing_zeros() / 8) as usize;
+            let at = bytes.len() - rest.len() + (below.trailing_zeros() / 8) as usize;
             #[cfg(test)]
             tests::looked_at(at - from + 1);
             return at;
         }
-        at += 8;
+        rest = behind;
     }
-    for &b in tail {
-        if b < 0x20 {
-            break;
-        }
-        at += 1;
-    }
+    let at = bytes.len() - rest.len() + rest.iter().take_while(|&&b| b >= 0x20).count();
     #[cfg(test)]
     tests::looked_at(at - from + 1);
     at

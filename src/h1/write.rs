@@ -120,9 +120,11 @@ impl HeadWriter<'_> {
 
     #[inline(always)]
     fn put_number(&mut self, n: u64) {
-        let mut digits = [0; 20];
-        let from = decimal(n, &mut digits);
-        self.put(&digits[from..]);
+        let (digits, count) = decimal(n);
+        let from = self.len;
+        // All of them, since a constant length is copied without a call; what comes next overwrites the rest.
+        self.put(&digits);
+        self.len = self.len.min(from + count);
     }
 
     /// Writes the framing field: `known` and the length, `chunked`, or `none`.
@@ -165,18 +167,25 @@ impl HeadWriter<'_> {
     }
 }
 
-/// Writes `n` at the end of `digits`, and returns the index of its first digit.
+/// The digits of the largest number.
+const DIGITS: usize = 20;
+
+/// Returns the digits of `n`, followed by zeros, and how many they are.
 #[inline(always)]
-fn decimal(mut n: u64, digits: &mut [u8; 20]) -> usize {
-    let mut at = digits.len();
+fn decimal(mut n: u64) -> ([u8; DIGITS], usize) {
+    let mut room = [0; 2 * DIGITS];
+    let mut at = DIGITS;
     loop {
         at -= 1;
-        digits[at] = b'0' + (n % 10) as u8;
+        room[at] = b'0' + (n % 10) as u8;
         n /= 10;
         if n == 0 {
-            return at;
+            break;
         }
     }
+    let mut digits = [0; DIGITS];
+    digits.copy_from_slice(&room[at..at + DIGITS]);
+    (digits, DIGITS - at)
 }
 
 /// Writes a head, with Date, and the empty line that ends it.
