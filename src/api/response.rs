@@ -301,7 +301,8 @@ impl Response {
         Self { length: length.into(), ..self }
     }
 
-    /// Closes the connection after this response, even if the rest of the request's body has not arrived.
+    /// Closes the connection after this response, even if the rest of the request's body has not arrived. Over HTTP/2
+    /// only the stream ends: other requests of the client go on.
     pub fn close(self) -> Self {
         Self { close: true, ..self }
     }

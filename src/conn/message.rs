@@ -11,9 +11,6 @@ use crate::h1::Headers;
 
 /// The stream of one request and its response.
 pub(crate) trait Message: Send {
-    /// Ends the connection once the requests that are in progress on it are done.
-    fn close_connection(&mut self);
-
     /// Sends an informational response (1xx).
     fn inform(&mut self, status: u16, fields: &Headers);
 

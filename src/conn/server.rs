@@ -339,14 +339,6 @@ impl ServerConn {
         self.halves.forbid_keep_alive();
     }
 
-    /// Ends the connection with the current exchange; over HTTP/2, with those that are in progress.
-    pub(crate) fn close_connection(&mut self) {
-        self.halves.forbid_keep_alive();
-        if let Some(message) = &mut self.message {
-            message.close_connection();
-        }
-    }
-
     /// Writes the response's head. Returns the framing of its body; if that is `Nothing`, the response is complete.
     #[cfg(any(test, fuzzing, feature = "__internals"))]
     pub(crate) fn respond(&mut self, response: &ResponseSpec<'_>, out: &mut Out) -> BodyOut {

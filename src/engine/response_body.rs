@@ -46,7 +46,7 @@ impl Job {
         self.status = response.status;
         if response.close {
             self.close_after = true;
-            io.conn.close_connection();
+            io.conn.forbid_keep_alive();
         }
         self.skip_body(io, core);
         self.ack_check = response.wait_for_ack.then_some((Tick::NEVER, Duration::from_millis(1)));

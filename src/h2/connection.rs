@@ -100,8 +100,6 @@ pub(crate) struct Connection {
     pub(super) peer_goaway: Option<u32>,
     /// The peer accepts extended CONNECT (RFC 8441 §3).
     pub(super) connect_protocol: bool,
-    /// A response closes the connection.
-    pub(super) closes: bool,
     pub(super) error: Option<ErrorCode>,
 }
 
@@ -160,7 +158,6 @@ impl Connection {
             goaway: Goaway::No,
             peer_goaway: None,
             connect_protocol: false,
-            closes: false,
             error: None,
         }
     }
@@ -389,16 +386,6 @@ impl Connection {
     /// Returns `true` if no request can come any more, and none is in progress.
     pub(crate) fn is_complete(&self) -> bool {
         matches!(self.goaway, Goaway::Final(_)) && self.streams.is_empty()
-    }
-
-    /// Returns `true` if a response closes the connection.
-    pub(crate) fn closes(&self) -> bool {
-        self.closes
-    }
-
-    /// Notes whether a response closes the connection.
-    pub(crate) fn set_closes(&mut self, closes: bool) {
-        self.closes |= closes;
     }
 
     /// Returns `true` if streams were woken.

@@ -136,10 +136,6 @@ impl Duplex for Stream {
 }
 
 impl Message for Stream {
-    fn close_connection(&mut self) {
-        self.connection().closes = true;
-    }
-
     fn inform(&mut self, status: u16, fields: &Headers) {
         let mut connection = self.connection();
         if connection.state(self.0.number).is_some_and(|state| state.send == Sending::Owed) {

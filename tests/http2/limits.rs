@@ -21,6 +21,7 @@ over_both! {
     a_suspended_request_is_no_idle_connection,
     an_idle_connection_gets_a_goaway,
     the_last_request_gets_a_goaway,
+    a_response_that_closes_ends_its_stream_only,
     connections_count_streams_do_not,
 }
 
@@ -195,16 +196,25 @@ fn the_last_request_gets_a_goaway(world: &World) {
         assert_eq!(client.fetch("/").1, b"fine");
     }
     assert_eq!(client.ends(), End::Clean);
-    // `close` of a response does the same.
-    let host = world.serve(|_: &mut Request<'_>| Response::text("bye").close());
+}
+
+/// Over HTTP/1.1 it would end the connection. Here that would end the requests of others, which a browser has begun at
+/// the same time.
+fn a_response_that_closes_ends_its_stream_only(world: &World) {
+    let host = world.serve(|req: &mut Request<'_>| match req.path() {
+        "/later" => Action::receive_whole(9, |_| Response::text("later").close()),
+        _ => Response::text("now").close().into(),
+    });
     let mut client = connect(&host);
-    assert_eq!(client.fetch("/").1, b"bye");
-    assert_eq!(client.ends(), End::Clean);
-    // A response that comes later, too.
-    let host = world.serve(|_: &mut Request<'_>| Action::receive_whole(9, |_| Response::text("later").close()));
-    let mut client = connect(&host);
-    assert_eq!(client.fetch("/").1, b"later");
-    assert_eq!(client.ends(), End::Clean);
+    for _ in 0..3 {
+        assert_eq!(client.fetch("/").1, b"now");
+        assert_eq!(client.fetch("/later").1, b"later");
+    }
+    // The rest of the upload is not wanted.
+    let mut upload = client.request(post("/", &[]), false);
+    assert_eq!(upload.head(&mut client).status(), 200);
+    assert!(upload.body(&mut client).is_ok());
+    assert_eq!(client.fetch("/").1, b"now");
 }
 
 fn connections_count_streams_do_not(world: &World) {

@@ -123,7 +123,6 @@ impl Http2 {
             _ => None,
         };
         let mut connection = lock(&self.connection);
-        connection.set_closes(response.close);
         connection.encode_response(&spec, length, false);
         let body = match &mut response.body.0 {
             Kind::Bytes(block) if length == Some(block.bytes().len() as u64) && !head_only => std::mem::take(block),

@@ -319,7 +319,7 @@ impl Streams for Http2 {
             self.end_all(core, reason);
         }
         let mut connection = self.connection();
-        if connection.closes() || self.requests >= core.limits.requests {
+        if self.requests >= core.limits.requests {
             connection.shut_down();
         }
         let received = connection.received();

@@ -46,10 +46,6 @@ pub(crate) fn a_file_goes_over_http_2(driver: &Driver) {
 }
 
 /// Over HTTP/1.1 a browser has at most six connections: each upload would wait for a download that cannot begin.
-#[expect(
-    dead_code,
-    reason = "in one of five runs Chromium reports net::ERR_FAILED for some of the transfers: to be found"
-)]
 pub(crate) fn many_transfers_of_one_browser_at_once(driver: &Driver) {
     let (site, browser) = (Site::https(), driver.browser());
     browser.open(&site.url().replace("http:", "https:"));

@@ -56,6 +56,7 @@ const CASES: &[(&str, Case)] = cases![
     chat::a_lost_connection_comes_back,
     chat::it_does_not_try_forever,
     http2::a_file_goes_over_http_2,
+    http2::many_transfers_of_one_browser_at_once,
     http2::a_websocket_is_a_stream,
     http2::the_chat_works_over_http_2,
     wrong::either_side_changes_its_mind,
