@@ -116,7 +116,7 @@
 //! | `transport` | bytes on and off sockets; rustls in `tls`, unsafe code in `sys` | `base` |
 //! | [`form`] | HTML forms: urlencoded and multipart, sans-IO | `h1 api` |
 //! | [`cookie`] | cookies of a request, `Set-Cookie` of a response | `h1 api` |
-//! | `h2` | HTTP/2 between the `h2` crate and the engine, sans-IO | `base h1 conn api` |
+//! | `h2` | HTTP/2, sans-IO: frames, HPACK, flow control, streams | `base h1 conn api` |
 //! | `engine` | one event loop | `base h1 h2 conn api transport` |
 //! | `drive` | the three modes; the only module that reads the clocks | `base api engine` |
 //! | `server` | [`Server`], [`Listen`], [`Running`] | `base h1 api transport engine drive` |
@@ -172,7 +172,7 @@
 //!
 //! A body that the handler does not take stops its sender by HTTP/2's windows, which grow from 64 KiB to 1 MiB as it is
 //! taken, and no other stream waits for it. A response that is aborted, or shorter than announced, resets its stream.
-//! [`Response::close`] ends the connection once the requests in progress are done. [`Server::versions`] switches HTTP/2
+//! [`Response::close`] ends its stream only. [`Server::versions`] switches HTTP/2
 //! off, or HTTP/1.1.
 //!
 //! # A client that disconnects
@@ -230,7 +230,6 @@
 //! - A stream of HTTP/2 is a connection with one request: the same code serves both, down to the upgrade callback. Its
 //!   socket is the stream, and its heads are not made into text and parsed again. A request that gets its response at
 //!   once has no such connection.
-//! - The frames of HTTP/2, its compression and flow control are the `h2` crate's, which reads and writes in memory.
 //! - `api` imports `transport`, because a [dialled connection](Dial) includes the certificates to trust.
 
 // On docs.rs, which builds with nightly, each item says which feature it needs.

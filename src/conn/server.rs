@@ -251,7 +251,7 @@ impl ServerConn {
                 };
             }
             BodyIn::Stream(left) => match self.message.as_mut().and_then(|message| message.poll_end()) {
-                // h2 has compared the length with the data; a part must never look like the whole.
+                // `h2` has compared the length with the data; a part must never look like the whole.
                 Some(_) if *left != UNKNOWN && *left > 0 => return Err(Misbehaved::TruncatedBody),
                 Some(trailers) => trailers,
                 None => return Ok((0, BodyEvent::NeedMore)),

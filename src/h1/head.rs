@@ -159,7 +159,7 @@ impl<'b> RequestHead<'b> {
         let framing = match declared {
             // A stream leaves HTTP when the handler has accepted that.
             _ if upgrade || form == TargetForm::Authority => Framing::None,
-            // RFC 9113 §8.2.2: no Transfer-Encoding. h2 has rejected the request, so this is another length.
+            // RFC 9113 §8.2.2: there is no Transfer-Encoding. `h2` has rejected such a request.
             Framing::Chunked => return Err(Misbehaved::BothLengths),
             Framing::None if ended => Framing::None,
             Framing::None => Framing::Chunked,

@@ -53,3 +53,6 @@ pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The protocol's name in ALPN (RFC 9113 §3.2).
 pub(crate) const ALPN: &[u8] = b"h2";
+
+#[cfg(test)]
+mod tests;

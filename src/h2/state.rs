@@ -2,7 +2,10 @@
 
 use std::{collections::VecDeque, io::IoSlice};
 
-use super::{frame::ErrorCode, windows::RecvWindow};
+use super::{
+    frame::{ErrorCode, LARGEST},
+    windows::RecvWindow,
+};
 use crate::h1::Headers;
 
 /// What the client may still send.
@@ -136,7 +139,7 @@ impl StreamState {
             head_only: false,
             woken: false,
             waits: None,
-            quota: 0,
+            quota: LARGEST,
         }
     }
 

@@ -116,7 +116,7 @@ fn judge(server: &TestServer, case: &Case) -> Result<(), String> {
     let mut pings = 0;
     loop {
         // A response may come some time after the frames. Everything else comes before the response to a second PING:
-        // h2 may send that to the first before a reset.
+        // streams are driven when all frames that have arrived were taken.
         let pinged = pings == 2;
         let waits = !pinged || matches!(case.want, Want::Status(..));
         if !waits {
