@@ -172,8 +172,7 @@
 //!
 //! A body that the handler does not take stops its sender by HTTP/2's windows, which grow from 64 KiB to 1 MiB as it is
 //! taken, and no other stream waits for it. A response that is aborted, or shorter than announced, resets its stream.
-//! [`Response::close`] ends its stream only. [`Server::versions`] switches HTTP/2
-//! off, or HTTP/1.1.
+//! [`Response::close`] ends its stream only. [`Server::versions`] switches HTTP/2 off, or HTTP/1.1.
 //!
 //! # A client that disconnects
 //!
