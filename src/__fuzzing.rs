@@ -24,6 +24,20 @@ pub use crate::{
     transport::proxy::fuzz as proxy,
 };
 
+/// See `src/relay/tunnel/http1_fuzz/mod.rs`. `now`: any time.
+///
+/// # Panics
+/// If something does not hold.
+#[cfg(feature = "tunnel")]
+pub fn tunnel_http1(data: &[u8], now: crate::base::Moment) {
+    crate::relay::tunnel::http1_fuzz::fuzz(data, now, |handler| {
+        let started = crate::server::manual::ManualLoop::new(handler, now);
+        let mut on = started.unwrap_or_else(|error| panic!("cannot start a loop: {error}"));
+        let handle = on.handle();
+        (handle, Box::new(move |now| on.turn(now).unwrap_or_else(|error| panic!("the loop has failed: {error}"))))
+    });
+}
+
 /// One connection in memory, without an engine.
 pub struct OneConnection {
     conn: ServerConn,
@@ -219,6 +233,14 @@ mod tests {
     fn http2_holds_over_the_corpus() {
         let now = crate::Moment { mono: std::time::Instant::now(), wall: std::time::SystemTime::UNIX_EPOCH };
         over_corpus("http2", |data| super::http2(data, now));
+    }
+
+    #[test]
+    #[cfg(feature = "tunnel")]
+    #[expect(clippy::disallowed_methods, reason = "the time does not matter")]
+    fn http1_in_the_tunnel_holds_over_the_corpus() {
+        let now = crate::Moment { mono: std::time::Instant::now(), wall: std::time::SystemTime::UNIX_EPOCH };
+        over_corpus("tunnel_http1", |data| super::tunnel_http1(data, now));
     }
 
     #[test]

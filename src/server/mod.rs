@@ -3,6 +3,8 @@
 #[cfg(all(feature = "http2", any(test, fuzzing, feature = "__internals")))]
 pub(crate) mod http2_fuzz;
 mod listen;
+#[cfg(all(feature = "tunnel", any(test, fuzzing, feature = "__internals")))]
+pub(crate) mod manual;
 mod running;
 
 use std::{

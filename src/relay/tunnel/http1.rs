@@ -92,6 +92,11 @@ impl Input {
         self.bytes.len() < INPUT
     }
 
+    /// Returns `true` if no more bytes arrive. Some may be left.
+    pub(super) fn has_ended(&self) -> bool {
+        self.state != ReadState::Open
+    }
+
     /// Returns `true` if [`fill`](Self::fill) must be called again, since there is space for what it has left.
     pub(super) fn must_fill(&self) -> bool {
         self.left_some && self.has_room()

@@ -25,12 +25,15 @@
 //! | `pump` | the loop that moves a connection's bytes through a protocol |
 //! | `wire` | the `h2` crate on an upgraded connection |
 //! | `http1`, `response` | bytes of HTTP/1.1 on such a connection, and responses out of them |
+//! | `http1_fuzz` | what must hold for any input in HTTP/1.1, of either end |
 //! | `spdy` | SPDY/3.1, the protocol of spdy-proxy |
 
 mod address;
 mod gathered;
 mod head;
 mod http1;
+#[cfg(any(test, fuzzing, feature = "__internals"))]
+pub(crate) mod http1_fuzz;
 mod labels;
 mod origin;
 mod printable;

@@ -94,7 +94,8 @@ impl Exchange {
         let closed = self.inlet.as_ref().is_none_or(PipeIn::is_closed);
         let is_received = if raw { closed } else { matches!(self.request, RequestBody::Complete) };
         let complete = is_received && self.response == ResponseBody::Over;
-        if !complete && !raw && (input.is_finished() || input.is_truncated()) {
+        // Also if the next request is there already: a proxy that sends several at once cancels all of them.
+        if !complete && !raw && input.has_ended() {
             return Err("the proxy has cancelled the request");
         }
         if complete && let Some(inlet) = self.inlet.take() {

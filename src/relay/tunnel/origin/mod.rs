@@ -24,6 +24,7 @@
 //! | `spdy`, `exchange` | the same for a spdy-proxy |
 //! | `parsed_request` | requests into HTTP/1.1 |
 //! | `http1`, `http1_exchange` | the server side of HTTP/1.1, one request at a time |
+//! | `http1_served` | the same without a dialled connection, for the fuzz target |
 //! | `event`, `error` | events, and the reasons why there is no tunnel |
 //!
 //! A malformed request ends its own stream and nothing else. The proxy is trusted in one thing, the client's address:
@@ -39,6 +40,8 @@ mod event;
 mod exchange;
 mod http1;
 mod http1_exchange;
+#[cfg(any(test, fuzzing, feature = "__internals"))]
+mod http1_served;
 mod http2;
 mod parsed_request;
 mod protocol;
@@ -52,3 +55,5 @@ mod upgrade_request;
 pub use config::{StartError, Tunnel};
 pub use error::TunnelError;
 pub use event::TunnelEvent;
+#[cfg(any(test, fuzzing, feature = "__internals"))]
+pub(super) use http1_served::Http1Served;
