@@ -23,8 +23,8 @@ use super::{
 };
 use crate::base::out::Out;
 
-/// SETTINGS of a client, without ACK. One that measures its windows changes them ten or twenty times.
-const MOST_SETTINGS: u32 = 100;
+/// SETTINGS of the peer, without ACK. One that measures its windows changes them ten or twenty times.
+const MOST_SETTINGS: u32 = 1000;
 /// Streams that a client may have open before the server has said how many.
 const BEFORE_SETTINGS: u32 = 100;
 /// The most bytes of a block that an idle connection keeps for the next one.

@@ -1,5 +1,7 @@
 //! From the head of a request to its response, or to the slot of its stream.
 
+use log::debug;
+
 use super::{Http2, Stream, request_number};
 use crate::{
     api::{Action, Handler, Head, Request, Response, request::RequestContext, request::RequestHooks, response::Kind},
@@ -82,8 +84,12 @@ impl Http2 {
     /// error of type PROTOCOL_ERROR for it.
     #[cold]
     fn reject(&mut self, io: &ConnIo, core: &mut Core, begun: Begun, rule: Misbehaved) {
-        let stream = self.open(begun);
         let malformed = rule.status() == 400;
+        if malformed && core.access_log.is_none() {
+            debug!(target: "uncork::conn", "{} {}: {}", io.id, io.peer.addr, rule.rule());
+            return self.connection().reject(begun.number);
+        }
+        let stream = self.open(begun);
         if malformed {
             self.connection().reject(begun.number);
         }
