@@ -302,6 +302,9 @@ impl Connection {
             return self.blame(head.stream);
         }
         state.recv_window.release(around);
+        if let Some(increment) = state.recv_window.update(self.windows.window) {
+            frame::write_window_update(&mut self.out, head.stream, increment);
+        }
         let n = (head.len - around) as u64;
         if let Some(left) = &mut state.left_in {
             // A body that is longer or shorter than it was announced is malformed (RFC 9113 §8.1.1).

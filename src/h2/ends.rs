@@ -47,8 +47,9 @@ impl Connection {
             return frame::write_ping(&mut self.out, true, payload);
         }
         if payload == SHUTDOWN && self.goaway == Goaway::Announced {
-            frame::write_goaway(&mut self.out, self.last, ErrorCode::NoError);
-            self.goaway = Goaway::Final(self.last);
+            let last = self.last_of_peer();
+            frame::write_goaway(&mut self.out, last, ErrorCode::NoError);
+            self.goaway = Goaway::Final(last);
         }
         if self.ping == Some(payload) {
             self.ping = None;
@@ -109,8 +110,14 @@ impl Connection {
     pub(crate) fn go_away(&mut self, code: ErrorCode) {
         if self.error.is_none() {
             self.error = Some(code);
-            frame::write_goaway(&mut self.out, self.last, code);
+            let last = self.last_of_peer();
+            frame::write_goaway(&mut self.out, last, code);
         }
+    }
+
+    /// Returns the last stream that the peer has begun. A server begins none.
+    fn last_of_peer(&self) -> u32 {
+        if self.side == Side::Server { self.last } else { 0 }
     }
 
     /// Accepts no new requests: those that are on their way are served, then the connection ends (RFC 9113 §6.8).

@@ -152,6 +152,23 @@ fn what_is_not_taken_is_not_sent() {
 }
 
 #[test]
+fn padding_counts_and_is_received_at_once() {
+    let (mut server, mut client) = pair();
+    let stream = begin(&mut client, false);
+    pass(&mut client, &mut server, usize::MAX);
+    let mut padded = Head { len: 256, kind: frame::DATA, flags: frame::PADDED, stream }.bytes().to_vec();
+    padded.push(255);
+    padded.resize(HEAD + 256, 0);
+    // 250 KiB, where the window has 64.
+    for _ in 0..1000 {
+        client.out.push(&padded);
+        pass(&mut client, &mut server, usize::MAX);
+        pass(&mut server, &mut client, usize::MAX);
+    }
+    assert_eq!((server.fault(stream), server.error(), server.held(stream)), (None, None, 0));
+}
+
+#[test]
 fn bytes_of_streams_that_are_gone_count_as_received() {
     let (mut server, mut client) = pair();
     // Much more than the connection's window, which is 1 MiB.
