@@ -43,7 +43,6 @@ struct Record {
     finished: bool,
     /// The length is not recorded: HEAD, or bytes of another request.
     any: bool,
-    informs: bool,
 }
 
 /// Counts as held until it is dropped.
@@ -95,7 +94,6 @@ impl Application {
         if letter % 7 == 1 {
             let mut fields = Headers::new();
             assert!(fields.append("Link", "</s>").is_ok());
-            self.state().records.entry(stream).or_default().informs = true;
             ticket.send_informational(103, fields);
         }
         let waker = ticket.waker();
@@ -106,10 +104,6 @@ impl Application {
     pub(super) fn drop_tickets(&self) {
         let tickets = std::mem::take(&mut self.state().tickets);
         drop(tickets);
-    }
-
-    pub(super) fn informs(&self, stream: u32) -> bool {
-        self.state().records.get(&stream).is_some_and(|record| record.informs)
     }
 
     /// Checks that a response which looks whole is.

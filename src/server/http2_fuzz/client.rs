@@ -3,15 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::application::Application;
+use crate::h2::hpack::Decoder;
 
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// The head of a response with the status 200, which only the application sends (RFC 7541, index 8).
-const STATUS_200: u8 = 0x88;
-
-#[derive(Default)]
 pub(super) struct Client {
     held: Vec<u8>,
+    decoder: Decoder,
     /// A frame was received.
     begun: bool,
     ended: bool,
@@ -27,13 +25,27 @@ pub(super) struct Client {
 
 #[derive(Default)]
 struct Stream {
-    /// The final head has come, and it is a 200.
+    /// The final head has come, and it is a 200: only the application sends that.
     head: Option<bool>,
     body: u64,
     over: bool,
 }
 
 impl Client {
+    pub(super) fn new() -> Self {
+        Self {
+            held: Vec::new(),
+            decoder: Decoder::new(),
+            begun: false,
+            ended: false,
+            last: 0,
+            streams: BTreeMap::new(),
+            received: 0,
+            window: 0,
+            largest: 0,
+        }
+    }
+
     /// Notes what was sent: the highest stream, and the connection's window. What the server ignores does no harm.
     pub(super) fn note_sent(&mut self, bytes: &[u8]) {
         let mut rest = bytes.strip_prefix(PREFACE).unwrap_or(bytes);
@@ -90,12 +102,19 @@ impl Client {
                 assert!(!state.over, "a frame behind the end of stream {stream}");
                 if kind == 1 {
                     assert!(flags & 4 != 0 && !payload.is_empty());
-                    let trailers = state.head.is_some();
-                    assert!(!trailers || flags & 1 != 0, "two heads");
-                    let informational = payload[0] == 0x48 && payload[2] >> 3 == 1
-                        || flags & 1 == 0 && application.informs(stream) && payload[0] != STATUS_200;
-                    if !trailers && !informational {
-                        state.head = Some(payload[0] == STATUS_200);
+                    let mut status = None;
+                    let decoded = self.decoder.decode(payload, |name, value, _| {
+                        if name == b":status" {
+                            status = Some(value.to_vec());
+                        }
+                        true
+                    });
+                    assert!(decoded.is_ok(), "a block that cannot be decoded");
+                    match (&status, state.head) {
+                        (None, Some(_)) => assert!(flags & 1 != 0, "trailers without the end"),
+                        (Some(status), None) if status[0] == b'1' => assert!(flags & 1 == 0, "1xx with the end"),
+                        (Some(status), None) => state.head = Some(status == b"200"),
+                        _ => panic!("two heads, or none"),
                     }
                 } else {
                     assert!(state.head.is_some() && flags & !1 == 0, "DATA without a head");

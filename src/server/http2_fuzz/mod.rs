@@ -78,7 +78,7 @@ pub fn fuzz(data: &[u8], now: Moment) {
         requests: Some(requests),
         responses: Some(responses),
         unsent: Vec::new(),
-        client: Client::default(),
+        client: Client::new(),
         application,
         now,
         reads: true,
