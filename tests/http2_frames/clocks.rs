@@ -67,6 +67,21 @@ fn an_incomplete_head_is_ended_by_its_timeout() {
     server.counters.free();
 }
 
+/// A frame of 16 KiB that takes four times as long as the body's timeout allows between two pieces.
+#[test]
+fn a_body_arrives_before_its_frame_is_complete() {
+    let server = Counting::start(Limits { body_timeout: SHORT, ..limits() });
+    let mut peer = Peer::connect(server.addr);
+    let body = frame(DATA, END_STREAM, 1, [b'x'; 16 * 1024]);
+    peer.send(post(1, "/upload", &[]));
+    for piece in body.chunks(body.len() / 16 + 1) {
+        std::thread::sleep(SHORT / 4);
+        peer.send(piece);
+    }
+    let head = peer.until(|frame| frame.kind == HEADERS);
+    assert_eq!((head.stream, head.status()), (1, 200));
+}
+
 #[test]
 fn a_slow_preface_is_ended_by_a_timeout() {
     let server = Counting::start(limits());
