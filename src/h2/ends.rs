@@ -112,6 +112,8 @@ impl Connection {
             self.error = Some(code);
             let last = self.last_of_peer();
             frame::write_goaway(&mut self.out, last, code);
+            // Nothing comes behind it.
+            self.end();
         }
     }
 

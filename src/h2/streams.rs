@@ -128,7 +128,9 @@ impl Connection {
 
     pub(super) fn release_connection(&mut self, n: usize) {
         self.recv_window.release(n);
-        if let Some(increment) = self.recv_window.update(self.windows.connection()) {
+        if self.error.is_none()
+            && let Some(increment) = self.recv_window.update(self.windows.connection())
+        {
             frame::write_window_update(&mut self.out, 0, increment);
         }
     }

@@ -257,6 +257,35 @@ fn a_shutdown_lets_requests_finish_that_are_on_their_way() {
 }
 
 #[test]
+fn nothing_comes_behind_a_goaway_with_an_error() {
+    let (mut server, mut client) = pair();
+    let (first, second) = (begin(&mut client, false), begin(&mut client, true));
+    for _ in 0..4 {
+        client.wake(first);
+        write(&mut client, first, &[b'x'; LARGEST]);
+    }
+    pass(&mut client, &mut server, usize::MAX);
+    respond(&mut server, second, 200);
+    frames(&mut server);
+    // DATA on the connection.
+    client.out.push(&Head { len: 1, kind: frame::DATA, flags: 0, stream: 0 }.bytes());
+    client.out.push(b"x");
+    pass(&mut client, &mut server, usize::MAX);
+    let mut woken = Vec::new();
+    server.take_woken(&mut woken);
+    assert_eq!(woken, [first, second], "each learns that it has ended");
+    respond(&mut server, first, 200);
+    assert_eq!((write(&mut server, second, b"late"), take(&mut server, first).len()), (0, 0));
+    server.finish(second, None);
+    server.shut_down();
+    assert!(!server.ping());
+    server.release(first);
+    server.release(second);
+    assert_eq!(frames(&mut server), [(frame::GOAWAY, 0, 8)]);
+    assert_eq!((server.error(), server.open), (Some(ErrorCode::Protocol), 0));
+}
+
+#[test]
 fn faults_of_streams_are_counted_and_responses_make_up_for_them() {
     let (mut server, mut client) = pair();
     for n in 0..5000 {
