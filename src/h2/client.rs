@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   may_begin ─▶ begin ─▶ HEADERS, then write, finish          (streams)
-//!   HEADERS ─▶ take_head: 1xx …, the final one ─▶ take_with, take_trailers
+//!   HEADERS ─▶ take_head: 1xx …, the final one ─▶ take_with, take_end  (direct)
 //! ```
 
 use super::{
@@ -10,9 +10,8 @@ use super::{
     fields::length,
     frame::{self, ErrorCode},
     priority,
-    state::{Fault, ReceivedHead, Receiving, Sending, StreamState},
+    state::{ReceivedHead, Sending, StreamState},
 };
-use crate::h1::Headers;
 
 /// Responses with 1xx that are kept until the application takes them.
 const MOST_HEADS: usize = 16;
@@ -93,7 +92,7 @@ impl Connection {
             state.left_in = announced.filter(|_| !state.head_only && !matches!(status, 204 | 304));
         }
         let is_short = ended && state.left_in.is_some_and(|left| left > 0);
-        state.heads.push(ReceivedHead { status, fields });
+        state.heads.push(ReceivedHead { status, fields, ended });
         if is_short {
             return self.blame(stream);
         }
@@ -108,38 +107,5 @@ impl Connection {
     pub(crate) fn take_head(&mut self, stream: u32) -> Option<ReceivedHead> {
         let state = self.state(stream)?;
         (!state.heads.is_empty()).then(|| state.heads.remove(0))
-    }
-
-    // For either side, without a handle to the stream.
-
-    /// Returns why a stream has ended before it was complete.
-    pub(crate) fn fault(&mut self, stream: u32) -> Option<Fault> {
-        self.state(stream).map_or(Some(Fault::Gone), |state| state.fault)
-    }
-
-    /// Passes at most `most` of the bytes that have arrived to `take`, which returns how many it took. Returns that
-    /// number.
-    pub(crate) fn take_with(&mut self, stream: u32, most: usize, take: impl FnOnce(&[u8]) -> usize) -> usize {
-        let Some(state) = self.state(stream) else { return 0 };
-        let (bytes, _) = state.held.as_slices();
-        let n = take(&bytes[..bytes.len().min(most)]);
-        state.remove_held(n);
-        self.took(stream, n);
-        n
-    }
-
-    /// Returns the number of bytes that have arrived, and were not taken.
-    pub(crate) fn held(&mut self, stream: u32) -> usize {
-        self.state(stream).map_or(0, |state| state.held.len())
-    }
-
-    /// Returns the trailers when everything before them was taken. `None`: the message goes on.
-    pub(crate) fn take_end(&mut self, stream: u32) -> Option<Option<Box<Headers>>> {
-        self.poll_end(stream)
-    }
-
-    /// Returns `true` if the peer's message is complete, and has no byte that was not taken.
-    pub(crate) fn is_input_over(&mut self, stream: u32) -> bool {
-        self.state(stream).is_some_and(|state| state.recv != Receiving::Open && state.held.is_empty())
     }
 }

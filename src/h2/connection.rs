@@ -95,9 +95,11 @@ pub(crate) struct Connection {
     pub(super) windows: Windows,
     /// A ping that was sent, and not answered.
     pub(super) ping: Option<[u8; 8]>,
+    /// The number of streams in `reset` that were reset before that ping.
+    pub(super) reset_before_ping: usize,
     pub(super) goaway: Goaway,
-    /// The peer begins no more streams, or accepts none behind this one.
-    pub(super) peer_goaway: Option<u32>,
+    /// The peer begins no more streams, or accepts none behind this one, for the reason of this code.
+    pub(super) peer_goaway: Option<(u32, u32)>,
     /// The peer accepts extended CONNECT (RFC 8441 §3).
     pub(super) connect_protocol: bool,
     pub(super) error: Option<ErrorCode>,
@@ -155,6 +157,7 @@ impl Connection {
             recv_window: RecvWindow::new(windows.connection()),
             windows,
             ping: None,
+            reset_before_ping: 0,
             goaway: Goaway::No,
             peer_goaway: None,
             connect_protocol: false,
@@ -267,7 +270,7 @@ impl Connection {
             frame::PUSH_PROMISE => return Err(ErrorCode::Protocol),
             frame::PING => self.handle_ping(head, payload),
             frame::WINDOW_UPDATE => self.handle_window_update(head.stream, frame::number(payload) & GREATEST)?,
-            frame::GOAWAY => self.handle_goaway(frame::number(payload) & GREATEST),
+            frame::GOAWAY => self.handle_goaway(frame::number(payload) & GREATEST, frame::number(&payload[4..])),
             // Unknown frames have no meaning (§4.1).
             _ => {}
         }
@@ -329,7 +332,7 @@ impl Connection {
                     state.held.extend(piece);
                     self.wake(data.stream);
                 }
-                // Of a stream that is gone.
+                // Of a stream that has ended.
                 _ => self.release_connection(n),
             }
         }
@@ -367,10 +370,10 @@ impl Connection {
             }
         }
         self.connect_protocol |= changed.connect_protocol;
-        if self.side == Side::Client
-            && let Some(streams) = changed.streams
-        {
-            self.open_limit = streams;
+        if self.side == Side::Client {
+            // RFC 9113 §6.5.2: without a value there is no limit.
+            let unsaid = if self.settings == 1 { u32::MAX } else { self.open_limit };
+            self.open_limit = changed.streams.unwrap_or(unsaid);
         }
         if let Some(window) = changed.window {
             self.change_windows(i64::from(window))?;
@@ -426,26 +429,6 @@ impl Connection {
             self.out.clear();
         }
         std::mem::swap(&mut self.out, out);
-    }
-
-    /// Passes output to `write`, which returns how many bytes it took. Returns `true` if it took any. For a connection
-    /// that lends no output.
-    pub(crate) fn drain(&mut self, mut write: impl FnMut(&[u8]) -> usize) -> bool {
-        let mut moved = false;
-        while let Some(bytes) = self.out.only_piece().filter(|bytes| !bytes.is_empty()) {
-            let n = write(bytes);
-            if n == 0 {
-                break;
-            }
-            self.out.consume(n);
-            moved = true;
-        }
-        moved
-    }
-
-    /// Returns `true` if frames are left to be sent.
-    pub(crate) fn has_output(&self) -> bool {
-        !self.out.is_empty()
     }
 
     /// Gives the output back at the end of a turn.

@@ -28,9 +28,9 @@ impl Connection {
 
     /// The server goes on with the streams up to `last`, and has not seen those behind it (RFC 9113 §6.8). A client goes
     /// on with the requests that it has begun.
-    pub(super) fn handle_goaway(&mut self, last: u32) {
-        let last = self.peer_goaway.map_or(last, |before| before.min(last));
-        self.peer_goaway = Some(last);
+    pub(super) fn handle_goaway(&mut self, last: u32, code: u32) {
+        let last = self.peer_goaway.map_or(last, |(before, _)| before.min(last));
+        self.peer_goaway = Some((last, code));
         if self.side == Side::Client {
             for at in 0..self.streams.len() {
                 let stream = self.streams[at].0;
@@ -53,6 +53,8 @@ impl Connection {
         }
         if self.ping == Some(payload) {
             self.ping = None;
+            // The peer has seen those resets: no frames follow that it sent before.
+            self.reset.drain(..self.reset_before_ping);
             if self.windows.is_limiting() && self.unacknowledged == 0 {
                 self.grow_windows();
             }
@@ -77,7 +79,7 @@ impl Connection {
     }
 
     fn count_fault(&mut self) -> Checked {
-        self.faults += 1;
+        self.faults = self.faults.saturating_add(1);
         if self.faults > self.faults_limit { Err(ErrorCode::EnhanceYourCalm) } else { Ok(()) }
     }
 
@@ -89,6 +91,7 @@ impl Connection {
         frame::write_reset(&mut self.out, stream, code);
         if self.reset.len() == self.remembered {
             self.reset.pop_front();
+            self.reset_before_ping = self.reset_before_ping.saturating_sub(1);
         }
         self.reset.push_back(stream);
         self.fail_stream(stream, Fault::Own(code));
@@ -100,7 +103,10 @@ impl Connection {
             return false;
         };
         let was_open = state.is_open();
-        let freed = state.fail(fault);
+        let freed = match self.side {
+            Side::Client if !matches!(fault, Fault::Own(_)) => state.fail_response(fault),
+            _ => state.fail(fault),
+        };
         self.open -= u32::from(was_open);
         self.release_connection(freed);
         true
@@ -137,6 +143,7 @@ impl Connection {
             return false;
         }
         self.ping = Some(MEASURE);
+        self.reset_before_ping = self.reset.len();
         frame::write_ping(&mut self.out, false, MEASURE);
         true
     }

@@ -13,7 +13,7 @@
 //! | `settings`, `windows` | the parameters of a connection; flow control of what arrives |
 //! | `connection`, `blocks` | the frames that arrive, and their header blocks |
 //! | `ends` | RST_STREAM, GOAWAY, PING |
-//! | `client` | the client's side: requests that begin here, for the tunnel |
+//! | `client`, `direct` | for the tunnel: the client's side, and a connection without the engine |
 //! | `streams`, `state` | the streams, and the state of each |
 //! | `fields`, `request`, `priority` | fields that have arrived, and the head of a request |
 //! | `response` | header blocks that are sent |
@@ -26,9 +26,11 @@
 //! The tunnel uses it, in both roles.
 
 mod blocks;
-#[allow(dead_code, reason = "the tunnel comes next")]
+#[cfg_attr(not(feature = "tunnel"), allow(dead_code, reason = "only the tunnel is a client"))]
 pub(crate) mod client;
 pub(crate) mod connection;
+#[cfg(any(test, feature = "tunnel"))]
+mod direct;
 mod ends;
 pub(crate) mod fields;
 pub(crate) mod frame;
@@ -36,17 +38,11 @@ pub(crate) mod hpack;
 pub(crate) mod priority;
 pub(crate) mod request;
 mod response;
-#[allow(dead_code, reason = "the tunnel comes next")]
 pub(crate) mod settings;
-#[allow(dead_code, reason = "the tunnel comes next")]
 pub(crate) mod state;
 pub(crate) mod stream;
 mod streams;
-#[cfg(feature = "tunnel")]
-pub(crate) mod wakes;
 mod windows;
-#[cfg(feature = "tunnel")]
-pub(crate) mod wire;
 
 /// What a client sends first (RFC 9113 §3.4).
 pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -142,6 +142,30 @@ impl<'f> StreamRequest<'f> {
     }
 }
 
+/// For the tunnel, which writes them as HTTP/1.1.
+#[cfg(feature = "tunnel")]
+impl<'b> Words<'b> {
+    /// Returns the method.
+    pub(crate) fn method(&self) -> &'b str {
+        self.method
+    }
+
+    /// Returns the request target.
+    pub(crate) fn target(&self) -> &'b str {
+        self.target
+    }
+
+    /// Returns `true` if the request is for another protocol, which the field `Upgrade` names.
+    pub(crate) fn is_upgrade(&self) -> bool {
+        self.upgrade
+    }
+
+    /// Returns the fields, `Host` first.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&'b str, &'b [u8])> {
+        self.fields.iter().map(|field| (field.name, field.value))
+    }
+}
+
 impl<'b> Words<'b> {
     fn add(&mut self, name: &'b str, value: &'b [u8]) {
         self.fields.push(httparse::Header { name, value });

@@ -4,7 +4,7 @@
 //!   Headers ─▶ hpack::Encoder ─▶ a header block      lowercase, without the fields of one connection
 //! ```
 
-use super::connection::Connection;
+use super::{connection::Connection, frame, state::Sending};
 use crate::{conn::server::ResponseSpec, h1::Headers};
 
 impl Connection {
@@ -23,12 +23,20 @@ impl Connection {
         self.encoder.field(b"date", spec.date, &mut self.block);
     }
 
-    /// Writes the header block of an informational response.
-    pub(super) fn encode_informational(&mut self, status: u16, fields: &Headers) {
+    /// Writes the header block of a response with these fields only.
+    pub(crate) fn encode_head(&mut self, status: u16, fields: &Headers, switched: bool) {
         self.block.clear();
         self.encoder.begin(&mut self.block);
         self.encoder.status(status, &mut self.block);
-        self.encode_fields(fields, false);
+        self.encode_fields(fields, switched);
+    }
+
+    /// Sends an informational response, unless the final one was sent.
+    pub(crate) fn inform(&mut self, stream: u32, status: u16, fields: &Headers) {
+        if self.state(stream).is_some_and(|state| state.send == Sending::Owed) {
+            self.encode_head(status, fields, false);
+            frame::write_headers(&mut self.out, stream, &self.block, false);
+        }
     }
 
     /// Writes the header block of trailers.

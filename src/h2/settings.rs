@@ -22,8 +22,8 @@ pub(crate) struct Options {
     /// Bytes of a stream's body that may be in flight, at first and at most.
     pub(crate) window: u32,
     pub(crate) largest_window: u32,
-    /// The connection may have so many times the window of a stream in flight.
-    pub(crate) windows: u32,
+    /// Bytes of the bodies of all streams that may be in flight, at first. It grows as much as those of a stream do.
+    pub(crate) connection_window: u32,
     /// Bytes of a head, as HTTP/1.1 would write it, and the number of its fields.
     pub(crate) head: usize,
     pub(crate) fields: usize,
@@ -44,7 +44,7 @@ impl Options {
             streams: limits.streams,
             window: 64 * 1024,
             largest_window: 1024 * 1024,
-            windows: 16,
+            connection_window: 16 * 64 * 1024,
             head: limits.head,
             fields: limits.fields,
             output: limits.output,
@@ -70,7 +70,10 @@ pub(super) fn write_first(out: &mut Out, options: &Options) {
         own,
     ];
     frame::write_settings(out, &settings);
-    frame::write_window_update(out, 0, options.windows * options.window - DEFAULT_WINDOW as u32);
+    // It cannot be less than what is allowed without it.
+    if let Some(more @ 1..) = options.connection_window.checked_sub(DEFAULT_WINDOW as u32) {
+        frame::write_window_update(out, 0, more);
+    }
 }
 
 /// What the peer's SETTINGS change.

@@ -74,6 +74,8 @@ pub(crate) enum Fault {
 pub(crate) struct ReceivedHead {
     pub(crate) status: u16,
     pub(crate) fields: Headers,
+    /// Nothing follows.
+    pub(crate) ended: bool,
 }
 
 #[derive(Debug)]
@@ -155,6 +157,16 @@ impl StreamState {
         self.send = Sending::Over;
         self.end = End::None;
         std::mem::take(&mut self.held).len()
+    }
+
+    /// Like [`fail`](Self::fail), but keeps what has arrived of a response. A response that is complete stays so: a client
+    /// must not discard it (RFC 9113 §8.1).
+    pub(super) fn fail_response(&mut self, fault: Fault) -> usize {
+        self.send = Sending::Over;
+        if self.recv != Receiving::Ended {
+            (self.recv, self.fault) = (Receiving::Closed, Some(fault));
+        }
+        0
     }
 
     /// Moves held bytes into `into`. Returns their number.

@@ -18,7 +18,7 @@ use std::{
 
 use super::{
     connection::Connection,
-    frame::{self, ErrorCode},
+    frame::ErrorCode,
     state::{End, Receiving, Sending},
 };
 use crate::{
@@ -137,12 +137,7 @@ impl Duplex for Stream {
 
 impl Message for Stream {
     fn inform(&mut self, status: u16, fields: &Headers) {
-        let mut connection = self.connection();
-        if connection.state(self.0.number).is_some_and(|state| state.send == Sending::Owed) {
-            connection.encode_informational(status, fields);
-            let Connection { out, block, .. } = &mut *connection;
-            frame::write_headers(out, self.0.number, block, false);
-        }
+        self.connection().inform(self.0.number, status, fields);
     }
 
     fn respond(&mut self, response: &ResponseSpec<'_>, length: Option<u64>, body: BodyOut) {

@@ -11,6 +11,7 @@ use std::io::{self, IoSlice};
 use super::{
     connection::Connection,
     frame::{self, ErrorCode, GREATEST, LARGEST, setting},
+    settings::Side,
     state::{End, Receiving, Sending, StreamState, part_of},
 };
 use crate::h1::Headers;
@@ -44,14 +45,15 @@ impl Connection {
 
     /// Removes a stream whose application has left it. What is incomplete is reset, so that a part never looks like
     /// the whole.
-    pub(super) fn release(&mut self, stream: u32) {
+    pub(crate) fn release(&mut self, stream: u32) {
         let Ok(at) = self.streams.binary_search_by_key(&stream, |(own, _)| *own) else { return };
         let (send, recv) = (self.streams[at].1.send, self.streams[at].1.recv);
         if send != Sending::Over {
             self.reset_stream(stream, ErrorCode::Cancel);
         } else if recv == Receiving::Open {
             // RFC 9113 §8.1: the response is complete, and the rest of the request is not needed.
-            self.reset_stream(stream, ErrorCode::NoError);
+            let is_response = self.side == Side::Client;
+            self.reset_stream(stream, if is_response { ErrorCode::Cancel } else { ErrorCode::NoError });
         }
         let (_, state) = self.streams.remove(at);
         if let Some(turn) = state.waits {
@@ -196,7 +198,7 @@ impl Connection {
     }
 
     /// Writes as much as the windows and the output allow.
-    pub(super) fn write(&mut self, stream: u32, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub(crate) fn write(&mut self, stream: u32, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         let (room, window) = (self.room(), self.send_window);
         let total: usize = pieces.iter().map(|piece| piece.len()).sum();
         let state = Self::find(&mut self.streams, stream).ok_or(io::ErrorKind::ConnectionReset)?;
@@ -242,7 +244,7 @@ impl Connection {
     }
 
     /// Ends this side with trailers, or without.
-    pub(super) fn finish(&mut self, stream: u32, trailers: Option<&Headers>) {
+    pub(crate) fn finish(&mut self, stream: u32, trailers: Option<&Headers>) {
         let Some(state) = Self::find(&mut self.streams, stream).filter(|state| state.send == Sending::Body) else {
             return;
         };

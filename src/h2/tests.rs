@@ -386,3 +386,103 @@ fn an_idle_connection_is_small() {
     assert!(capacity < 512 && own < 1024, "{capacity} and {own} bytes");
     assert!(server.streams.capacity() <= 4 && server.waiting.is_empty());
 }
+
+/// What a client must not discard (RFC 9113 §8.1).
+#[test]
+fn what_has_arrived_of_a_response_outlives_the_stream_and_the_connection() {
+    for (complete, goes_away) in [(true, false), (true, true), (false, false), (false, true)] {
+        let (mut server, mut client) = pair();
+        let stream = begin(&mut client, false);
+        pass(&mut client, &mut server, usize::MAX);
+        respond(&mut server, stream, 200);
+        assert_eq!(write(&mut server, stream, b"early"), 5);
+        if complete {
+            server.finish(stream, None);
+        }
+        if goes_away {
+            pass(&mut server, &mut client, usize::MAX);
+            client.end();
+        } else {
+            // The rest of the request is not read.
+            server.release(stream);
+            pass(&mut server, &mut client, usize::MAX);
+        }
+        assert!(!client.may_write(stream), "the rest of the request is not sent");
+        assert_eq!(client.open, 0);
+        assert_eq!(client.take_head(stream).map(|head| head.status), Some(200));
+        assert_eq!(take(&mut client, stream), b"early");
+        let fault = if goes_away { Fault::Gone } else { Fault::Reset(ErrorCode::Cancel as u32) };
+        let want = if complete { (Some(None), None) } else { (None, Some(fault)) };
+        assert_eq!((client.take_end(stream), client.fault(stream)), want);
+        frames(&mut client);
+        client.release(stream);
+        assert_eq!(frames(&mut client), [], "nothing is left to be reset");
+    }
+}
+
+/// Otherwise two sides that send much to each other would wait for each other.
+#[test]
+fn frames_are_taken_while_streams_fill_the_output() {
+    let (mut server, mut client) = pair();
+    let streams = [begin(&mut client, false), begin(&mut client, false)];
+    for stream in streams {
+        client.wake(stream);
+        write(&mut client, stream, &[b'x'; 64 * 1024]);
+    }
+    assert!(client.is_full() && client.takes_input());
+    while client.takes_input() {
+        frame::write_ping(&mut server.out, false, [0; 8]);
+        pass(&mut server, &mut client, usize::MAX);
+    }
+    assert!(client.out.len() < 96 * 1024, "a peer that does not read is not read");
+}
+
+#[test]
+fn resets_are_remembered_until_a_later_ping_was_answered() {
+    let (mut server, mut client) = pair();
+    let streams = [begin(&mut client, false), begin(&mut client, false)];
+    pass(&mut client, &mut server, usize::MAX);
+    server.release(streams[0]);
+    assert!(server.ping());
+    server.release(streams[1]);
+    // On its way: DATA, which the client sent before it knew.
+    for stream in streams {
+        client.wake(stream);
+        assert_eq!(write(&mut client, stream, b"late"), 4);
+    }
+    pass(&mut server, &mut client, usize::MAX);
+    pass(&mut client, &mut server, usize::MAX);
+    assert!(!server.awaits_pong() && server.faults == 0);
+    assert_eq!(server.reset, [streams[1]], "this one was reset behind the ping");
+}
+
+#[test]
+fn small_frames_take_no_more_memory_than_their_bytes() {
+    let (mut server, mut client) = pair();
+    let stream = begin(&mut client, false);
+    for _ in 0..30_000 {
+        client.wake(stream);
+        assert_eq!(write(&mut client, stream, b"x"), 1);
+        pass(&mut client, &mut server, usize::MAX);
+    }
+    let held = server.state(stream).map(|state| state.held.capacity());
+    assert!(held.is_some_and(|bytes| (30_000..=32 * 1024).contains(&bytes)), "{held:?}");
+    assert_eq!(take(&mut server, stream).len(), 30_000);
+    assert_eq!(server.state(stream).map(|state| state.held.capacity()), Some(0));
+}
+
+#[test]
+fn without_a_limit_a_client_may_begin_any_number_of_streams() {
+    let mut client = client();
+    assert_eq!(client.stream_limit(), 100, "before it knows");
+    let settings = |settings: &[(u16, u32)]| {
+        let mut out = crate::base::out::Out::default();
+        frame::write_settings(&mut out, settings);
+        out.only_piece().map(<[u8]>::to_vec).unwrap_or_default()
+    };
+    client.receive(&settings(&[]));
+    assert_eq!(client.stream_limit(), u32::MAX);
+    client.receive(&settings(&[(frame::setting::MAX_CONCURRENT_STREAMS, 7)]));
+    client.receive(&settings(&[(frame::setting::INITIAL_WINDOW_SIZE, 7)]));
+    assert_eq!(client.stream_limit(), 7);
+}

@@ -7,7 +7,7 @@
 //! What the application does not take, the client may not send. If the application takes most of a window within a
 //! round trip, the window is what limits the client: it is doubled, up to a limit.
 
-use super::settings::Options;
+use super::settings::{DEFAULT_WINDOW, Options};
 
 /// The window of a stream, or of the connection, for what the client sends.
 #[derive(Debug)]
@@ -62,8 +62,8 @@ pub(super) struct Windows {
     /// Bytes of a stream's window, and the most that it may grow to.
     pub(super) window: u32,
     largest: u32,
-    /// The connection has so many times the window of a stream.
-    windows: u32,
+    /// Bytes of the connection's window.
+    connection: u32,
     /// Bytes that the application has received.
     pub(super) received: u64,
     /// The same when a round trip began that is measured.
@@ -72,13 +72,14 @@ pub(super) struct Windows {
 
 impl Windows {
     pub(super) fn new(options: &Options) -> Self {
-        let &Options { window, largest_window: largest, windows, .. } = options;
-        Self { window, largest, windows, received: 0, before: None }
+        let &Options { window, largest_window: largest, connection_window, .. } = options;
+        let connection = connection_window.max(DEFAULT_WINDOW as u32);
+        Self { window, largest, connection, received: 0, before: None }
     }
 
     /// Returns the bytes that the connection may have in flight.
     pub(super) fn connection(&self) -> u32 {
-        self.windows * self.window
+        self.connection
     }
 
     /// Returns `true` if the windows may grow, and no round trip is measured.
@@ -100,8 +101,10 @@ impl Windows {
     /// Doubles the windows. Returns by how much that of a stream has grown, and that of the connection.
     pub(super) fn double(&mut self) -> (u32, u32) {
         let grown = self.window.min(self.largest - self.window);
+        let of_connection = self.connection / self.window * grown;
         self.window += grown;
-        (grown, self.windows * grown)
+        self.connection += of_connection;
+        (grown, of_connection)
     }
 }
 

@@ -65,13 +65,16 @@ fn malformed_heads_are_an_error_of_the_origin_server() {
 }
 
 #[test]
-fn a_wrong_length_truncates_the_response() {
+fn a_response_of_a_wrong_length_is_never_complete() {
     for (declared, sent, end) in [("10", "short", true), ("3", "too long", false)] {
         let (world, mut hostile, mut good) = hostile_and_good();
         let (mut client, stream) = open_request(&world, &mut hostile);
         hostile.head(stream, 200, &[("content-length", declared)], false).data(stream, sent, end);
-        let result = client.try_head().and_then(|head| client.body(&head));
-        assert!(result.is_err(), "{result:?}");
+        // If all of it has arrived at once, the client gets an error instead of a part.
+        if let Some(head) = client.try_head().ok().filter(|head| head.status != 502) {
+            let result = client.body(&head);
+            assert!(result.is_err(), "{result:?}");
+        }
         others_are_served(&world, &mut good);
     }
 }

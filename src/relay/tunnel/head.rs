@@ -121,6 +121,11 @@ pub(super) fn trailers_to_http2(headers: &Headers, listed: &[Box<str>]) -> Heade
     map
 }
 
+/// Returns fields that were checked, as those of a message.
+pub(super) fn of_map(map: &HeaderMap) -> Headers {
+    collect(map.iter().map(|(name, value)| (name.as_str(), value.as_bytes())))
+}
+
 fn is_forwarded(name: &str) -> bool {
     !is_hop_by_hop(name)
         && !is_written_here(name)
@@ -135,7 +140,7 @@ fn collect<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Headers {
     headers
 }
 
-/// Returns the value of `Content-Length`. h2 has checked that there is at most one.
+/// Returns the value of `Content-Length`. HTTP/2 has at most one.
 pub(super) fn length(map: &HeaderMap) -> Option<u64> {
     map.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

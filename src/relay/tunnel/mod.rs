@@ -20,16 +20,14 @@
 //! | `address` | addresses of proxies, and the field that names those of all nodes |
 //! | `head` | heads between HTTP/1.1 and HTTP/2 |
 //! | `labels` | the names under which an origin server requests a tunnel |
-//! | `gathered` | bytes of a body that do not fit into a pipe yet |
 //! | `printable` | text of a peer, for logs and errors |
-//! | `pump` | the loop that moves a connection's bytes through a protocol |
-//! | `wire` | the `h2` crate on an upgraded connection |
+//! | `pump`, `wakes` | the loop that moves a connection's bytes through a protocol, and what wakes it |
+//! | `wire` | HTTP/2 on an upgraded connection |
 //! | `http1`, `response` | bytes of HTTP/1.1 on such a connection, and responses out of them |
 //! | `http1_fuzz` | what must hold for any input in HTTP/1.1, of either end |
 //! | `spdy` | SPDY/3.1, the protocol of spdy-proxy |
 
 mod address;
-mod gathered;
 mod head;
 mod http1;
 #[cfg(any(test, fuzzing, feature = "__internals"))]
@@ -42,6 +40,7 @@ mod pump;
 mod response;
 #[cfg(feature = "spdy")]
 pub(crate) mod spdy;
+mod wakes;
 mod wire;
 
 #[cfg(feature = "nodes")]

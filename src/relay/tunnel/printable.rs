@@ -9,11 +9,6 @@ pub(super) fn printable(bytes: &[u8]) -> String {
     text.trim().chars().map(|c| if is_printable(c) { c } else { ' ' }).collect()
 }
 
-/// Returns the text of an error of h2, which may quote the peer (the debug data of GOAWAY).
-pub(super) fn h2_error(error: &h2::Error) -> String {
-    printable(error.to_string().as_bytes())
-}
-
 fn is_printable(c: char) -> bool {
     matches!(c, '\'' | '"' | '\\') || c.escape_debug().len() == 1
 }

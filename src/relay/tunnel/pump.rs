@@ -10,7 +10,7 @@
 
 use uncork::{EventMask, Io, Rx, Tx};
 
-use crate::h2::wakes::Wakes;
+use crate::relay::tunnel::wakes::Wakes;
 
 /// Rounds in one call, before other connections have their turn.
 const ROUNDS: usize = 32;

@@ -10,8 +10,6 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use h2::{Reason, RecvStream, server::SendResponse};
-use http::{HeaderValue, Method};
 
 use super::{error::TunnelError, upgrade_request::Proof};
 use crate::relay::tunnel::{
@@ -50,8 +48,6 @@ enum State {
     Sent(Instant),
     Open,
 }
-
-type Request = (http::Request<RecvStream>, SendResponse<Bytes>);
 
 impl AuthAlpn {
     pub(super) fn new(hello: Option<Bytes>, deadline: Instant) -> Self {
@@ -106,24 +102,6 @@ impl AuthAlpn {
             }
         }
     }
-
-    /// Handles the proxy's own requests in HTTP/2, and returns those of its clients. An error: the proxy has rejected
-    /// the connection.
-    pub(super) fn filter(
-        &mut self,
-        request: http::Request<RecvStream>,
-        mut respond: SendResponse<Bytes>,
-        now: Instant,
-    ) -> Result<Option<Request>, TunnelError> {
-        let path = (request.method() == Method::GET).then(|| request.uri().path());
-        match self.decide(path, |name| request.headers().get(name).map(HeaderValue::as_bytes), now) {
-            Verdict::OfClient => return Ok(Some((request, respond))),
-            Verdict::Hello(hello) => send_hello(&mut respond, hello),
-            Verdict::TooEarly => respond.send_reset(Reason::REFUSED_STREAM),
-            Verdict::Rejected(error) => return Err(error),
-        }
-        Ok(None)
-    }
 }
 
 /// What is done with a request.
@@ -136,15 +114,6 @@ pub(super) enum Verdict {
     TooEarly,
     /// The proxy has rejected the connection.
     Rejected(TunnelError),
-}
-
-fn send_hello(respond: &mut SendResponse<Bytes>, hello: Bytes) {
-    let mut response = http::Response::new(());
-    response.headers_mut().insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    // If this fails, the proxy rejects the connection.
-    if let Ok(mut send) = respond.send_response(response, false) {
-        let _ = send.send_data(hello, true);
-    }
 }
 
 fn rejection<'a>(field: impl Fn(&str) -> Option<&'a [u8]>) -> TunnelError {

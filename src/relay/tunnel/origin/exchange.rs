@@ -11,15 +11,12 @@ use std::task;
 
 use uncork::{
     PipeIn, PipeOut,
-    h1::{
-        Headers,
-        write::{CHUNK_END, LAST_CHUNK, chunk_head},
-    },
+    h1::write::{CHUNK_END, LAST_CHUNK, chunk_head},
     pipe,
 };
 
 use super::{
-    parsed_request::{Framing, parse},
+    parsed_request::{Framing, Parts, parse},
     stream::Served,
 };
 use crate::relay::{
@@ -78,7 +75,7 @@ impl Exchange {
         served: &Served,
         waker: task::Waker,
     ) -> Result<Self, &'static str> {
-        let parsed = parse(&parts(head)?, end)?;
+        let parsed = parse(&parts(&head)?, end)?;
         let capacity = if end { parsed.head.len() } else { PIPE };
         let ((mut inlet, input), (output, mut outlet)) = (pipe(capacity), pipe(PIPE));
         inlet.on_room(waker.clone());
@@ -213,31 +210,11 @@ impl RequestWriter {
 }
 
 /// Returns the request for [`parse`], without the fields in which its client describes itself.
-fn parts(head: RequestHead) -> Result<http::request::Parts, &'static str> {
-    let RequestHead { method, path, host, fields, .. } = head;
-    let mut request = http::Request::new(());
-    *request.method_mut() = http::Method::from_bytes(method.as_bytes()).map_err(|_| "invalid method")?;
-    if *request.method() == http::Method::CONNECT {
+fn parts(head: &RequestHead) -> Result<Parts<'_>, &'static str> {
+    if head.method == "CONNECT" {
         return Err("SPDY has no CONNECT");
     }
-    let target = if path == "*" { path.parse() } else { format!("http://{host}{path}").parse() };
-    *request.uri_mut() = target.map_err(|_| "invalid target")?;
-    if request.uri().authority().is_none() {
-        // A target `*` has no authority in it.
-        let host = http::HeaderValue::try_from(host).map_err(|_| "invalid host")?;
-        request.headers_mut().insert(http::header::HOST, host);
-    }
-    copy(&fields, request.headers_mut())?;
-    Ok(request.into_parts().0)
-}
-
-fn copy(fields: &Headers, to: &mut http::HeaderMap) -> Result<(), &'static str> {
-    const BAD: &str = "a field that cannot be forwarded";
     let ends_here = |name: &str| is_about_the_client(name) || is_second_spelling(name);
-    for (name, value) in fields.iter().filter(|(name, _)| !ends_here(name)) {
-        let name = http::HeaderName::from_bytes(name.as_bytes()).map_err(|_| BAD)?;
-        let value = http::HeaderValue::from_bytes(value).map_err(|_| BAD)?;
-        to.try_append(name, value).map_err(|_| BAD)?;
-    }
-    Ok(())
+    let fields = head.fields.iter().filter(|(name, _)| !ends_here(name)).collect();
+    Ok(Parts { method: &head.method, target: &head.path, host: &head.host, fields, upgrade: false })
 }

@@ -26,7 +26,7 @@ use super::{
     protocol::{Liveness, Protocol, Timeouts},
     stream::{Served, client_of},
 };
-use crate::h2::wakes::Wakes;
+use crate::relay::tunnel::wakes::Wakes;
 use crate::relay::tunnel::{
     address::NamedNodes,
     http1::{HEAD, Input, OWN_HOST, Output, Source},

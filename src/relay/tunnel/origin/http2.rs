@@ -1,101 +1,76 @@
 //! The carrier's protocol HTTP/2: a connection to the proxy, on which this side is the server.
 //!
 //! ```text
-//!   Io ◀══ Pump ══▶ h2::server::Connection ──poll_accept──▶ Stream::begin ──▶ adopt_pipes, on this loop
-//!                     woken keys ──▶ only those streams are driven
+//!   Io ◀══ Pump ══▶ Link: h2::Connection ──Event::Request──▶ Stream::begin ──▶ adopt_pipes, on this loop
+//!                     woken streams ──▶ only those are driven
 //!   deadline: ping after silence, suspect, dead, the drain timeout
 //! ```
 
-use std::{
-    future::Future,
-    pin::Pin,
-    task::{Context, Poll},
-    time::Instant,
-};
+use std::{collections::BTreeMap, io::IoSlice, time::Instant};
 
-use bytes::Bytes;
-use h2::{
-    Ping, PingPong,
-    server::{self, Connection, Handshake},
-};
-use slab::Slab;
-use uncork::{EventMask, Io};
+use bytes::{Buf, Bytes};
+use uncork::{EventMask, Io, Rx, Tx, h1::Headers};
 
 use super::{
-    auth_alpn::AuthAlpn,
+    auth_alpn::{AuthAlpn, Verdict},
     error::TunnelError,
+    parsed_request::Parts,
     protocol::{Liveness, Protocol, STREAMS, Timeouts},
     stream::{Served, Stream},
 };
-use crate::h2::wakes::Wakes;
-use crate::relay::tunnel::{
-    address::NamedNodes,
-    printable::h2_error,
-    pump::Step,
-    wire::{CONNECTION, HEAD, REMEMBERED, RESETS, SMALL_FRAMES, Wire, WirePump, wire},
+use crate::{
+    h2::{connection::Event, fields::Fields, frame::ErrorCode, request::StreamRequest, settings::Side},
+    relay::tunnel::{
+        address::NamedNodes,
+        pump::{Codec, Pump, Step},
+        wakes::Wakes,
+        wire::{CONNECTION, HEAD, Link, options},
+    },
 };
 
 /// Bytes of one request's body that may be in flight: 2.5 MB/s over a path of 100 ms. The connection has this much for
 /// each stream, or a few streams whose bodies are not read would stop all others.
 const WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = STREAMS * WINDOW;
-/// Bytes of each response's body that h2 buffers.
-const SEND_BUFFER: usize = 64 * 1024;
 
 pub(super) struct Http2 {
-    pump: WirePump,
+    pump: Pump,
     inner: Inner,
 }
 
 struct Inner {
     served: Served,
     wakes: Wakes,
-    h2: Phase,
-    pings: Option<PingPong>,
-    streams: Slab<Stream>,
+    link: Link,
+    streams: BTreeMap<u32, Stream>,
+    /// The stream of the proxy's question, and the part of the response that is not written.
+    hello: Option<(u32, Bytes)>,
+    /// Kept for its allocation.
+    woken: Vec<u32>,
     liveness: Liveness,
     auth: AuthAlpn,
     error: Option<TunnelError>,
-}
-
-enum Phase {
-    Handshake(Box<Handshake<Wire, Bytes>>),
-    Open(Box<Connection<Wire, Bytes>>),
+    /// The proxy has rejected the connection.
+    is_rejected: bool,
 }
 
 impl Http2 {
-    /// h2 may end the connection neither for streams that the proxy resets before they are accepted, nor for errors of
-    /// streams. The input buffer bounds the former. The proxy is trusted, and what one of its clients does must not end
-    /// the streams of others.
-    ///
     /// `hello`: the response to the proxy's question for the credential, if ALPN has selected HTTP/2.
     pub(super) fn new(served: Served, timeouts: Timeouts, hello: Option<Bytes>, now: Instant) -> Self {
         let wakes = Wakes::new();
-        let (pump, wire) = wire(&wakes);
-        let handshake = server::Builder::new()
-            .max_concurrent_streams(STREAMS)
-            .initial_window_size(WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(HEAD)
-            .max_send_buffer_size(SEND_BUFFER)
-            .max_concurrent_reset_streams(RESETS)
-            .reset_stream_duration(REMEMBERED)
-            .max_pending_accept_reset_streams(RESETS)
-            .max_local_error_reset_streams(None)
-            .data_frame_budget(SMALL_FRAMES)
-            .enable_connect_protocol()
-            .handshake(wire);
         let inner = Inner {
             served,
-            wakes,
-            h2: Phase::Handshake(Box::new(handshake)),
-            pings: None,
-            streams: Slab::new(),
+            link: Link::new(&options(Side::Server, STREAMS, WINDOW, CONNECTION_WINDOW, HEAD as usize)),
+            streams: BTreeMap::new(),
+            hello: None,
+            woken: Vec::new(),
             liveness: Liveness::new(timeouts, now),
             auth: AuthAlpn::new(hello, now + timeouts.connect_timeout),
             error: None,
+            is_rejected: false,
+            wakes,
         };
-        Self { pump, inner }
+        Self { pump: Pump::new(&inner.wakes), inner }
     }
 }
 
@@ -110,11 +85,11 @@ impl Protocol for Http2 {
         if !io.rx.bytes().is_empty() {
             inner.liveness.note_input();
         }
-        let mask = pump.turn(io, |cx, keys| inner.step(cx, keys));
         if inner.liveness.begin_ping() {
-            pump.shrink();
-            inner.ping();
+            inner.link.rest();
+            inner.link.connection.ping();
         }
+        let mask = pump.turn(io, inner);
         io.set_deadline(Some(inner.due()));
         mask
     }
@@ -134,9 +109,7 @@ impl Protocol for Http2 {
     fn drain(&mut self, now: Instant) {
         let inner = &mut self.inner;
         if inner.liveness.drain(now) {
-            if let Phase::Open(connection) = &mut inner.h2 {
-                connection.graceful_shutdown();
-            }
+            inner.link.connection.shut_down();
             inner.wakes.waker(CONNECTION).wake();
         }
     }
@@ -146,9 +119,22 @@ impl Protocol for Http2 {
     }
 }
 
-impl Inner {
-    /// Drives the woken streams, has h2 read and write, and begins new requests.
-    fn step(&mut self, cx: &mut Context<'_>, keys: &mut Vec<usize>) -> Step {
+impl Codec for Inner {
+    /// Takes frames, and begins requests.
+    fn read(&mut self, rx: &mut Rx<'_>) -> bool {
+        let mut moved = false;
+        while !self.is_rejected {
+            let (news, event) = self.link.read(rx);
+            moved |= news;
+            let Event::Request { stream, ended } = event else { break };
+            let fields = self.link.connection.take_fields();
+            self.begin(stream, ended, &fields);
+            self.link.connection.return_fields(fields);
+        }
+        moved
+    }
+
+    fn step(&mut self, keys: &mut Vec<usize>) -> Step {
         if self.liveness.is_dead() {
             self.error = Some(TunnelError::Silent);
             return Step::Abort;
@@ -160,79 +146,125 @@ impl Inner {
             self.error = Some(TunnelError::TimedOut);
             return Step::Abort;
         }
-        for key in keys.drain(..) {
-            if key != CONNECTION {
-                self.drive(key);
-            }
+        self.drive_woken(keys);
+        if let Some(end) = self.link.ended() {
+            self.error = end.err().map(TunnelError::Broken).or(self.error.take());
+            return self.end();
         }
-        if let Phase::Handshake(handshake) = &mut self.h2 {
-            match Pin::new(&mut **handshake).poll(cx) {
-                Poll::Pending => return Step::Pending,
-                Poll::Ready(Err(error)) => return self.end(Some(error)),
-                Poll::Ready(Ok(mut connection)) => {
-                    self.pings = connection.ping_pong();
-                    if self.liveness.is_draining() {
-                        connection.graceful_shutdown();
-                    }
-                    self.h2 = Phase::Open(Box::new(connection));
-                }
-            }
-        }
-        loop {
-            let Phase::Open(connection) = &mut self.h2 else { return Step::Pending };
-            match connection.poll_accept(cx) {
-                Poll::Pending => break,
-                Poll::Ready(None) => return self.end(None),
-                Poll::Ready(Some(Err(error))) => return self.end(Some(error)),
-                Poll::Ready(Some(Ok((request, respond)))) => {
-                    let Some((request, respond)) = (match self.auth.filter(request, respond, self.liveness.now) {
-                        Ok(passed) => passed,
-                        Err(error) => {
-                            self.error = Some(error);
-                            self.streams.clear();
-                            return Step::Over;
-                        }
-                    }) else {
-                        continue;
-                    };
-                    let entry = self.streams.vacant_entry();
-                    let key = entry.key();
-                    if let Some(stream) = Stream::begin(request, respond, &self.served, self.wakes.waker(key)) {
-                        entry.insert(stream);
-                        self.drive(key);
-                    }
-                }
-            }
-        }
-        if let Some(pings) = &mut self.pings {
-            // Any input resets the silence; this only frees h2's slot for the next ping.
-            let _ = pings.poll_pong(cx);
-        }
-        Step::Pending
+        // The proxy may also have announced that it sends no more requests.
+        let connection = &self.link.connection;
+        let is_over = self.streams.is_empty() && self.hello.is_none() && connection.peer_error().is_some();
+        if self.is_rejected || is_over || connection.is_complete() { self.end() } else { Step::Pending }
     }
 
-    fn drive(&mut self, key: usize) {
-        if self.streams.get_mut(key).is_some_and(Stream::drive) {
-            drop(self.streams.remove(key));
+    fn write(&mut self, tx: &mut Tx<'_>) -> bool {
+        self.link.write(tx)
+    }
+
+    fn has_output(&self) -> bool {
+        self.link.connection.has_output()
+    }
+
+    fn wants_input(&self, _: &Rx<'_>) -> bool {
+        self.link.wants_input()
+    }
+}
+
+impl Inner {
+    /// Begins a request: the proxy's own, or one of its clients.
+    fn begin(&mut self, stream: u32, ended: bool, fields: &Fields) {
+        let request = StreamRequest::new(fields, ended);
+        let words = match request.words() {
+            Ok(words) => words,
+            Err(rule) => return self.reject(stream, rule.status(), rule.rule()),
+        };
+        let path = (words.method() == "GET" && !words.is_upgrade()).then(|| words.target());
+        let field = |name: &str| words.fields().find(|(own, _)| *own == name).map(|(_, value)| value);
+        match self.auth.decide(path, field, self.liveness.now) {
+            Verdict::OfClient => self.serve(stream, ended, &Parts::of_stream(&words)),
+            Verdict::Hello(hello) => self.send_hello(stream, ended, hello),
+            Verdict::TooEarly => self.link.connection.reset_stream(stream, ErrorCode::RefusedStream),
+            Verdict::Rejected(error) => {
+                self.error = Some(error);
+                self.is_rejected = true;
+            }
+        }
+    }
+
+    fn serve(&mut self, stream: u32, ended: bool, parts: &Parts<'_>) {
+        let connection = &mut self.link.connection;
+        match Stream::begin(stream, parts, ended, &self.served, &self.wakes) {
+            Ok((begun, length)) => {
+                connection.open(stream, 0, ended, length);
+                connection.wake(stream);
+                self.streams.insert(stream, begun);
+            }
+            Err(Some(reason)) => self.reject(stream, 400, reason),
+            // The loop has ended.
+            Err(None) => connection.reset_stream(stream, ErrorCode::RefusedStream),
+        }
+    }
+
+    /// A malformed request ends its stream (RFC 9113 §8.1.1). One that exceeds a limit gets a response.
+    fn reject(&mut self, stream: u32, status: u16, reason: &str) {
+        log::debug!(target: "uncork::relay", "request of the tunnel rejected: {reason}");
+        let connection = &mut self.link.connection;
+        if status == 400 {
+            return connection.reset_stream(stream, ErrorCode::Protocol);
+        }
+        connection.encode_head(status, &Headers::new(), false);
+        connection.send_whole(stream, &[]);
+    }
+
+    /// Responds to the proxy's question.
+    fn send_hello(&mut self, stream: u32, ended: bool, hello: Bytes) {
+        let mut fields = Headers::new();
+        // It is valid.
+        let _ = fields.append("content-type", "application/json");
+        let connection = &mut self.link.connection;
+        connection.open(stream, 0, ended, None);
+        connection.encode_head(200, &fields, false);
+        connection.send_head(stream, false, Some(hello.len() as u64));
+        connection.wake(stream);
+        self.hello = Some((stream, hello));
+    }
+
+    /// Drives the streams that were woken, until there are no more.
+    fn drive_woken(&mut self, keys: &mut Vec<usize>) {
+        let mut woken = std::mem::take(&mut self.woken);
+        loop {
+            self.link.take_woken(keys, &mut woken);
+            if woken.is_empty() {
+                break;
+            }
+            woken.drain(..).for_each(|stream| self.drive(stream));
+        }
+        self.woken = woken;
+    }
+
+    fn drive(&mut self, number: u32) {
+        let connection = &mut self.link.connection;
+        let is_over = match (self.streams.get_mut(&number), &mut self.hello) {
+            (Some(stream), _) => stream.drive(connection),
+            (None, Some((stream, rest))) if *stream == number => {
+                // If this fails, the proxy rejects the connection.
+                let n = connection.write(number, &[IoSlice::new(rest)]).unwrap_or(0);
+                rest.advance(n);
+                rest.is_empty() || connection.fault(number).is_some()
+            }
+            (None, _) => false,
+        };
+        if is_over {
+            self.hello.take_if(|(stream, _)| *stream == number);
+            self.streams.remove(&number);
+            connection.release(number);
         }
     }
 
     /// The connection is over, and its streams with it.
-    fn end(&mut self, error: Option<h2::Error>) -> Step {
+    fn end(&mut self) -> Step {
         self.streams.clear();
-        if let Some(error) = error {
-            self.error = Some(TunnelError::Broken(h2_error(&error)));
-        }
         Step::Over
-    }
-
-    fn ping(&mut self) {
-        if let Some(pings) = &mut self.pings
-            && pings.send_ping(Ping::opaque()).is_ok()
-        {
-            // h2 was polled before this call.
-            self.wakes.waker(CONNECTION).wake();
-        }
     }
 
     /// Returns when the next clock runs out.

@@ -12,15 +12,15 @@
 //!                                              Upgrade: websocket
 //!                                              Sec-WebSocket-Key: …     (HTTP/2 does not need it)
 //! ```
-//! h2 has checked the pseudo-header fields, and that no field of one hop is there. A request that HTTP/1.1 cannot
-//! express, or would understand differently, resets its stream.
+//! The rules of HTTP/2 were checked before. A request that HTTP/1.1 cannot express, or would understand differently,
+//! resets its stream.
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
-use http::{HeaderMap, Method, request::Parts};
 use uncork::h1::{
     Headers, Misbehaved,
     write::{BodyLength, ConnectionOption, RequestLine, request_head},
 };
+
+use crate::h2::request::Words;
 
 /// The framing of a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub(super) struct ParsedRequest {
 
 /// Returns `true` for a field that is written here, or that is for one hop only.
 fn ends_here(name: &str) -> bool {
-    const OWN: [&str; 10] = [
+    const OWN: [&str; 9] = [
         "host",
         "content-length",
         "connection",
@@ -58,31 +58,44 @@ fn ends_here(name: &str) -> bool {
         "upgrade",
         "te",
         "expect",
-        "cookie",
     ];
     OWN.contains(&name)
+}
+
+/// The head of a request of another protocol, in the words of HTTP/1.1.
+#[derive(Debug)]
+pub(super) struct Parts<'a> {
+    pub(super) method: &'a str,
+    pub(super) target: &'a str,
+    pub(super) host: &'a str,
+    pub(super) fields: Vec<(&'a str, &'a [u8])>,
+    /// It requests the protocol that the field `Upgrade` names.
+    pub(super) upgrade: bool,
+}
+
+impl<'a> Parts<'a> {
+    /// Returns the parts of a request of HTTP/2.
+    pub(super) fn of_stream(words: &Words<'a>) -> Self {
+        let fields: Vec<_> = words.fields().collect();
+        // It was checked as text.
+        let host = fields.first().and_then(|(_, host)| std::str::from_utf8(host).ok()).unwrap_or_default();
+        Self { method: words.method(), target: words.target(), host, upgrade: words.is_upgrade(), fields }
+    }
+
+    /// Returns the value of a field, the last one if there are several.
+    pub(super) fn last(&self, name: &str) -> Option<&'a [u8]> {
+        self.fields.iter().rev().find(|(own, _)| *own == name).map(|(_, value)| *value)
+    }
 }
 
 /// Translates a request. `ended`: it has no body.
 ///
 /// # Errors
 /// Returns the reason why it cannot be translated.
-pub(super) fn parse(parts: &Parts, ended: bool) -> Result<ParsedRequest, &'static str> {
-    let protocol = parts.extensions.get::<h2::ext::Protocol>().map(h2::ext::Protocol::as_str);
-    let connects = parts.method == Method::CONNECT;
-    let upgrade = connects && protocol.is_some();
-    let authority = parts.uri.authority().map(http::uri::Authority::as_str);
-    let host = match authority {
-        Some(authority) => authority,
-        None => parts.headers.get("host").and_then(|host| host.to_str().ok()).ok_or("missing host")?,
-    };
-    let path = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-    let (method, target) = match connects {
-        true if upgrade => ("GET", path),
-        true => ("CONNECT", host),
-        false => (parts.method.as_str(), path),
-    };
-    let (framing, length) = match declared(&parts.headers)? {
+pub(super) fn parse(parts: &Parts<'_>, ended: bool) -> Result<ParsedRequest, &'static str> {
+    let &Parts { method, target, host, upgrade, .. } = parts;
+    let connects = upgrade || method == "CONNECT";
+    let (framing, length) = match declared(parts)? {
         _ if connects => (Framing::Raw, BodyLength::None),
         None if ended => (Framing::None, BodyLength::None),
         Some(0) if ended => (Framing::None, BodyLength::Known(0)),
@@ -90,10 +103,7 @@ pub(super) fn parse(parts: &Parts, ended: bool) -> Result<ParsedRequest, &'stati
         Some(n) => (Framing::Length, BodyLength::Known(n)),
         None => (Framing::Chunked, BodyLength::Chunked),
     };
-    let mut fields = fields(&parts.headers)?;
-    if let Some(protocol) = protocol.filter(|_| upgrade) {
-        offer(&mut fields, protocol)?;
-    }
+    let fields = fields(parts)?;
     let line = RequestLine {
         method,
         target,
@@ -115,74 +125,54 @@ pub(super) fn parse(parts: &Parts, ended: bool) -> Result<ParsedRequest, &'stati
 }
 
 /// Returns the declared length of the body.
-fn declared(map: &HeaderMap) -> Result<Option<u64>, &'static str> {
-    let mut values = map.get_all(http::header::CONTENT_LENGTH).iter();
+fn declared(parts: &Parts<'_>) -> Result<Option<u64>, &'static str> {
+    let mut values = parts.fields.iter().filter(|(name, _)| *name == "content-length").map(|(_, value)| *value);
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
         (Some(one), None) => {
-            let length = one.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
-            length.and_then(|text| text.parse().ok()).map(Some).ok_or("invalid length")
+            let digits = std::str::from_utf8(one).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+            digits.and_then(|text| text.parse().ok()).map(Some).ok_or("invalid length")
         }
         _ => Err("more than one length"),
     }
 }
 
-fn fields(map: &HeaderMap) -> Result<Headers, &'static str> {
+fn fields(parts: &Parts<'_>) -> Result<Headers, &'static str> {
     const BAD: &str = "a field that HTTP/1.1 does not allow";
     let mut fields = Headers::new();
-    for (name, value) in map.iter().filter(|(name, _)| !ends_here(name.as_str())) {
-        fields.append(name.as_str(), value.as_bytes()).map_err(|_| BAD)?;
-    }
-    // RFC 9113 §8.2.3: cookie crumbs are joined.
-    let crumbs: Vec<&[u8]> = map.get_all(http::header::COOKIE).iter().map(http::HeaderValue::as_bytes).collect();
-    if !crumbs.is_empty() {
-        fields.append("cookie", crumbs.join(&b"; "[..])).map_err(|_| BAD)?;
-    }
-    Ok(fields)
-}
-
-/// Offers the upgrade to `protocol`, as HTTP/1.1 does.
-fn offer(fields: &mut Headers, protocol: &str) -> Result<(), &'static str> {
-    fields.insert("Upgrade", protocol).map_err(|_| "invalid protocol name")?;
-    if protocol.eq_ignore_ascii_case("websocket") {
-        let mut key = [0; 16];
-        getrandom::fill(&mut key).map_err(|_| "cannot read random bytes")?;
-        // Both are valid values.
-        let _ = fields.insert("Sec-WebSocket-Key", BASE64_STANDARD.encode(key));
-        if fields.get("sec-websocket-version").is_none() {
-            let _ = fields.insert("Sec-WebSocket-Version", "13");
+    for (name, value) in &parts.fields {
+        if !ends_here(name) || (parts.upgrade && *name == "upgrade") {
+            fields.append(name, value).map_err(|_| BAD)?;
         }
     }
-    Ok(())
+    Ok(fields)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parts(method: &str, uri: &str, fields: &[(&'static str, &str)]) -> Parts {
-        let mut request = http::Request::builder().method(method).uri(uri);
-        for (name, value) in fields {
-            request = request.header(*name, *value);
-        }
-        request.body(()).expect("a request").into_parts().0
+    /// Returns the parts of a request to `a`, as HTTP/2 or SPDY has them.
+    fn parts<'a>(method: &'a str, target: &'a str, fields: &[(&'a str, &'a str)]) -> Parts<'a> {
+        let fields = fields.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+        Parts { method, target, host: "a", fields, upgrade: false }
     }
 
-    fn head(parts: &Parts, ended: bool) -> String {
+    fn head(parts: &Parts<'_>, ended: bool) -> String {
         String::from_utf8(parse(parts, ended).expect("translated").head).expect("text")
     }
 
     #[test]
     fn a_request_is_written_as_a_client_of_1_1_writes_it() {
         let fields =
-            [("accept", "*/*"), ("cookie", "a=1"), ("te", "trailers"), ("cookie", "b=2"), ("expect", "100-continue")];
+            [("host", "a"), ("accept", "*/*"), ("te", "trailers"), ("cookie", "b=2"), ("expect", "100-continue")];
         assert_eq!(
-            head(&parts("GET", "https://app.example/a?b=c%20d", &fields), true),
-            "GET /a?b=c%20d HTTP/1.1\r\nHost: app.example\r\nConnection: close\r\naccept: */*\r\ncookie: a=1; b=2\r\n\r\n"
+            head(&parts("GET", "/a?b=c%20d", &fields), true),
+            "GET /a?b=c%20d HTTP/1.1\r\nHost: a\r\nConnection: close\r\naccept: */*\r\ncookie: b=2\r\n\r\n"
         );
         assert_eq!(
-            head(&parts("OPTIONS", "https://app.example/", &[]), true),
-            "OPTIONS / HTTP/1.1\r\nHost: app.example\r\nConnection: close\r\n\r\n"
+            head(&parts("OPTIONS", "*", &[]), true),
+            "OPTIONS * HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
         );
     }
 
@@ -196,7 +186,7 @@ mod tests {
         ];
         for (length, ended, framing, line) in cases {
             let fields: Vec<_> = length.map(|length| ("content-length", length)).into_iter().collect();
-            let parsed = parse(&parts("POST", "http://a/", &fields), ended).expect("translated");
+            let parsed = parse(&parts("POST", "/", &fields), ended).expect("translated");
             assert_eq!(parsed.framing, framing);
             let head = String::from_utf8(parsed.head).expect("text");
             assert_eq!(head, format!("POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{line}\r\n"));
@@ -205,27 +195,28 @@ mod tests {
 
     #[test]
     fn extended_connect_is_an_upgrade() {
-        let mut parts = parts("CONNECT", "https://a/chat", &[("sec-websocket-protocol", "x")]);
-        parts.extensions.insert(h2::ext::Protocol::from_static("websocket"));
+        let fields = [("sec-websocket-protocol", "x"), ("connection", "upgrade"), ("upgrade", "websocket")];
+        let parts = Parts { upgrade: true, ..parts("GET", "/chat", &fields) };
         let parsed = parse(&parts, false).expect("translated");
         assert!(parsed.upgrade && parsed.framing == Framing::Raw && &*parsed.method == "GET");
         let head = String::from_utf8(parsed.head).expect("text");
-        assert!(head.starts_with("GET /chat HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\n"), "{head}");
-        for line in ["sec-websocket-protocol: x\r\n", "Upgrade: websocket\r\n", "Sec-WebSocket-Version: 13\r\n"] {
-            assert!(head.contains(line), "{head}");
-        }
+        let want = "GET /chat HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nsec-websocket-protocol: x\r\n\
+                    upgrade: websocket\r\n\r\n";
+        assert_eq!(head, want);
     }
 
     #[test]
     fn requests_that_1_1_would_understand_differently_are_rejected() {
-        for (method, uri, fields) in [
-            ("GET", "https://a/", &[("content-length", "+5")][..]),
-            ("GET", "https://a/", &[("content-length", "5"), ("content-length", "5")]),
-            ("GET", "https://a/", &[("content-length", "18446744073709551616")]),
-            ("GET", "/", &[]),
-            ("GET", "https://user@a/", &[]),
+        for (method, target, host, fields) in [
+            ("GET", "/", "a", &[("content-length", "+5")][..]),
+            ("GET", "/", "a", &[("content-length", "5"), ("content-length", "5")]),
+            ("GET", "/", "a", &[("content-length", "18446744073709551616")]),
+            ("GET", "/", "", &[]),
+            ("GET", "/", "user@a", &[]),
+            ("GET", "/ HTTP/1.1", "a", &[]),
         ] {
-            assert!(parse(&parts(method, uri, fields), false).is_err(), "{method} {uri} {fields:?}");
+            let parts = Parts { host, ..parts(method, target, fields) };
+            assert!(parse(&parts, false).is_err(), "{method} {target} {host} {fields:?}");
         }
     }
 }

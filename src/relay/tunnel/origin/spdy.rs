@@ -19,7 +19,7 @@ use super::{
     protocol::{Liveness, Protocol, STREAMS, Timeouts},
     stream::Served,
 };
-use crate::h2::wakes::Wakes;
+use crate::relay::tunnel::wakes::Wakes;
 use crate::relay::tunnel::{
     pump::Step,
     spdy::{Code, Event, Fault, RequestHead, Role, Session, SessionPump, User},

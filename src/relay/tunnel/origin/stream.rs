@@ -10,32 +10,31 @@
 //! Bytes behind a request are never parsed as another request. A body is never longer than its declared length, and the
 //! bytes of a raw stream are held back until the handler has switched protocols.
 
-use std::task::{self, Context, Poll};
+use std::io::{ErrorKind, IoSlice};
 
-use bytes::Bytes;
-use h2::{Reason, RecvStream, SendStream, server::SendResponse};
-use http::{HeaderMap, StatusCode, header};
 use uncork::{
     LoopHandle, PeerAddr, PipeIn, PipeOut,
     h1::{
-        Headers, is_hop_by_hop,
+        Headers,
         write::{CHUNK_END, LAST_CHUNK, Sink, chunk_head, trailers},
     },
     pipe,
 };
 
-use super::parsed_request::{Framing, parse};
-use crate::relay::tunnel::{
-    gathered::Gathered,
-    head,
-    response::{Piece, ResponseHead, ResponseReader},
+use super::parsed_request::{Framing, Parts, parse};
+use crate::{
+    h2::{connection::Connection, frame::ErrorCode},
+    relay::tunnel::{
+        response::{Piece, ResponseHead, ResponseReader},
+        wakes::Wakes,
+    },
 };
 
 /// Size of a pipe in bytes. A request without a body needs only the size of its head.
 pub(super) const PIPE: usize = 64 * 1024;
 
 pub(super) struct Stream {
-    waker: task::Waker,
+    number: u32,
     request: RequestWriter,
     reader: ResponseReader<PipeOut>,
     response: ResponseState,
@@ -44,24 +43,23 @@ pub(super) struct Stream {
 
 /// Writes the request, in HTTP/1.1.
 struct RequestWriter {
-    /// `None`: the request is complete.
-    recv: Option<RecvStream>,
+    /// Nothing more comes, or it is dropped.
+    received: bool,
     inlet: Option<PipeIn>,
     framing: Framing,
     /// The head, or the framing of a chunk, that is not in the pipe yet.
     own: Vec<u8>,
-    /// The part of the body that is not in the pipe yet.
-    held: Gathered,
-    /// Number of bytes of `held` that go into the pipe behind `own`, before the framing of the next chunk.
+    /// Number of bytes of the body that go into the pipe behind `own`, before the framing of the next chunk.
     piece: usize,
     /// The part of `Content-Length` that is left.
     left: u64,
 }
 
 /// The progress of the response.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum ResponseState {
-    Head(SendResponse<Bytes>),
-    Body(SendStream<Bytes>),
+    Head,
+    Body,
     Over,
 }
 
@@ -74,146 +72,109 @@ pub(super) struct Served {
 }
 
 impl Stream {
-    /// Begins to serve a request. Returns `None` if it was rejected, or if the loop has ended.
+    /// Begins to serve a request. Returns also the length of its body, if that is announced.
+    ///
+    /// # Errors
+    /// Returns the reason why the request is malformed, or `None` if the loop has ended.
     pub(super) fn begin(
-        request: http::Request<RecvStream>,
-        mut respond: SendResponse<Bytes>,
+        number: u32,
+        parts: &Parts<'_>,
+        ended: bool,
         served: &Served,
-        waker: task::Waker,
-    ) -> Option<Self> {
-        let (parts, recv) = request.into_parts();
-        let ended = recv.is_end_stream();
-        let parsed = match parse(&parts, ended) {
-            Ok(parsed) => parsed,
-            Err(reason) => {
-                log::debug!(target: "uncork::relay", "request of the tunnel rejected: {reason}");
-                respond.send_reset(Reason::PROTOCOL_ERROR);
-                return None;
-            }
-        };
+        wakes: &Wakes,
+    ) -> Result<(Self, Option<u64>), Option<&'static str>> {
+        let parsed = parse(parts, ended).map_err(Some)?;
         let capacity = if ended { parsed.head.len() } else { PIPE };
         let ((mut inlet, input), (output, mut outlet)) = (pipe(capacity), pipe(PIPE));
+        let waker = wakes.waker(number as usize);
         inlet.on_room(waker.clone());
-        outlet.on_data(waker.clone());
-        let peer = client(&parts.headers).unwrap_or(served.peer);
-        if served.loop_handle.adopt_pipes(peer, input, output, served.listener).is_err() {
-            respond.send_reset(Reason::REFUSED_STREAM);
-            return None;
-        }
+        outlet.on_data(waker);
+        // The last entry is the proxy's own.
+        let peer = parts.last("x-forwarded-for").and_then(client_of).unwrap_or(served.peer);
+        served.loop_handle.adopt_pipes(peer, input, output, served.listener).map_err(|_| None)?;
+        let length = (parsed.framing == Framing::Length).then_some(parsed.length);
         let request = RequestWriter {
-            recv: (!ended).then_some(recv),
+            received: ended,
             inlet: Some(inlet),
             framing: parsed.framing,
             own: parsed.head,
-            held: Gathered::default(),
             piece: 0,
             left: parsed.length,
         };
         let reader = ResponseReader::new(outlet, parsed.method);
-        Some(Self { waker, request, reader, response: ResponseState::Head(respond), upgrade: parsed.upgrade })
+        Ok((Self { number, request, reader, response: ResponseState::Head, upgrade: parsed.upgrade }, length))
     }
 
     /// Moves what can be moved. Returns `true` if the stream is over.
-    pub(super) fn drive(&mut self) -> bool {
-        let waker = self.waker.clone();
-        let cx = &mut Context::from_waker(&waker);
-        let reset = match &mut self.response {
-            ResponseState::Head(respond) => respond.poll_reset(cx).is_ready(),
-            ResponseState::Body(send) => send.poll_reset(cx).is_ready(),
-            ResponseState::Over => false,
-        };
-        // The proxy or its client has cancelled the request.
-        if reset || self.request.drive(cx).is_err() {
+    pub(super) fn drive(&mut self, connection: &mut Connection) -> bool {
+        // The proxy or its client may have cancelled the request.
+        if connection.fault(self.number).is_some() || self.request.drive(connection, self.number).is_err() {
             return true;
         }
-        if let Err(reason) = self.drive_response(cx) {
+        if let Err(reason) = self.drive_response(connection) {
             log::debug!(target: "uncork::relay", "response aborted: {reason}");
-            match &mut self.response {
-                ResponseState::Head(respond) => respond.send_reset(Reason::INTERNAL_ERROR),
-                ResponseState::Body(send) => send.send_reset(Reason::INTERNAL_ERROR),
-                ResponseState::Over => {}
-            }
+            connection.reset_stream(self.number, ErrorCode::Internal);
             return true;
         }
         // The response may be complete before the request is, and the handler may still receive that.
-        if !matches!(self.response, ResponseState::Over) || !self.request.is_over() {
+        if self.response != ResponseState::Over || !self.request.is_over(connection, self.number) {
             return false;
         }
         self.request.finish();
         true
     }
 
-    fn drive_response(&mut self, cx: &mut Context<'_>) -> Result<(), &'static str> {
+    fn drive_response(&mut self, connection: &mut Connection) -> Result<(), &'static str> {
         loop {
             match self.reader.next() {
                 Piece::Pending => return Ok(()),
                 Piece::Broken(reason) => return Err(reason),
-                Piece::Informational(status, fields) => {
-                    if let (ResponseState::Head(respond), Ok(status)) =
-                        (&mut self.response, StatusCode::from_u16(status))
-                    {
-                        let mut informational = http::Response::new(());
-                        *informational.status_mut() = status;
-                        *informational.headers_mut() = head::to_map(&fields);
-                        // An informational response (1xx) that HTTP/2 rejects is dropped; the final one is sent.
-                        let _ = respond.send_informational(informational);
-                    }
-                }
-                Piece::Head(head) => self.begin_response(&head)?,
+                Piece::Informational(status, fields) => connection.inform(self.number, status, &fields),
+                Piece::Head(head) => self.begin_response(head, connection)?,
                 Piece::Data { bytes, last } => {
-                    let ResponseState::Body(send) = &mut self.response else { return Err("a body without a head") };
-                    let n = bytes.len().min(send.capacity());
-                    if n == 0 {
-                        send.reserve_capacity(bytes.len());
-                        match send.poll_capacity(cx) {
-                            Poll::Ready(Some(Ok(_))) => continue,
-                            Poll::Ready(_) => return Err("the stream is closed"),
-                            Poll::Pending => return Ok(()),
-                        }
-                    }
+                    let n = match connection.write(self.number, &[IoSlice::new(bytes)]) {
+                        Ok(n) => n,
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                        Err(_) => return Err("the stream is closed"),
+                    };
                     let end = last && n == bytes.len();
-                    let data = Bytes::copy_from_slice(&bytes[..n]);
-                    send.send_data(data, end).map_err(|_| "the stream is closed")?;
                     self.reader.consume(n);
                     if end {
+                        connection.finish(self.number, None);
                         self.response = ResponseState::Over;
                     }
                 }
                 Piece::End(trailers) => {
-                    let ResponseState::Body(send) = &mut self.response else { return Err("an end without a head") };
-                    let sent = match trailers {
-                        Some(trailers) => send.send_trailers(head::to_map(&trailers)),
-                        None => send.send_data(Bytes::new(), true),
-                    };
-                    sent.map_err(|_| "the stream is closed")?;
+                    connection.finish(self.number, trailers.as_deref());
                     self.response = ResponseState::Over;
                 }
             }
         }
     }
 
-    fn begin_response(&mut self, head: &ResponseHead) -> Result<(), &'static str> {
-        let ResponseState::Head(respond) = &mut self.response else { return Err("two responses") };
-        let status = match head.status {
-            _ if head.switched => 200,
+    fn begin_response(&mut self, head: ResponseHead, connection: &mut Connection) -> Result<(), &'static str> {
+        let ResponseHead { status, mut fields, whole, switched, has_length, .. } = head;
+        if self.response != ResponseState::Head {
+            return Err("two responses");
+        }
+        let status = match status {
+            _ if switched => 200,
             // It would mean that the protocol has changed (RFC 8441 §5).
             200..300 if self.upgrade => 502,
             status => status,
         };
-        let mut response = http::Response::new(());
-        *response.status_mut() = StatusCode::from_u16(status).map_err(|_| "invalid status")?;
-        let mut map = head::to_map(&head.fields);
-        if head.switched {
-            // HTTP/2 has no proof of an upgrade (RFC 8441 §5).
-            map.remove(header::SEC_WEBSOCKET_ACCEPT);
-            map.remove(header::CONTENT_LENGTH);
+        if switched {
+            fields.remove("content-length");
         }
-        *response.headers_mut() = map;
-        let send = respond.send_response(response, head.whole).map_err(|_| "the stream is closed")?;
-        self.response = if head.whole { ResponseState::Over } else { ResponseState::Body(send) };
+        // With it, the last DATA ends the stream.
+        let length = fields.get("content-length").filter(|_| has_length && !whole);
+        let length = length.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+        connection.encode_head(status, &fields, switched);
+        connection.send_head(self.number, whole, length);
+        self.response = if whole { ResponseState::Over } else { ResponseState::Body };
         if self.request.framing == Framing::Raw {
-            self.request.switched(head.switched);
-            self.waker.wake_by_ref();
+            self.request.switched(switched);
+            connection.wake(self.number);
         }
         Ok(())
     }
@@ -223,15 +184,12 @@ impl RequestWriter {
     /// Passes on what follows, in the new protocol. If the handler has not accepted that, it is dropped.
     fn switched(&mut self, accepted: bool) {
         self.framing = Framing::None;
-        if !accepted {
-            self.recv = None;
-            self.held = Gathered::default();
-        }
+        self.received |= !accepted;
     }
 
-    fn is_over(&self) -> bool {
+    fn is_over(&self, connection: &mut Connection, stream: u32) -> bool {
         let closed = self.inlet.as_ref().is_none_or(PipeIn::is_closed);
-        closed || (self.recv.is_none() && self.own.is_empty() && self.held.is_empty())
+        closed || (self.received && self.own.is_empty() && connection.held(stream) == 0)
     }
 
     fn finish(&mut self) {
@@ -241,87 +199,76 @@ impl RequestWriter {
     }
 
     /// Moves the request on. An error: the request is truncated.
-    fn drive(&mut self, cx: &mut Context<'_>) -> Result<(), ()> {
+    fn drive(&mut self, connection: &mut Connection, stream: u32) -> Result<(), ()> {
         let Some(inlet) = &mut self.inlet else { return Ok(()) };
         loop {
             if !self.own.is_empty() {
                 let n = inlet.write(&self.own);
                 self.own.drain(..n);
-            }
-            if self.own.is_empty() && self.piece > 0 {
-                let n = inlet.write(&self.held.front()[..self.piece]);
-                self.held.advance(n);
-                self.piece -= n;
-                if let Some(recv) = &mut self.recv {
-                    let _ = recv.flow_control().release_capacity(n);
+                if !self.own.is_empty() {
+                    return Ok(());
                 }
+                self.own = Vec::new();
+            }
+            if self.piece > 0 {
+                let n = connection.take_with(stream, self.piece, |bytes| inlet.write(bytes));
+                self.piece -= n;
                 if self.piece == 0 && self.framing == Framing::Chunked {
                     self.own.extend_from_slice(CHUNK_END);
-                    continue;
                 }
+                if n == 0 {
+                    return Ok(());
+                }
+                continue;
             }
-            if !self.own.is_empty() || self.piece > 0 || self.framing == Framing::Raw {
-                if let Some(recv) = &mut self.recv {
-                    self.held.gather(recv, cx);
-                }
+            if self.framing == Framing::Raw {
                 return Ok(());
             }
-            if !self.held.is_empty() {
-                self.piece = self.held.front().len();
+            let held = connection.held(stream);
+            if held > 0 && self.received {
+                connection.take_with(stream, held, <[u8]>::len);
+                continue;
+            }
+            if held > 0 {
+                self.piece = held;
                 match self.framing {
                     Framing::Chunked => {
                         let mut size = [0; 18];
-                        let n = chunk_head(self.piece, &mut size);
+                        let n = chunk_head(held, &mut size);
                         self.own.extend_from_slice(&size[..n]);
                     }
-                    // h2 has checked this. It is checked again, because other bytes would be parsed as another request.
-                    Framing::Length => self.left = self.left.checked_sub(self.piece as u64).ok_or(())?,
+                    // This was checked before. It is checked again, because other bytes would be parsed as another
+                    // request.
+                    Framing::Length => self.left = self.left.checked_sub(held as u64).ok_or(())?,
                     Framing::None | Framing::Raw => {}
                 }
                 continue;
             }
-            let Some(recv) = &mut self.recv else { return Ok(()) };
-            match recv.poll_data(cx) {
-                Poll::Pending => return Ok(()),
-                Poll::Ready(Some(Err(_))) => return Err(()),
-                Poll::Ready(Some(Ok(data))) => self.held.push(data),
-                Poll::Ready(None) => match recv.poll_trailers(cx) {
-                    Poll::Pending => return Ok(()),
-                    Poll::Ready(Err(_)) => return Err(()),
-                    Poll::Ready(Ok(map)) => {
-                        self.recv = None;
-                        match self.framing {
-                            Framing::Chunked => end_chunks(map.as_ref(), &mut self.own),
-                            Framing::Length if self.left > 0 => return Err(()),
-                            Framing::Length | Framing::Raw => {}
-                            // These end the new protocol's stream.
-                            Framing::None => {
-                                self.finish();
-                                return Ok(());
-                            }
-                        }
-                    }
-                },
+            let Some(trailers) = connection.take_end(stream).filter(|_| !self.received) else { return Ok(()) };
+            self.received = true;
+            match self.framing {
+                Framing::Chunked => end_chunks(trailers.as_deref(), &mut self.own),
+                Framing::Length if self.left > 0 => return Err(()),
+                Framing::Length | Framing::Raw => {}
+                // These end the new protocol's stream.
+                Framing::None => {
+                    self.finish();
+                    return Ok(());
+                }
             }
         }
     }
 }
 
 /// Writes the last chunk, with the trailers that HTTP/1.1 allows.
-fn end_chunks(map: Option<&HeaderMap>, to: &mut Vec<u8>) {
+fn end_chunks(received: Option<&Headers>, to: &mut Vec<u8>) {
     let mut fields = Headers::new();
-    for (name, value) in map.into_iter().flatten() {
-        if !is_hop_by_hop(name.as_str()) && !["content-length", "host", "trailer"].contains(&name.as_str()) {
-            let _ = fields.append(name.as_str(), value.as_bytes());
+    for (name, value) in received.into_iter().flat_map(Headers::iter) {
+        if !["content-length", "host", "trailer"].contains(&name) {
+            let _ = fields.append(name, value);
         }
     }
     if fields.is_empty() { to.put(LAST_CHUNK) } else { trailers(&fields, to) }
-}
-
-/// Returns the client's address that the proxy has seen: the last entry of `X-Forwarded-For`, which the proxy has
-/// added.
-fn client(map: &HeaderMap) -> Option<PeerAddr> {
-    client_of(map.get_all("x-forwarded-for").iter().next_back()?.as_bytes())
 }
 
 /// Returns the address in the last entry of a field `X-Forwarded-For`.

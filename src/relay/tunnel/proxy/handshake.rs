@@ -142,10 +142,7 @@ fn admit(shared: &Arc<Shared>, req: &Request<'_>, inner: Inner) -> Result<Switch
     let spreads = req.header(NODES).is_some();
     let registration = Registration { owner, patterns, peer: *req.peer(), since, inner, spreads };
     let switch = match inner {
-        Inner::Http2 => {
-            let carrier = Http2::new(shared, registration, now);
-            Switch::to(UPGRADE, carrier.ok_or_else(|| rejection(500, "cannot start HTTP/2"))?)
-        }
+        Inner::Http2 => Switch::to(UPGRADE, Http2::new(shared, registration, now)),
         Inner::Http1 => Switch::to(UPGRADE, Http1::new(shared, registration, now)),
     };
     Ok(switch.header(FIELD, inner.token()))

@@ -25,7 +25,7 @@ use super::{
     proxied_stream::{Next, Turn},
     shared::Shared,
 };
-use crate::h2::wakes::Wakes;
+use crate::relay::tunnel::wakes::Wakes;
 use crate::relay::tunnel::{
     http1::{Input, OWN_HOST, Output, Source},
     pump::{Codec, Pump, Step},

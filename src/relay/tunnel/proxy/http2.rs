@@ -1,25 +1,21 @@
 //! The carrier in HTTP/2: the connection of an origin server, on which this side is the client.
 //!
 //! ```text
-//!   OriginConnection ── requests ──▶ start ──▶ [ Stream | Stream | … ] ◀── woken keys
-//!                                                  ▲ h2 ▼
-//!   Io ◀═════════════ Pump ═══════════════▶ h2::client::Connection     deadline: ping, silence, drain
+//!   OriginConnection ── requests ──▶ start ──▶ [ Stream | Stream | … ] ◀── woken streams
+//!                                                  ▲    ▼
+//!   Io ◀═════════════ Pump ═══════════════▶ Link: h2::Connection       deadline: ping, silence, drain
 //! ```
 //! It takes requests from the origin server's first frame on, until the origin server sends GOAWAY, this server stops,
 //! or the connection ends. Only streams that were woken are driven.
 
 use std::{
-    future::Future,
-    pin::{Pin, pin},
+    collections::BTreeMap,
     sync::Arc,
-    task::{self, Context, Poll},
+    task,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use h2::{Ping, PingPong, client};
-use slab::Slab;
-use uncork::{EventMask, Io, Upgrade};
+use uncork::{EventMask, Io, Rx, Tx, Upgrade};
 
 use super::{
     config::ProxyConfig,
@@ -32,33 +28,23 @@ use super::{
     slowed::Slowed,
     stream::Stream,
 };
-use crate::h2::wakes::Wakes;
-use crate::relay::tunnel::{
-    printable::h2_error,
-    pump::Step,
-    wire::{CONNECTION, HEAD, REMEMBERED, RESETS, SMALL_FRAMES, Wire, WirePump, wire},
+use crate::{
+    h2::{client::MayBegin, frame::ErrorCode, settings::Side},
+    relay::tunnel::{
+        pump::{Codec, Pump, Step},
+        wakes::Wakes,
+        wire::{CONNECTION, HEAD, Link, options},
+    },
 };
 
 /// The key with which new requests wake the connection.
 const REQUESTS: usize = CONNECTION - 1;
 
-/// Requests that may be sent before the origin server has announced its limit.
-const BEFORE_SETTINGS: usize = 100;
-
-/// Bytes that h2 buffers of each request's body.
-const SEND_BUFFER: usize = 64 * 1024;
-
-/// Stream errors of the origin server, over the life of a connection, after which h2 ends it. Malformed responses are
-/// among them, and clients can cause those, so the limit is high. What h2 holds for them, if the origin server does not
-/// read, takes less memory than the connection's window.
-const STREAM_ERRORS: usize = 65_536;
-
 /// A connection whose origin server is not registered yet.
 pub(super) struct Parts {
-    pub(super) pump: WirePump,
+    pub(super) pump: Pump,
+    pub(super) link: Link,
     wakes: Wakes,
-    pub(super) send: client::SendRequest<Bytes>,
-    pub(super) connection: client::Connection<Wire, Bytes>,
 }
 
 impl Parts {
@@ -69,7 +55,7 @@ impl Parts {
 }
 
 pub(super) struct Http2 {
-    pump: WirePump,
+    pump: Pump,
     inner: Inner,
 }
 
@@ -77,13 +63,14 @@ struct Inner {
     shared: Arc<Shared>,
     origin: Arc<OriginConnection>,
     wakes: Wakes,
-    connection: client::Connection<Wire, Bytes>,
-    /// `None`: no more requests are sent.
-    send: Option<client::SendRequest<Bytes>>,
-    pings: Option<PingPong>,
-    streams: Slab<Stream>,
+    link: Link,
+    streams: BTreeMap<u32, Stream>,
+    /// Kept for its allocation.
+    woken: Vec<u32>,
     /// Requests wait that are not begun.
     waiting: bool,
+    /// No more requests are sent.
+    closed: bool,
     slowed: Slowed,
     clocks: Clocks,
     /// The connection has ended. Responses that were received completely are still delivered to their clients.
@@ -108,34 +95,29 @@ struct Clocks {
 
 impl Http2 {
     /// Creates a connection with its preface written, and nothing sent.
-    pub(super) fn parts(config: &ProxyConfig) -> Option<Parts> {
+    pub(super) fn parts(config: &ProxyConfig) -> Parts {
         let wakes = Wakes::new();
-        let (pump, wire) = wire(&wakes);
-        let handshake = pin!(builder(config).handshake::<_, Bytes>(wire));
-        // Ready at once: the buffer has space for the preface.
-        match handshake.poll(&mut Context::from_waker(task::Waker::noop())) {
-            Poll::Ready(Ok((send, connection))) => Some(Parts { pump, wakes, send, connection }),
-            _ => None,
-        }
+        let options = options(Side::Client, 0, config.window, config.connection_window(), config.head as usize);
+        Parts { pump: Pump::new(&wakes), link: Link::new(&options), wakes }
     }
 
-    pub(super) fn new(shared: &Arc<Shared>, registration: Registration, now: Instant) -> Option<Self> {
-        Some(Self::of(Self::parts(&shared.common.config)?, shared, registration, now))
+    pub(super) fn new(shared: &Arc<Shared>, registration: Registration, now: Instant) -> Self {
+        Self::of(Self::parts(&shared.common.config), shared, registration, now)
     }
 
     /// Registers the origin server of a connection that is in use already.
     pub(super) fn of(parts: Parts, shared: &Arc<Shared>, registration: Registration, now: Instant) -> Self {
-        let Parts { pump, wakes, send, mut connection } = parts;
+        let Parts { pump, link, wakes } = parts;
         let origin = shared.open(registration, wakes.waker(REQUESTS));
         let inner = Inner {
             shared: shared.clone(),
             origin,
             wakes,
-            pings: connection.ping_pong(),
-            connection,
-            send: Some(send),
-            streams: Slab::new(),
+            link,
+            streams: BTreeMap::new(),
+            woken: Vec::new(),
             waiting: false,
+            closed: false,
             slowed: Slowed::default(),
             clocks: Clocks::default(),
             over: false,
@@ -153,23 +135,6 @@ fn head_size(head: &http::Request<()>) -> usize {
     fields + host + uri.path().len() + uri.query().map_or(0, str::len) + 512
 }
 
-fn builder(config: &ProxyConfig) -> client::Builder {
-    let mut builder = client::Builder::new();
-    builder
-        .initial_max_send_streams(BEFORE_SETTINGS)
-        .initial_window_size(config.window)
-        .initial_connection_window_size(config.connection_window())
-        .max_header_list_size(config.head)
-        .max_concurrent_streams(0)
-        .max_concurrent_reset_streams(RESETS)
-        .reset_stream_duration(REMEMBERED)
-        .max_local_error_reset_streams(Some(STREAM_ERRORS))
-        .data_frame_budget(SMALL_FRAMES)
-        .max_send_buffer_size(SEND_BUFFER)
-        .enable_push(false);
-    builder
-}
-
 impl Upgrade for Http2 {
     fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
         let Self { pump, inner } = self;
@@ -177,73 +142,90 @@ impl Upgrade for Http2 {
         if io.events().is_stopping() {
             inner.drain();
         }
-        let mask = pump.turn(io, |cx, keys| inner.step(cx, keys));
-        inner.note_input(pump);
+        let mask = pump.turn(io, inner);
+        inner.note_input();
         io.set_deadline(Some(inner.due()));
         mask
     }
 }
 
-impl Inner {
-    /// Drives the woken streams, begins new requests, and has h2 read and write.
-    fn step(&mut self, cx: &mut Context<'_>, keys: &mut Vec<usize>) -> Step {
+impl Codec for Inner {
+    fn read(&mut self, rx: &mut Rx<'_>) -> bool {
+        // A client's side gets no requests.
+        self.link.read(rx).0
+    }
+
+    /// Drives the woken streams, and begins new requests.
+    fn step(&mut self, keys: &mut Vec<usize>) -> Step {
         if self.is_dead() {
             return Step::Abort;
         }
         if !self.slowed.is_empty() && self.left() > 0 {
             let streams = &self.streams;
-            let slowed = self.slowed.take(|key| streams.get(key).and_then(Stream::address));
-            slowed.into_iter().for_each(|key| self.drive(key));
+            let slowed = self.slowed.take(|key| streams.get(&(key as u32)).and_then(Stream::address));
+            slowed.into_iter().for_each(|key| self.link.connection.wake(key as u32));
         }
-        for key in keys.drain(..) {
-            match key {
-                CONNECTION => {}
-                REQUESTS => self.waiting = true,
-                key => self.drive(key),
-            }
-        }
+        self.waiting |= keys.contains(&REQUESTS);
+        self.drive_woken(keys);
         if self.over {
             return self.drain_streams();
         }
         if self.waiting {
-            self.start(cx);
+            self.start();
+            self.drive_woken(keys);
         }
         #[cfg(feature = "nodes")]
         if self.origin.is_shed() {
             self.drain();
         }
-        let polled = Pin::new(&mut self.connection).poll(cx);
-        if let Poll::Ready(result) = polled {
-            if let Err(error) = &result {
-                log::debug!(target: "uncork::relay", "tunnel {}: {}", self.origin.id, h2_error(error));
+        if let Some(end) = self.link.ended() {
+            if let Err(error) = &end {
+                log::debug!(target: "uncork::relay", "tunnel {}: {error}", self.origin.id);
             }
             self.end();
             return self.drain_streams();
         }
-        self.poll_pong(cx);
+        self.note_pong();
         // The origin server may announce a lower limit at any time.
-        let announced = self.connection.max_concurrent_send_streams();
+        let announced = usize::try_from(self.link.connection.stream_limit()).unwrap_or(usize::MAX);
         self.origin.permits.set_limit(announced.min(self.shared.common.config.streams_per_connection));
-        // It has sent GOAWAY: requests that it has not begun are retried elsewhere.
-        if let Some(send) = &mut self.send
-            && let Poll::Ready(Err(_)) = send.poll_ready(cx)
-        {
+        // It may have sent GOAWAY: requests that it has not begun are retried elsewhere.
+        if self.link.connection.may_begin() == MayBegin::Never {
             self.drain();
+        }
+        if self.closed && self.streams.is_empty() {
+            self.link.connection.go_away(ErrorCode::NoError);
+            self.over = true;
+            return Step::Over;
         }
         Step::Pending
     }
 
-    /// Begins requests, as many as h2 takes.
-    fn start(&mut self, cx: &mut Context<'_>) {
+    fn write(&mut self, tx: &mut Tx<'_>) -> bool {
+        self.link.write(tx)
+    }
+
+    fn has_output(&self) -> bool {
+        self.link.connection.has_output()
+    }
+
+    fn wants_input(&self, _: &Rx<'_>) -> bool {
+        self.link.wants_input()
+    }
+}
+
+impl Inner {
+    /// Begins requests, as many as the origin server allows.
+    fn start(&mut self) {
         while let Some(request) = self.origin.next() {
             if request.responder.cancellation.is_over() {
                 continue;
             }
-            let Some(send) = &mut self.send else { return self.shared.retry(request, self.origin.id) };
-            match send.poll_ready(cx) {
-                Poll::Ready(Ok(())) => self.begin(request),
-                Poll::Pending => return self.origin.put_back(request),
-                Poll::Ready(Err(_)) => {
+            match self.link.connection.may_begin() {
+                _ if self.closed => return self.shared.retry(request, self.origin.id),
+                MayBegin::Now => self.begin(request),
+                MayBegin::Later => return self.origin.put_back(request),
+                MayBegin::Never => {
                     self.shared.retry(request, self.origin.id);
                     return self.drain();
                 }
@@ -253,27 +235,37 @@ impl Inner {
     }
 
     fn begin(&mut self, request: Box<ProxiedRequest>) {
-        let Some(send) = &mut self.send else { return };
-        if request.protocol.is_some() && !send.is_extended_connect_protocol_enabled() {
+        let connection = &mut self.link.connection;
+        if request.protocol.is_some() && !connection.accepts_connect() {
             return request.responder.fail(Failure::NoUpgrade);
         }
         if head_size(&request.head) >= HEAD as usize {
             return request.responder.fail(Failure::HeadTooLarge);
         }
-        let entry = self.streams.vacant_entry();
-        let key = entry.key();
         let max_body = self.shared.common.config.credentials.get(self.origin.owner).map_or(0, |one| one.body);
-        if let Some(stream) = Stream::begin(request, send, self.wakes.waker(key), max_body) {
-            entry.insert(stream);
-            self.drive(key);
-        }
+        let (number, stream) = Stream::begin(request, connection, &self.wakes, max_body);
+        self.streams.insert(number, stream);
+        connection.wake(number);
     }
 
-    fn drive(&mut self, key: usize) {
+    /// Drives the streams that were woken, until there are no more.
+    fn drive_woken(&mut self, keys: &mut Vec<usize>) {
+        let mut woken = std::mem::take(&mut self.woken);
+        loop {
+            self.link.take_woken(keys, &mut woken);
+            if woken.is_empty() {
+                break;
+            }
+            woken.drain(..).for_each(|stream| self.drive(stream));
+        }
+        self.woken = woken;
+    }
+
+    fn drive(&mut self, number: u32) {
         let left = self.left();
-        let Some(stream) = self.streams.get_mut(key) else { return };
+        let Some(stream) = self.streams.get_mut(&number) else { return };
         let mut turn = Turn::new(self.now, left);
-        let next = stream.drive(&mut turn);
+        let next = stream.drive(&mut self.link.connection, &mut turn);
         let address = stream.address();
         let moved = turn.request_bytes + turn.response_bytes;
         if moved > 0 {
@@ -285,23 +277,28 @@ impl Inner {
         }
         match next {
             Next::Pending => {}
-            Next::Slowed => self.slowed.add(key, moved > 0),
-            Next::Complete | Next::Over => drop(self.streams.remove(key)),
+            Next::Slowed => self.slowed.add(number as usize, moved > 0),
+            Next::Complete | Next::Over => drop(self.remove(number)),
             Next::Truncated => {
                 self.shared.common.counters.add(Count::Truncated);
-                drop(self.streams.remove(key));
+                drop(self.remove(number));
             }
             Next::RejectedUnread => {
-                if let Some(request) = self.streams.remove(key).into_request() {
+                if let Some(request) = self.remove(number).and_then(Stream::into_request) {
                     self.shared.retry(request, self.origin.id);
                 }
             }
         }
     }
 
-    /// Takes no more requests. Those in progress go on; after the last one h2 sends GOAWAY and ends.
+    fn remove(&mut self, number: u32) -> Option<Stream> {
+        self.link.connection.release(number);
+        self.streams.remove(&number)
+    }
+
+    /// Takes no more requests. Those in progress go on; after the last one the connection ends.
     fn drain(&mut self) {
-        if self.send.take().is_some() {
+        if !std::mem::replace(&mut self.closed, true) {
             self.clocks.draining = Some(self.now);
             self.shared.close(&self.origin, self.now);
             self.wakes.waker(CONNECTION).wake();
@@ -312,8 +309,8 @@ impl Inner {
     fn end(&mut self) {
         self.drain();
         self.over = true;
-        let keys: Vec<usize> = self.streams.iter().map(|(key, _)| key).collect();
-        keys.into_iter().for_each(|key| self.drive(key));
+        self.link.connection.end();
+        self.drive_woken(&mut Vec::new());
     }
 
     /// Returns the step of a connection that has ended: it is over when the last client has its response.
@@ -330,22 +327,20 @@ impl Inner {
         self.rate().left(self.now, self.origin.id)
     }
 
-    fn poll_pong(&mut self, cx: &mut Context<'_>) {
-        if let (Some(pings), Some(at)) = (&mut self.pings, self.clocks.pinged)
-            && pings.poll_pong(cx).is_ready()
-        {
+    fn note_pong(&mut self) {
+        if let Some(at) = self.clocks.pinged.filter(|_| !self.link.connection.awaits_pong()) {
             self.clocks.pinged = None;
             self.origin.set_round_trip(self.now.saturating_duration_since(at));
         }
     }
 
     /// Notes the time of input. The connection joins with the origin server's first frame.
-    fn note_input(&mut self, pump: &mut WirePump) {
-        let bytes = pump.received();
+    fn note_input(&mut self) {
+        let bytes = self.link.received();
         let began = *self.clocks.began.get_or_insert(self.now);
         if bytes > self.clocks.bytes {
             (self.clocks.bytes, self.clocks.last_input) = (bytes, Some(self.now));
-            if !self.clocks.joined && self.send.is_some() {
+            if !self.clocks.joined && !self.closed {
                 self.clocks.joined = true;
                 self.shared.join(&self.origin);
             }
@@ -356,12 +351,10 @@ impl Inner {
             && self.clocks.pinged.is_none()
             && silent >= self.shared.common.config.ping_interval
         {
-            pump.shrink();
-            if let Some(pings) = &mut self.pings
-                && pings.send_ping(Ping::opaque()).is_ok()
-            {
+            self.link.rest();
+            if self.link.connection.ping() {
                 self.clocks.pinged = Some(self.now);
-                // h2 was polled before this call.
+                // The output was sent before.
                 self.wakes.waker(CONNECTION).wake();
             }
         }

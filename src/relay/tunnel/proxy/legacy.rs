@@ -20,7 +20,7 @@ use super::{
     shared::Shared,
     spdy::Stream,
 };
-use crate::h2::wakes::Wakes;
+use crate::relay::tunnel::wakes::Wakes;
 use crate::relay::tunnel::{
     pump::Step,
     spdy::{Code, Event, Fault, OpenError, Role, Session, SessionPump, User},

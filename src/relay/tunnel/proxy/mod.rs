@@ -278,7 +278,7 @@ impl Proxy {
     pub fn alpn(&self, protocol: &[u8], peer: &PeerAddr) -> Option<Box<dyn Upgrade>> {
         let inner = Inner::of_alpn(protocol).filter(|_| !self.stopping)?;
         match inner {
-            Inner::Http2 => Some(Box::new(AlpnHandshake::new(&self.shared, *peer, Http2Question::new(&self.shared)?))),
+            Inner::Http2 => Some(Box::new(AlpnHandshake::new(&self.shared, *peer, Http2Question::new(&self.shared)))),
             Inner::Http1 => Some(Box::new(AlpnHandshake::new(&self.shared, *peer, Http1Question::new()))),
         }
     }

@@ -8,14 +8,12 @@
 //! Dropping it ends the exchange in both directions: RST_STREAM, if it was not over, and truncated pipes.
 
 use std::{
-    future::Future,
+    io::{ErrorKind, IoSlice},
     net::IpAddr,
-    pin::Pin,
-    task::{self, Context, Poll},
+    task,
 };
 
-use bytes::Bytes;
-use h2::{Reason, RecvStream, SendStream, client};
+use http::{Method, uri};
 use uncork::{PipeIn, PipeOut};
 
 use super::{
@@ -23,9 +21,13 @@ use super::{
     proxied_stream::{Next, PendingResponse, Turn},
     shares::Permit,
 };
-use crate::relay::tunnel::{gathered::Gathered, head, printable::h2_error};
+use crate::{
+    h2::{connection::Connection, frame::ErrorCode, state::Fault},
+    relay::tunnel::{head, wakes::Wakes},
+};
 
 pub(super) struct Stream {
+    number: u32,
     waker: task::Waker,
     request: Option<RequestBody>,
     response: ResponseState,
@@ -36,7 +38,6 @@ pub(super) struct Stream {
 /// The request's body.
 struct RequestBody {
     outlet: PipeOut,
-    send: SendStream<Bytes>,
     sent: u64,
     max: u64,
     listed: Vec<Box<str>>,
@@ -44,65 +45,49 @@ struct RequestBody {
 
 /// The response.
 enum ResponseState {
-    Head(client::ResponseFuture, Box<PendingResponse>),
-    Body {
-        recv: RecvStream,
-        /// Received, and not in the pipe yet.
-        held: Gathered,
-        inlet: PipeIn,
-    },
+    Head(Box<PendingResponse>),
+    Body(PipeIn),
     Over,
 }
 
 impl Stream {
-    /// Sends the head. `max_body`: the size limit of the body. Returns `None` if that failed; the client has got an
-    /// error then.
+    /// Sends the head. `max_body`: the size limit of the body. Returns the stream's number, too.
     pub(super) fn begin(
         request: Box<ProxiedRequest>,
-        send: &mut client::SendRequest<Bytes>,
-        waker: task::Waker,
+        connection: &mut Connection,
+        wakes: &Wakes,
         max_body: u64,
-    ) -> Option<Self> {
+    ) -> (u32, Self) {
         let ProxiedRequest { head, protocol, body, listed, responder, share, rejected_by, permit } = *request;
-        let mut request = head.clone();
-        if let Some(protocol) = &protocol {
-            request.extensions_mut().insert(h2::ext::Protocol::from(&**protocol));
-        }
-        match send.send_request(request, body.is_none()) {
-            Ok((response, send)) => {
-                let request = body.map(|mut outlet| {
-                    outlet.on_data(waker.clone());
-                    RequestBody { outlet, send, sent: 0, max: max_body, listed }
-                });
-                responder.watch(&waker);
-                let pending = Box::new(PendingResponse { head, protocol, rejected_by, responder });
-                Some(Self { waker, request, response: ResponseState::Head(response, pending), share, permit })
-            }
-            Err(error) => {
-                log::debug!(target: "uncork::relay", "cannot send a request: {}", h2_error(&error));
-                responder.fail(Failure::Lost);
-                None
-            }
-        }
+        let line = request_line(&head, protocol.as_deref());
+        let fields = head.headers().iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()));
+        let line = line.into_iter().flatten().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let number = connection.begin(line.chain(fields), body.is_none(), head.method() == Method::HEAD);
+        let waker = wakes.waker(number as usize);
+        let request = body.map(|mut outlet| {
+            outlet.on_data(waker.clone());
+            RequestBody { outlet, sent: 0, max: max_body, listed }
+        });
+        responder.watch(&waker);
+        let response = ResponseState::Head(Box::new(PendingResponse { head, protocol, rejected_by, responder }));
+        (number, Self { number, waker, request, response, share, permit })
     }
 
     /// Moves what can be moved.
-    pub(super) fn drive(&mut self, turn: &mut Turn) -> Next {
-        let waker = self.waker.clone();
-        let cx = &mut Context::from_waker(&waker);
-        if let ResponseState::Head(_, pending) = &mut self.response {
+    pub(super) fn drive(&mut self, connection: &mut Connection, turn: &mut Turn) -> Next {
+        if let ResponseState::Head(pending) = &mut self.response {
             if pending.responder.cancellation.is_over() {
                 return Next::Over;
             }
-            if let Some(next) = self.poll_head(cx) {
+            if let Some(next) = self.take_head(connection) {
                 return next;
             }
         }
-        let request = self.drive_request(cx, turn);
+        let request = self.drive_request(connection, turn);
         if matches!(request, Next::Over | Next::RejectedUnread) {
             return request;
         }
-        match self.drive_response(cx, turn) {
+        match self.drive_response(connection, turn) {
             Next::Pending => request,
             response => response,
         }
@@ -115,72 +100,79 @@ impl Stream {
 
     /// Returns a rejected request, to be retried elsewhere.
     pub(super) fn into_request(self) -> Option<Box<ProxiedRequest>> {
-        let ResponseState::Head(_, pending) = self.response else { return None };
+        let ResponseState::Head(pending) = self.response else { return None };
         let (body, listed) = self.request.map(|body| (body.outlet, body.listed)).unzip();
         Some(pending.into_request(body, listed.unwrap_or_default(), self.share))
     }
 
-    /// Polls the head of the response, after its 1xx. Returns how the stream goes on, if that is decided now.
-    fn poll_head(&mut self, cx: &mut Context<'_>) -> Option<Next> {
-        let ResponseState::Head(response, pending) = &mut self.response else { return None };
-        while let Poll::Ready(Some(Ok(head))) = response.poll_informational(cx) {
-            if !pending.responder.send_informational(head.status().as_u16(), head.headers()) {
-                return Some(self.fail(Failure::Malformed));
+    /// Takes the head of the response, after its 1xx. Returns how the stream goes on, if that is decided now.
+    fn take_head(&mut self, connection: &mut Connection) -> Option<Next> {
+        let fault = connection.fault(self.number);
+        while let ResponseState::Head(pending) = &mut self.response {
+            let Some(received) = connection.take_head(self.number) else { break };
+            let fields = head::to_map(&received.fields);
+            if received.status < 200 {
+                if !pending.responder.send_informational(received.status, &fields) {
+                    return Some(self.fail(Failure::Malformed));
+                }
+                continue;
             }
-        }
-        match Pin::new(response).poll(cx) {
-            Poll::Pending => None,
-            Poll::Ready(Ok(response)) => {
-                let ResponseState::Head(_, pending) = std::mem::replace(&mut self.response, ResponseState::Over) else {
+            if let Some(fault) = fault {
+                // 502 tells the client more than a response that is truncated at once.
+                return Some(self.fail_by(fault));
+            }
+            let ResponseState::Head(pending) = std::mem::replace(&mut self.response, ResponseState::Over) else {
+                break;
+            };
+            let whole = received.ended;
+            if whole && self.request.is_none() {
+                self.share.release();
+                self.permit = None;
+            }
+            match pending.responder.begin("2.0", received.status, &fields, whole) {
+                Begun::Body(mut inlet) => {
+                    inlet.on_room(self.waker.clone());
+                    self.response = ResponseState::Body(inlet);
                     return None;
-                };
-                let (parts, recv) = response.into_parts();
-                let whole = recv.is_end_stream();
-                if whole && self.request.is_none() {
-                    self.share.release();
-                    self.permit = None;
                 }
-                match pending.responder.begin("2.0", parts.status.as_u16(), &parts.headers, whole) {
-                    Begun::Body(mut inlet) => {
-                        inlet.on_room(self.waker.clone());
-                        self.response = ResponseState::Body { recv, held: Gathered::default(), inlet };
-                        None
-                    }
-                    Begun::WithoutBody if whole => None,
-                    // A body that the client must not get: of HEAD, 204 or 304.
-                    Begun::WithoutBody | Begun::Disconnected => Some(Next::Over),
-                }
-            }
-            Poll::Ready(Err(error)) if is_unseen(&error) => Some(Next::RejectedUnread),
-            Poll::Ready(Err(error)) => {
-                let malformed = error.reason() == Some(Reason::PROTOCOL_ERROR) && error.is_library();
-                log::debug!(target: "uncork::relay", "no response of an origin server: {}", h2_error(&error));
-                Some(self.fail(if malformed { Failure::Malformed } else { Failure::Lost }))
+                Begun::WithoutBody if whole => return None,
+                // A body that the client must not get: of HEAD, 204 or 304.
+                Begun::WithoutBody | Begun::Disconnected => return Some(Next::Over),
             }
         }
+        Some(match fault? {
+            // RFC 9113 §8.7: another origin server may get the request.
+            Fault::Unseen => Next::RejectedUnread,
+            Fault::Reset(code) if code == ErrorCode::RefusedStream as u32 => Next::RejectedUnread,
+            fault => self.fail_by(fault),
+        })
+    }
+
+    /// Responds with an error, since the stream has ended before its response was complete.
+    fn fail_by(&mut self, fault: Fault) -> Next {
+        log::debug!(target: "uncork::relay", "no response of an origin server: {fault:?}");
+        let is_malformed = matches!(fault, Fault::Own(_));
+        self.fail(if is_malformed { Failure::Malformed } else { Failure::Lost })
     }
 
     fn fail(&mut self, failure: Failure) -> Next {
-        if let ResponseState::Head(_, pending) = std::mem::replace(&mut self.response, ResponseState::Over) {
+        if let ResponseState::Head(pending) = std::mem::replace(&mut self.response, ResponseState::Over) {
             pending.fail(failure);
         }
         Next::Over
     }
 
     /// Sends the request's body.
-    fn drive_request(&mut self, cx: &mut Context<'_>, turn: &mut Turn) -> Next {
+    fn drive_request(&mut self, connection: &mut Connection, turn: &mut Turn) -> Next {
         while let Some(body) = &mut self.request {
             let bytes = body.outlet.bytes();
             if bytes.is_empty() {
                 if body.outlet.is_finished() {
-                    let sent = match body.outlet.trailers() {
-                        Some(trailers) => body.send.send_trailers(head::trailers_to_http2(&trailers, &body.listed)),
-                        None => body.send.send_data(Bytes::new(), true),
-                    };
-                    // If this fails, the response reports it.
-                    drop(sent);
+                    let trailers = body.outlet.trailers();
+                    let trailers = trailers.map(|trailers| head::trailers_to_http2(&trailers, &body.listed));
+                    connection.finish(self.number, trailers.as_ref().map(head::of_map).as_ref());
                     self.request = None;
-                    if let ResponseState::Head(_, pending) = &mut self.response {
+                    if let ResponseState::Head(pending) = &mut self.response {
                         pending.responder.restart_timeout(turn.now);
                     }
                     break;
@@ -190,7 +182,7 @@ impl Stream {
                     return Next::Over;
                 }
                 // The origin server may decline the rest of the body while it responds.
-                if body.send.poll_reset(cx).is_ready() {
+                if !connection.may_write(self.number) {
                     self.request = None;
                 }
                 return Next::Pending;
@@ -198,53 +190,39 @@ impl Stream {
             if turn.left == 0 {
                 return Next::Slowed;
             }
-            let n = bytes.len().min(body.send.capacity()).min(turn.left);
-            if n == 0 {
-                let want = bytes.len();
-                body.send.reserve_capacity(want);
-                match body.send.poll_capacity(cx) {
-                    Poll::Ready(Some(Ok(_))) => continue,
-                    Poll::Ready(_) => self.request = None,
-                    Poll::Pending => {}
-                }
-                return Next::Pending;
-            }
-            body.sent += n as u64;
-            if body.sent > body.max {
+            let bytes = &bytes[..bytes.len().min(turn.left)];
+            if body.sent + bytes.len() as u64 > body.max {
                 return self.fail(Failure::TooLarge);
             }
-            let data = Bytes::copy_from_slice(&bytes[..n]);
+            let n = match connection.write(self.number, &[IoSlice::new(bytes)]) {
+                Ok(n) => n,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Next::Pending,
+                Err(_) => {
+                    self.request = None;
+                    break;
+                }
+            };
             body.outlet.consume(n);
-            if body.send.send_data(data, false).is_err() {
-                self.request = None;
-                break;
-            }
+            body.sent += n as u64;
             turn.request_bytes += n;
             turn.left -= n;
-            if let ResponseState::Head(_, pending) = &mut self.response {
+            if let ResponseState::Head(pending) = &mut self.response {
                 pending.responder.restart_timeout(turn.now);
             }
         }
         Next::Pending
     }
 
-    /// Forwards the response's body.
-    fn drive_response(&mut self, cx: &mut Context<'_>, turn: &mut Turn) -> Next {
-        while let ResponseState::Body { recv, held, inlet } = &mut self.response {
-            let front = held.front();
-            if !front.is_empty() {
-                let all = front.len();
-                let n = inlet.write(&front[..all.min(turn.left)]);
-                held.advance(n);
+    /// Forwards the response's body. What the pipe does not take, the origin server may not send anew.
+    fn drive_response(&mut self, connection: &mut Connection, turn: &mut Turn) -> Next {
+        while let ResponseState::Body(inlet) = &mut self.response {
+            if connection.held(self.number) > 0 {
+                let n = connection.take_with(self.number, turn.left, |bytes| inlet.write(bytes));
                 turn.response_bytes += n;
                 turn.left -= n;
-                let _ = recv.flow_control().release_capacity(n);
-                if n == all {
+                if n > 0 {
                     continue;
                 }
-            }
-            if !held.is_empty() || turn.left == 0 {
-                held.gather(recv, cx);
                 return match turn.left {
                     // A client that has disconnected does not wait for the rate.
                     _ if inlet.is_closed() => Next::Over,
@@ -252,25 +230,17 @@ impl Stream {
                     _ => Next::Pending,
                 };
             }
-            match recv.poll_data(cx) {
-                Poll::Ready(Some(Ok(data))) => held.push(data),
-                Poll::Ready(Some(Err(error))) => {
-                    log::debug!(target: "uncork::relay", "response truncated: {}", h2_error(&error));
-                    return Next::Truncated;
+            if let Some(trailers) = connection.take_end(self.number) {
+                if let ResponseState::Body(inlet) = std::mem::replace(&mut self.response, ResponseState::Over) {
+                    inlet.finish(trailers.map(|trailers| head::trailers(&head::to_map(&trailers))));
                 }
-                Poll::Pending => return if inlet.is_closed() { Next::Over } else { Next::Pending },
-                Poll::Ready(None) => match recv.poll_trailers(cx) {
-                    Poll::Ready(Ok(trailers)) => {
-                        if let ResponseState::Body { inlet, .. } =
-                            std::mem::replace(&mut self.response, ResponseState::Over)
-                        {
-                            inlet.finish(trailers.as_ref().map(head::trailers));
-                        }
-                    }
-                    Poll::Ready(Err(_)) => return Next::Truncated,
-                    Poll::Pending => return Next::Pending,
-                },
+                break;
             }
+            if let Some(fault) = connection.fault(self.number) {
+                log::debug!(target: "uncork::relay", "response truncated: {fault:?}");
+                return Next::Truncated;
+            }
+            return if inlet.is_closed() { Next::Over } else { Next::Pending };
         }
         match (&self.response, &self.request) {
             (ResponseState::Over, None) => Next::Over,
@@ -279,8 +249,19 @@ impl Stream {
     }
 }
 
-/// Returns `true` if the origin server has not begun with the request, so that another one may get it (RFC 9113 §8.7).
-/// It has rejected the request then, or has sent GOAWAY with a lower number.
-fn is_unseen(error: &h2::Error) -> bool {
-    error.is_remote() && (error.is_go_away() || (error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM)))
+/// Returns the fields of the request line (RFC 9113 §8.3.1, RFC 8441 §4).
+fn request_line<'a>(head: &'a http::Request<()>, protocol: Option<&'a str>) -> [Option<(&'static str, &'a str)>; 5] {
+    let uri = head.uri();
+    let path = match uri.path_and_query().map_or("", uri::PathAndQuery::as_str) {
+        "" if head.method() == Method::OPTIONS => "*",
+        "" => "/",
+        path => path,
+    };
+    [
+        Some((":method", head.method().as_str())),
+        uri.scheme_str().map(|scheme| (":scheme", scheme)),
+        uri.authority().map(|authority| (":authority", authority.as_str())),
+        Some((":path", path)),
+        protocol.map(|protocol| (":protocol", protocol)),
+    ]
 }

@@ -12,8 +12,8 @@ use super::{
     fault::Fault,
     session::{Event, Session},
 };
-use crate::h2::wakes::Wakes;
 use crate::relay::tunnel::pump::{Codec, Pump, Step};
+use crate::relay::tunnel::wakes::Wakes;
 
 /// The owner of a session.
 pub(in crate::relay::tunnel) trait User {

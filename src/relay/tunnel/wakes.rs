@@ -1,7 +1,7 @@
 //! The set of woken streams of a connection.
 //!
 //! ```text
-//!   pipe, h2, another loop ──▶ task::Waker of a key ──▶ [ keys ] ──take──▶ only these are driven
+//!   pipe, another loop ──▶ task::Waker of a key ──▶ [ keys ] ──take──▶ only these are driven
 //!                                                          └─ outside of a call: the connection's own waker
 //! ```
 //! A connection carries hundreds of streams, and has one [`Waker`]. So each stream has a waker of its own,
@@ -17,11 +17,13 @@ use std::{
     task::{self, Wake},
 };
 
-use crate::{api::Waker, base::lock};
+use uncork::Waker;
+
+use crate::relay::lock::lock;
 
 /// The keys that were woken, and the connection's waker. Clones share one set.
 #[derive(Clone)]
-pub(crate) struct Wakes(Arc<Mutex<Set>>);
+pub(super) struct Wakes(Arc<Mutex<Set>>);
 
 struct Set {
     woken: Vec<Arc<Key>>,
@@ -38,24 +40,24 @@ struct Key {
 
 impl Wakes {
     /// Returns an empty set.
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Arc::new(Mutex::new(Set { woken: Vec::new(), in_call: true, connection: None })))
     }
 
     /// Returns a waker that notes `key`. Keys may be reused: a late wake-up then causes one needless look.
-    pub(crate) fn waker(&self, key: usize) -> task::Waker {
+    pub(super) fn waker(&self, key: usize) -> task::Waker {
         Arc::new(Key { wakes: self.clone(), key, noted: AtomicBool::new(false) }).into()
     }
 
     /// Begins a call of the connection. `waker` is called once.
-    pub(crate) fn begin(&self, waker: impl FnOnce() -> Waker) {
+    pub(super) fn begin(&self, waker: impl FnOnce() -> Waker) {
         let mut set = self.set();
         set.in_call = true;
         set.connection.get_or_insert_with(waker);
     }
 
     /// Moves the woken keys into `keys`, in the order of waking, each once.
-    pub(crate) fn take(&self, keys: &mut Vec<usize>) {
+    pub(super) fn take(&self, keys: &mut Vec<usize>) {
         let mut set = self.set();
         for woken in set.woken.drain(..) {
             // In this order: a wake-up from now on is noted again.
@@ -65,14 +67,14 @@ impl Wakes {
     }
 
     /// Ends the call. Returns `false` if a key was woken meanwhile; then the call must go on.
-    pub(crate) fn end(&self) -> bool {
+    pub(super) fn end(&self) -> bool {
         let mut set = self.set();
         set.in_call = !set.woken.is_empty();
         !set.in_call
     }
 
     /// Ends the call although there is work left, so that other connections have their turn: the connection is woken.
-    pub(crate) fn pause(&self) {
+    pub(super) fn pause(&self) {
         let mut set = self.set();
         set.in_call = false;
         if let Some(connection) = &set.connection {
