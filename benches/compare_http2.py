@@ -4,7 +4,8 @@
 usage: compare_http2.py [--rounds N] [--requests N] [--idle N] HELLO [NAME=COMMAND ...]
 
 HELLO is the example `hello`, built with the profile `dist`. A COMMAND starts another server of HTTP/2 without TLS; {port}
-in it is replaced by a port. All servers have one thread, on processor 0. h2load (Debian's nghttp2-client) runs on
+in it is replaced by a port. For hyper: `cargo build --release --manifest-path benches/peers/hyper_http2/Cargo.toml`, then
+`hyper="benches/peers/hyper_http2/target/release/hyper_http2 {port}"`. All servers have one thread, on processor 0. h2load (Debian's nghttp2-client) runs on
 processor 1, with 64 connections. The cases take turns in each round:
 
   http1      one request at a time over HTTP/1.1 (HELLO only)
