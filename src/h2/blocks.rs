@@ -53,7 +53,7 @@ impl Connection {
         // Every block is decoded, wanted or not: it changes the table (RFC 9113 §4.3).
         self.fields.clear();
         let fields = &mut self.fields;
-        let decoded = self.decoder.decode(block, |name, value, checked| fields.add(name, value, checked));
+        let decoded = self.decoder.decode(block, |name, value, known| fields.add(name, value, known));
         decoded.map_err(|_| ErrorCode::Compression)?;
         if stream.is_multiple_of(2) || (self.side == Side::Client && stream > self.last) {
             return Err(ErrorCode::Protocol);

@@ -4,6 +4,7 @@
 //!   hpack::Decoder ─▶ Fields   [ :method GET :path / … ]      one block of bytes, and where each name and value ends
 //! ```
 
+use super::hpack::{Known, Valid};
 use crate::h1::{Headers, is_field_value, is_hop_by_hop, is_token};
 
 /// The most bytes of text that an idle connection keeps.
@@ -44,18 +45,22 @@ impl Fields {
         (self.size, self.crumbs, self.count, self.is_malformed) = (0, 0, 0, false);
     }
 
-    /// Adds a field, unless the limits are exceeded. `checked`: what this has returned for the same field before.
-    /// Returns whether the field is valid.
+    /// Adds a field, unless the limits are exceeded. `known`: what this has returned before, for the same field or for
+    /// another one of that name. Returns whether the field is valid.
     #[inline]
-    pub(super) fn add(&mut self, name: &[u8], value: &[u8], checked: Option<bool>) -> bool {
-        let is_valid = checked.unwrap_or_else(|| is_valid(name, value));
-        self.is_malformed |= !is_valid;
+    pub(super) fn add(&mut self, name: &[u8], value: &[u8], known: Known) -> Valid {
+        let valid = match known {
+            Known::Field(field) => Valid { name: field, field },
+            Known::Name(name_is_valid) => checked(name_is_valid, name, value),
+            Known::Nothing => checked(is_name(name), name, value),
+        };
+        self.is_malformed |= !valid.field;
         self.size += name.len() + value.len() + 4;
         self.count += 1;
         if !self.is_too_large() && !self.has_too_many() {
             self.keep(name, value);
         }
-        is_valid
+        valid
     }
 
     fn keep(&mut self, name: &[u8], value: &[u8]) {
@@ -143,22 +148,27 @@ impl Fields {
     }
 }
 
-/// Returns `true` if every message may have this field. Those of a request line are checked where they are known.
-///
-/// A name is a token without capital letters; a value does not begin or end with whitespace (RFC 9113 §8.2.1); and the
-/// field is none that belongs to a connection of HTTP/1.1 (§8.2.2).
-fn is_valid(name: &[u8], value: &[u8]) -> bool {
+/// Returns `true` for a token without capital letters (RFC 9113 §8.2.1).
+fn is_name(name: &[u8]) -> bool {
     let own = name.strip_prefix(b":").unwrap_or(name);
+    is_token(own) && !own.iter().any(u8::is_ascii_uppercase)
+}
+
+/// Checks a field, except for its name. Those of a request line are checked where they are known.
+///
+/// A value does not begin or end with whitespace (RFC 9113 §8.2.1); and the field is none that belongs to a connection
+/// of HTTP/1.1 (§8.2.2).
+fn checked(name_is_valid: bool, name: &[u8], value: &[u8]) -> Valid {
     let is_of_connection = match name {
         b"connection" | b"proxy-connection" | b"keep-alive" | b"transfer-encoding" | b"upgrade" => true,
         b"te" => !value.eq_ignore_ascii_case(b"trailers"),
         _ => false,
     };
-    is_token(own)
-        && !own.iter().any(u8::is_ascii_uppercase)
+    let field = name_is_valid
         && !matches!(value, [b' ' | b'\t', ..] | [.., b' ' | b'\t'])
         && is_field_value(value)
-        && !is_of_connection
+        && !is_of_connection;
+    Valid { name: name_is_valid, field }
 }
 
 /// Returns the value of `Content-Length`, if there is one.
@@ -196,7 +206,7 @@ mod tests {
         ] {
             let mut list = Fields::new(1000, 10);
             for (name, value) in fields {
-                list.add(name.as_bytes(), value.as_bytes(), None);
+                list.add(name.as_bytes(), value.as_bytes(), Known::Nothing);
             }
             let text = |headers: Option<Box<Headers>>| {
                 String::from_utf8_lossy(headers.as_ref().map_or(&[], |headers| headers.as_wire())).into_owned()
@@ -209,12 +219,12 @@ mod tests {
     fn what_exceeds_the_limits_is_not_kept() {
         let mut fields = Fields::new(100, 3);
         for _ in 0..1000 {
-            fields.add(b"x", &[b'y'; 20], None);
+            fields.add(b"x", &[b'y'; 20], Known::Nothing);
         }
         assert!(fields.is_too_large() && fields.len() == 4 && fields.trailers().is_none());
         fields.clear();
         for _ in 0..9 {
-            fields.add(b"x", b"", None);
+            fields.add(b"x", b"", Known::Nothing);
         }
         assert!(!fields.is_too_large() && fields.has_too_many() && fields.len() == 8);
     }

@@ -219,14 +219,14 @@ impl<'f> Line<'f> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::h1::Framing;
+    use crate::{h1::Framing, h2::hpack::Known};
 
     const LIMITS: HeadLimits = HeadLimits { head: 16 * 1024, target: 100, fields: 10 };
 
     fn list(fields: &[(&str, &str)]) -> Fields {
         let mut list = Fields::new(LIMITS.head, LIMITS.fields);
         for (name, value) in fields {
-            list.add(name.as_bytes(), value.as_bytes(), None);
+            list.add(name.as_bytes(), value.as_bytes(), Known::Nothing);
         }
         list
     }

@@ -298,6 +298,13 @@ fn blocks() -> Vec<Attack> {
             let small: Vec<u8> = (0..60).flat_map(|i| [0x40, 1, b'a' + i % 26, 0]).collect();
             frame(HEADERS, WHOLE, 2 * n + 1, [&GET[..], &small].concat())
         }),
+        attack("fields with the name of a large entry", named(&[b'n'; 3900]), |n| {
+            let fields = [0x0f, 62 - 15, 0].repeat(5000);
+            frame(HEADERS, WHOLE, 2 * n + 3, [&GET[..], &fields].concat())
+        }),
+        attack("entries with the name of a large entry", named(&[b'n'; 3900]), |n| {
+            frame(HEADERS, WHOLE, 2 * n + 3, [&GET[..], &[0x7e, 0].repeat(8000)].concat())
+        }),
         attack("a table that is emptied", [], |n| {
             let sizes = [0x20, 0x3f, 0xe1, 0x1f].repeat(100);
             frame(HEADERS, WHOLE, 2 * n + 1, [&sizes, &GET[..]].concat())
@@ -310,6 +317,17 @@ fn blocks() -> Vec<Attack> {
             frame(HEADERS, WHOLE, 2 * n + 1, [head("GET", "/", &[]), literal("x", [b'y'; 16_100])].concat())
         }),
     ]
+}
+
+/// Returns a request that adds a field of that name to the dynamic table.
+fn named(name: &[u8]) -> Vec<u8> {
+    let mut block = GET.to_vec();
+    block.push(0x40);
+    for part in [name, b"y"] {
+        integer(&mut block, 0, 7, part.len());
+        block.extend(part);
+    }
+    frame(HEADERS, WHOLE, 1, block)
 }
 
 /// Measures each attack, in turn with honest requests, and takes the lowest ratio of some: noise only adds.

@@ -11,7 +11,7 @@
 use super::{
     huffman,
     primitive::{Invalid, integer},
-    table::{MOST, Name, STATIC, STATICS, Table},
+    table::{Known, MOST, Name, STATIC, STATICS, Table, Valid},
 };
 
 /// The decoder of a connection.
@@ -36,9 +36,9 @@ impl Decoder {
 
     /// Decodes a complete block, and calls `field` with the name and value of each field in order.
     ///
-    /// `field` returns whether the field is valid. The table keeps that with an entry, so that one to which a block refers
-    /// a thousand times is checked once: then `field` gets what it has returned before. The table is updated for all
-    /// fields, whether the caller keeps them or not.
+    /// `field` returns whether the field is valid, and its name. The table keeps that with an entry, so that one to which
+    /// a block refers a thousand times, for its name or for all of it, is checked once: then `field` gets what it has
+    /// returned before. The table is updated for all fields, whether the caller keeps them or not.
     ///
     /// # Errors
     ///
@@ -46,14 +46,14 @@ impl Decoder {
     pub(crate) fn decode(
         &mut self,
         block: &[u8],
-        mut field: impl FnMut(&[u8], &[u8], Option<bool>) -> bool,
+        mut field: impl FnMut(&[u8], &[u8], Known) -> Valid,
     ) -> Result<(), Invalid> {
         let mut rest = self.updates(block)?;
         while let Some(&first) = rest.first() {
             if first & 0x80 != 0 {
                 let index = integer(&mut rest, 7)?;
-                let (name, value, is_valid) = entry(&self.table, index).ok_or(Invalid)?;
-                field(name, value, Some(is_valid));
+                let (name, value, valid) = entry(&self.table, index).ok_or(Invalid)?;
+                field(name, value, Known::Field(valid.field));
             } else {
                 self.literal(first, &mut rest, &mut field)?;
             }
@@ -86,7 +86,7 @@ impl Decoder {
         &mut self,
         first: u8,
         rest: &mut &[u8],
-        field: &mut impl FnMut(&[u8], &[u8], Option<bool>) -> bool,
+        field: &mut impl FnMut(&[u8], &[u8], Known) -> Valid,
     ) -> Result<(), Invalid> {
         let is_added = first & 0x40 != 0;
         if !is_added && first & 0x20 != 0 {
@@ -95,18 +95,21 @@ impl Decoder {
         }
         let index = integer(rest, if is_added { 6 } else { 4 })?;
         // The name as the table takes it: it must not borrow the table.
-        let (name, of) = match index {
+        let (name, of, known) = match index {
             0 => {
                 let name = string(rest, &mut self.scratch.name)?;
-                (name, Name::Text(name))
+                (name, Name::Text(name), Known::Nothing)
             }
-            1..=STATICS => (STATIC[index - 1].0, Name::Text(STATIC[index - 1].0)),
-            _ => (entry(&self.table, index).ok_or(Invalid)?.0, Name::Of(index - STATICS - 1)),
+            1..=STATICS => (STATIC[index - 1].0, Name::Text(STATIC[index - 1].0), Known::Name(true)),
+            _ => {
+                let (name, _, valid) = entry(&self.table, index).ok_or(Invalid)?;
+                (name, Name::Of(index - STATICS - 1), Known::Name(valid.name))
+            }
         };
         let value = string(rest, &mut self.scratch.value)?;
-        let is_valid = field(name, value, None);
+        let valid = field(name, value, known);
         if is_added {
-            self.table.add(of, value, is_valid);
+            self.table.add(of, value, valid);
         }
         Ok(())
     }
@@ -116,7 +119,7 @@ impl Decoder {
     pub(crate) fn decode_fields(&mut self, block: &[u8], mut field: impl FnMut(&[u8], &[u8])) -> Result<(), Invalid> {
         self.decode(block, |name, value, _| {
             field(name, value);
-            true
+            Valid::BOTH
         })
     }
 
@@ -134,10 +137,10 @@ impl Decoder {
 
 /// Returns the entry of an index (§2.3.3). There is none of index 0.
 #[inline]
-fn entry(table: &Table, index: usize) -> Option<(&[u8], &[u8], bool)> {
+fn entry(table: &Table, index: usize) -> Option<(&[u8], &[u8], Valid)> {
     let index = index.checked_sub(1)?;
     match STATIC.get(index) {
-        Some(&(name, value)) => Some((name, value, true)),
+        Some(&(name, value)) => Some((name, value, Valid::BOTH)),
         None => table.get(index - STATICS),
     }
 }

@@ -13,7 +13,7 @@
 
 use super::{
     primitive::{write_integer, write_string},
-    table::{MOST, Name, STATIC, STATICS, Table},
+    table::{MOST, Name, STATIC, STATICS, Table, Valid},
 };
 
 /// The most bytes of the table: enough for the fields that a server repeats, and little for each connection.
@@ -108,7 +108,7 @@ impl Encoder {
             _ => index,
         };
         write_literal(0x40, 6, index, name, value, block);
-        self.table.add(Name::Text(name), value, true);
+        self.table.add(Name::Text(name), value, Valid::BOTH);
     }
 
     fn update(&mut self, limit: usize, block: &mut Vec<u8>) {

@@ -39,3 +39,4 @@ mod tests;
 
 pub(crate) use decoder::Decoder;
 pub(crate) use encoder::Encoder;
+pub(crate) use table::{Known, Valid};

@@ -89,6 +89,29 @@ pub(super) static STATIC: [(&[u8], &[u8]); 61] = [
     (b"www-authenticate", b""),
 ];
 
+/// What the owner of a table has found out about a field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Valid {
+    /// Its name, which further fields can have by a reference to the entry.
+    pub(crate) name: bool,
+    /// All of it.
+    pub(crate) field: bool,
+}
+
+impl Valid {
+    pub(crate) const BOTH: Self = Self { name: true, field: true };
+}
+
+/// What is known of a field before it is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    Nothing,
+    /// Its name is that of an entry: whether it is valid.
+    Name(bool),
+    /// All of it is an entry: whether it is valid.
+    Field(bool),
+}
+
 /// The name of an entry that is added.
 #[derive(Clone, Copy)]
 pub(super) enum Name<'a> {
@@ -118,8 +141,7 @@ struct Entry {
     at: u32,
     name: u16,
     value: u16,
-    /// What the owner of the table has said of it.
-    is_valid: bool,
+    valid: Valid,
 }
 
 impl Entry {
@@ -145,10 +167,10 @@ impl Table {
 
     /// Returns the entry at `place` behind the newest one, and whether it is valid.
     #[inline]
-    pub(super) fn get(&self, place: usize) -> Option<(&[u8], &[u8], bool)> {
+    pub(super) fn get(&self, place: usize) -> Option<(&[u8], &[u8], Valid)> {
         let entry = self.entry(place)?;
         let (name, value) = self.text[self.range(entry)].split_at(usize::from(entry.name));
-        Some((name, value, entry.is_valid))
+        Some((name, value, entry.valid))
     }
 
     /// Returns the place of a field, the newest one of them. Lengths are compared first: most entries differ there.
@@ -172,7 +194,7 @@ impl Table {
     /// Adds an entry, and evicts what it displaces (§4.4). One that is larger than the table empties it.
     ///
     /// A name that is `Of` an entry is copied before that entry is evicted.
-    pub(super) fn add(&mut self, name: Name<'_>, value: &[u8], is_valid: bool) {
+    pub(super) fn add(&mut self, name: Name<'_>, value: &[u8], valid: Valid) {
         let name_len = match name {
             Name::Text(name) => name.len(),
             Name::Of(place) => self.entry(place).map_or(0, |entry| usize::from(entry.name)),
@@ -183,7 +205,7 @@ impl Table {
         }
         self.make_room(name_len + value.len());
         let at = self.position(self.text.len());
-        let entry = Entry { at, name: name_len as u16, value: value.len() as u16, is_valid };
+        let entry = Entry { at, name: name_len as u16, value: value.len() as u16, valid };
         match name {
             Name::Text(name) => self.text.extend_from_slice(name),
             Name::Of(place) => {
@@ -300,7 +322,7 @@ mod tests {
     use super::*;
 
     fn add(table: &mut Table, name: &str, value: &str) {
-        table.add(Name::Text(name.as_bytes()), value.as_bytes(), true);
+        table.add(Name::Text(name.as_bytes()), value.as_bytes(), Valid::BOTH);
     }
 
     fn fields(table: &Table) -> String {
@@ -342,7 +364,7 @@ mod tests {
             for i in 0..100 {
                 let oldest = table.fields().len() - 1;
                 let value = format!("{i:023}");
-                table.add(Name::Of(oldest), value.as_bytes(), true);
+                table.add(Name::Of(oldest), value.as_bytes(), Valid::BOTH);
                 assert_eq!(table.fields()[0], ("some-name".into(), value));
                 assert!(table.size() <= limit);
             }
@@ -353,7 +375,7 @@ mod tests {
     fn a_name_of_an_entry_counts_before_it_is_copied() {
         let mut table = Table::new(100);
         add(&mut table, &"n".repeat(50), "");
-        table.add(Name::Of(0), &[b'v'; 19], true);
+        table.add(Name::Of(0), &[b'v'; 19], Valid::BOTH);
         assert_eq!((table.size(), table.fields().len()), (0, 0));
     }
 

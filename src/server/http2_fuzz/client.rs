@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::application::Application;
-use crate::h2::hpack::Decoder;
+use crate::h2::hpack::{Decoder, Valid};
 
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -107,7 +107,7 @@ impl Client {
                         if name == b":status" {
                             status = Some(value.to_vec());
                         }
-                        true
+                        Valid::BOTH
                     });
                     assert!(decoded.is_ok(), "a block that cannot be decoded");
                     match (&status, state.head) {
