@@ -61,9 +61,7 @@ impl Connection {
         if stream <= self.last {
             return self.handle_later_block(stream, ended).map(|()| None);
         }
-        if let Goaway::Final(last) = self.goaway
-            && stream > last
-        {
+        if self.goaway != Goaway::No && self.is_ignored(stream) {
             return Ok(None);
         }
         self.last = stream;

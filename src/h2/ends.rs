@@ -71,7 +71,7 @@ impl Connection {
     /// Ends a stream with this code, for something that its client has done.
     pub(super) fn end_stream(&mut self, stream: u32, code: ErrorCode) -> Checked {
         if stream > self.last {
-            return Err(ErrorCode::Protocol);
+            return if self.is_ignored(stream) { Ok(()) } else { Err(ErrorCode::Protocol) };
         }
         self.reset_stream(stream, code);
         self.wake(stream);
@@ -110,6 +110,13 @@ impl Connection {
         self.open -= u32::from(was_open);
         self.release_connection(freed);
         true
+    }
+
+    /// Returns `true` if the stream is behind the last one that this side accepts (RFC 9113 §6.8): its request was not
+    /// seen, so that nothing is known of it.
+    #[cold]
+    pub(super) fn is_ignored(&self, stream: u32) -> bool {
+        matches!(self.goaway, Goaway::Final(last) if stream > last && !stream.is_multiple_of(2))
     }
 
     /// Ends the connection with this code: nothing more is received.

@@ -486,3 +486,26 @@ fn without_a_limit_a_client_may_begin_any_number_of_streams() {
     client.receive(&settings(&[(frame::setting::INITIAL_WINDOW_SIZE, 7)]));
     assert_eq!(client.stream_limit(), 7);
 }
+
+#[test]
+fn what_comes_behind_the_last_stream_of_a_goaway_is_ignored() {
+    let (mut server, mut client) = pair();
+    let first = begin(&mut client, false);
+    pass(&mut client, &mut server, usize::MAX);
+    server.shut_down();
+    pass(&mut server, &mut client, usize::MAX);
+    pass(&mut client, &mut server, usize::MAX);
+    assert_eq!(server.goaway, super::state::Goaway::Final(first));
+    // RFC 9113 §6.8: "the sender will ignore frames sent on streams initiated by the receiver if the stream has an
+    // identifier higher than the included last stream identifier".
+    let late = begin(&mut client, false);
+    assert_eq!(write(&mut client, late, &[b'x'; 40_000]), 16 * 1024);
+    frame::write_window_update(&mut client.out, late, 0);
+    frame::write_data_head(&mut client.out, late, 0, true);
+    frame::write_reset(&mut client.out, late, ErrorCode::Cancel);
+    assert_eq!(pass(&mut client, &mut server, 100), []);
+    assert_eq!(server.error(), None);
+    assert_eq!(write(&mut client, first, b"goes on"), 7);
+    pass(&mut client, &mut server, 100);
+    assert_eq!((server.error(), take(&mut server, first)), (None, b"goes on".to_vec()));
+}

@@ -117,6 +117,10 @@ fn the_states_of_streams_are_checked() {
         idle("RST_STREAM on an idle stream", reset(1, 8)),
         idle("WINDOW_UPDATE on an idle stream", window_update(1, 1)),
         idle("CONTINUATION on an idle stream", continued()),
+        // A server begins no streams: those with even numbers are idle (§5.1.1).
+        idle("DATA on a stream with an even number", [get(5, "/"), frame(DATA, 0, 2, b"x")].concat()),
+        idle("RST_STREAM on a stream with an even number", [get(5, "/"), reset(2, 8)].concat()),
+        idle("WINDOW_UPDATE on a stream with an even number", [get(5, "/"), window_update(2, 1)].concat()),
         idle("DATA on an idle stream behind an open one", [get(1, "/wait"), frame(DATA, 0, 3, b"x")].concat()),
         case("5.1", "DATA on a half-closed stream", after(half(), data()), Want::Reset(1, &[STREAM_CLOSED])),
         case("5.1", "HEADERS on a half-closed stream", after(half(), get(1, "/")), Want::Reset(1, &[STREAM_CLOSED])),
