@@ -1,10 +1,13 @@
 //! What a server must accept: every type of frame, in its ordinary uses.
 
+use std::time::Duration;
+
 use crate::{
-    cases::{Case, Want, case, run},
+    cases::{Case, TestServer, Want, case, run},
     peer::{
-        ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PADDED, PING, PRIORITY, WHOLE,
-        WITH_PRIORITY, fields, frame, get, head, literal, post, reset, settings, window_update,
+        ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, NO_ERROR, PADDED, PING, PRIORITY,
+        Peer, RST_STREAM, WHOLE, WITH_PRIORITY, fields, frame, get, head, literal, post, reset, settings,
+        window_update,
     },
 };
 
@@ -14,6 +17,31 @@ fn ok(section: &'static str, what: &'static str, sent: Vec<u8>) -> Case {
 
 fn priority(stream: u32, on: u32, weight: u8) -> Vec<u8> {
     frame(PRIORITY, 0, stream, [&on.to_be_bytes()[..], &[weight]].concat())
+}
+
+/// The end of a request may be an empty DATA frame, also where Content-Length says that there is no body. Then it may
+/// come behind the response.
+#[test]
+fn an_empty_body_ends_behind_its_response_without_an_error() {
+    let server = TestServer::start();
+    for (what, sent) in [
+        ("POST", post(1, "/", &[("content-length", "0")])),
+        ("CONNECT", frame(HEADERS, END_HEADERS, 1, fields(&[(":method", "CONNECT"), (":authority", "a:1")]))),
+    ] {
+        let mut peer = Peer::with(server.addr, &[]);
+        peer.try_send(&sent).expect("sent");
+        let mut frames = Vec::new();
+        while !frames.last().is_some_and(Frame::ends) {
+            frames.push(peer.within(Duration::from_secs(3)).expect("in time").expect("the connection goes on"));
+        }
+        peer.try_send(&frame(DATA, END_STREAM, 1, b"")).expect("sent");
+        peer.try_send(&frame(PING, 0, 0, *b"the end.")).expect("sent");
+        while !frames.last().is_some_and(|frame| frame.kind == PING && frame.flags & ACK != 0) {
+            frames.push(peer.within(Duration::from_secs(3)).expect("in time").expect("the connection goes on"));
+        }
+        let errors = frames.iter().filter(|frame| frame.kind == RST_STREAM && frame.code() != NO_ERROR).count();
+        assert_eq!(errors, 0, "{what}: {frames:?}");
+    }
 }
 
 #[test]

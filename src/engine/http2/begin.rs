@@ -17,7 +17,7 @@ use crate::{
         phase::{Closing, Phase, Slot, Step},
     },
     h1::{Framing, Misbehaved, write::BodyLength},
-    h2::{fields::Fields, request::StreamRequest, stream},
+    h2::{fields::Fields, frame::ErrorCode, request::StreamRequest, stream},
     transport::{Socket, Transport},
 };
 
@@ -135,6 +135,10 @@ impl Http2 {
             _ => Default::default(),
         };
         if connection.send_whole(begun.number, body.bytes()) {
+            if !begun.ended {
+                // RFC 9113 §8.1: the response is complete. The end of an empty body may come behind it.
+                connection.reset_stream(begun.number, ErrorCode::NoError);
+            }
             return;
         }
         drop(connection);
