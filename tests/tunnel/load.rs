@@ -64,6 +64,28 @@ fn ten_thousand_requests_a_hundred_at_once() {
     world.wait_until("no request is in progress", |counts| counts.active == 0);
 }
 
+/// Uploads and downloads fill both directions of one connection, whose buffers are smaller than a frame: neither end
+/// waits for the other, and no byte is lost.
+#[test]
+fn uploads_and_downloads_share_a_connection_with_small_buffers() {
+    let world = World::new();
+    let limits = Limits { upgrade_input: 1000, output: 4096, ..Limits::default() };
+    let _origin_server =
+        OriginServer::new(tunnel(world.origins).connections(1).limits(limits), Mode::Threads, site).wait_served(&world);
+    std::thread::scope(|scope| {
+        for n in 0..12 {
+            let world = &world;
+            scope.spawn(move || {
+                let (mut client, body) = (world.client(), bytes(400_000 + 30_000 * n));
+                for _ in 0..3 {
+                    client.send(format!("POST /echo HTTP/1.1\r\n{HOST}\r\nContent-Length: {}\r\n\r\n", body.len()));
+                    assert!(client.send(&body).response().assert(200).body == body, "client {n}");
+                }
+            });
+        }
+    });
+}
+
 /// A reader of 16 KiB/s beside fast ones: it receives its bytes at its rate, and does not delay the others.
 #[test]
 fn a_slow_reader_does_not_slow_others() {

@@ -148,7 +148,7 @@ impl Codec for Inner {
         }
         self.drive_woken(keys);
         if let Some(end) = self.link.ended() {
-            self.error = end.err().map(TunnelError::Broken).or(self.error.take());
+            self.error = self.error.take().or(end.err().map(TunnelError::Broken));
             return self.end();
         }
         // The proxy may also have announced that it sends no more requests.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   HEADERS, DATA ─▶ RequestWriter ─▶ PipeIn ══▶ the engine ══▶ PipeOut ─▶ ResponseReader ─▶ HEADERS, DATA
-//!        ◀─ WINDOW_UPDATE, as bytes leave for the pipe       written as fast as h2 has capacity ─┘
+//!        ◀─ WINDOW_UPDATE, as bytes leave for the pipe       written as the windows allow ─┘
 //! ```
 //! Pipes and buffers are bounded: a receiver that does not read stops its sender, from end to end. Dropping a stream
 //! ends it in both directions: RST_STREAM if it was not over, and truncated pipes.

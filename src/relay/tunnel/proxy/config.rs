@@ -160,7 +160,7 @@ impl ProxyConfig {
         if !(1024..=max).contains(&self.window) {
             return Err(ConfigError::new("invalid window: expected 1 KiB to 2 GiB"));
         }
-        // Our origin server sends up to 72 KiB, and h2 ends the connection at four times its limit.
+        // Our origin server sends up to 72 KiB, and HTTP/2 ends the connection at four times its limit.
         if self.head < 32 * 1024 {
             return Err(ConfigError::new("invalid limit of response heads: expected at least 32 KiB"));
         }

@@ -55,7 +55,7 @@ pub(super) enum Next {
     Pending,
     /// It has bytes to move, and the rate does not allow that now.
     Slowed,
-    /// Request and response are complete. (HTTP/2 reports that by its own stream handles.)
+    /// Request and response are complete. (HTTP/2 reports [`Over`](Self::Over): its connection knows what is complete.)
     Complete,
     /// It is over before its end: the client has disconnected, or has got another response.
     Over,
