@@ -89,7 +89,8 @@ impl Connection {
         }
         if is_final {
             state.has_head = true;
-            state.left_in = announced.filter(|_| !state.head_only && !matches!(status, 204 | 304));
+            let is_empty = state.head_only || matches!(status, 204 | 304);
+            state.left_in = if is_empty { Some(0) } else { announced };
         }
         let is_short = ended && state.left_in.is_some_and(|left| left > 0);
         state.heads.push(ReceivedHead { status, fields, ended });

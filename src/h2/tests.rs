@@ -509,3 +509,24 @@ fn what_comes_behind_the_last_stream_of_a_goaway_is_ignored() {
     pass(&mut client, &mut server, 100);
     assert_eq!((server.error(), take(&mut server, first)), (None, b"goes on".to_vec()));
 }
+
+/// Otherwise a part of it could be taken for the next response, where it is passed on over HTTP/1.1.
+#[test]
+fn a_response_without_a_body_has_no_data() {
+    for (head_only, status) in [(true, 200), (false, 204), (false, 304)] {
+        let (mut server, mut client) = pair();
+        let fields: [(&[u8], &[u8]); 4] =
+            [(b":method", b"HEAD"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"a")];
+        let streams = [(); 2].map(|()| client.begin(fields.into_iter(), true, head_only));
+        pass(&mut client, &mut server, usize::MAX);
+        for (stream, body) in [(streams[0], &b""[..]), (streams[1], b"HTTP/1.1 200 OK")] {
+            respond(&mut server, stream, status);
+            write(&mut server, stream, body);
+            server.finish(stream, None);
+        }
+        pass(&mut server, &mut client, usize::MAX);
+        let faults = streams.map(|stream| client.fault(stream));
+        assert_eq!(faults, [None, Some(Fault::Own(ErrorCode::Protocol))], "{status}");
+        assert!(take(&mut client, streams[1]).is_empty());
+    }
+}
