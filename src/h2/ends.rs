@@ -46,10 +46,8 @@ impl Connection {
         if !head.has(frame::ACK) {
             return frame::write_ping(&mut self.out, true, payload);
         }
-        if payload == SHUTDOWN && self.goaway == Goaway::Announced {
-            let last = self.last_of_peer();
-            frame::write_goaway(&mut self.out, last, ErrorCode::NoError);
-            self.goaway = Goaway::Final(last);
+        if payload == SHUTDOWN {
+            self.conclude();
         }
         if self.ping == Some(payload) {
             self.ping = None;
@@ -141,6 +139,16 @@ impl Connection {
             self.goaway = Goaway::Announced;
             frame::write_goaway(&mut self.out, GREATEST, ErrorCode::NoError);
             frame::write_ping(&mut self.out, false, SHUTDOWN);
+        }
+    }
+
+    /// Accepts no requests any more, also none that are on their way, if [`shut_down`](Self::shut_down) was called: the
+    /// client has seen that, or has had the time to.
+    pub(crate) fn conclude(&mut self) {
+        if self.goaway == Goaway::Announced && self.error.is_none() {
+            let last = self.last_of_peer();
+            frame::write_goaway(&mut self.out, last, ErrorCode::NoError);
+            self.goaway = Goaway::Final(last);
         }
     }
 

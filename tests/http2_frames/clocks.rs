@@ -7,17 +7,18 @@ use std::{
 };
 
 use rustls::{ClientConfig, ClientConnection, RootCertStore, pki_types::ServerName};
-use uncork::{Limits, Listen, Server, Tls};
+use uncork::{Action, Limits, Listen, Request, Server, Tls};
 
 use crate::{
     counted::Counting,
     peer::{
-        CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, GOAWAY, HEADERS, NO_ERROR, PING, PREFACE, Peer,
-        RST_STREAM, WHOLE, frame, get, head, post, settings,
+        CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, GOAWAY, HEADERS, NO_ERROR, PING,
+        PREFACE, Peer, RST_STREAM, WHOLE, frame, get, head, post, reset, settings,
     },
 };
 
 const SHORT: Duration = Duration::from_millis(400);
+const LONG: Duration = Duration::from_secs(8);
 
 fn limits() -> Limits {
     Limits {
@@ -210,4 +211,47 @@ fn responses_behind_closed_windows_are_ended_by_the_send_timeout() {
     peer.send(frame(HEADERS, WHOLE, 2 * count as u32 + 1, head("HEAD", "/", &[])));
     let last = peer.until(|frame| frame.kind == HEADERS && frame.stream == 2 * count as u32 + 1);
     assert!(last.ends() && END_HEADERS & last.flags != 0);
+}
+
+/// It never acknowledges the ping behind the GOAWAY, and goes on with requests.
+#[test]
+fn a_client_that_ignores_goaway_is_not_served_for_ever() {
+    let server = Counting::start(Limits { requests: 3, streams: 2, ..Limits::default() });
+    let mut peer = Peer::connect(server.addr);
+    for n in 0..100 {
+        // Each in a turn of its own.
+        if peer.try_send(get(2 * n + 1, "/")).is_err() || !matches!(peer.within(LONG), Ok(Some(_))) {
+            break;
+        }
+    }
+    assert!(peer.ends());
+    assert!((7..20).contains(&server.counters.requests()), "{}", server.counters.requests());
+}
+
+#[test]
+fn a_client_that_ignores_goaway_does_not_hinder_a_stop() {
+    let limits = Limits { linger_timeout: SHORT / 2, ..Limits::default() };
+    let server = Server::bind("127.0.0.1:0").expect("bound").limits(limits);
+    let waiting = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let handler = move |req: &mut Request<'_>| {
+        waiting.lock().expect("no panic").push(req.ticket());
+        Action::Suspend
+    };
+    let running = server.threads(1, handler).expect("running");
+    let mut peer = Peer::connect(running.local_addr().expect("an address"));
+    peer.send(get(1, "/"));
+    peer.ping();
+    let stopper = running.stop_handle();
+    stopper.shutdown(LONG);
+    let begun = Instant::now();
+    for n in 0.. {
+        // One is always in progress.
+        let sent = [get(2 * n + 3, "/"), reset(2 * n + 1, CANCEL)].concat();
+        if begun.elapsed() > LONG || peer.try_send(sent).is_err() {
+            break;
+        }
+        std::thread::sleep(SHORT / 10);
+    }
+    assert!(begun.elapsed() < LONG / 2, "{:?}", begun.elapsed());
+    running.join().expect("stopped");
 }

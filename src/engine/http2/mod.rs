@@ -302,8 +302,13 @@ impl Streams for Http2 {
         let before = connection.received();
         drop(connection);
         if core.stopping.is_some() {
-            self.stops.get_or_insert(core.tick);
-            self.connection().shut_down();
+            let stops = *self.stops.get_or_insert(core.tick);
+            let mut connection = self.connection();
+            connection.shut_down();
+            // A client that ignores the GOAWAY could begin requests for ever.
+            if stops.after(core.limits.linger_timeout) <= core.tick {
+                connection.conclude();
+            }
         }
         self.expire(core);
         self.notice_silence(core);
@@ -321,6 +326,10 @@ impl Streams for Http2 {
         let mut connection = self.connection();
         if self.requests >= core.limits.requests {
             connection.shut_down();
+            // So many may be on their way.
+            if self.requests - core.limits.requests >= core.limits.streams.saturating_mul(2) {
+                connection.conclude();
+            }
         }
         let received = connection.received();
         if received - before >= MUCH {
