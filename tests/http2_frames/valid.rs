@@ -34,8 +34,8 @@ fn an_empty_body_ends_behind_its_response_without_an_error() {
         while !frames.last().is_some_and(Frame::ends) {
             frames.push(peer.within(Duration::from_secs(3)).expect("in time").expect("the connection goes on"));
         }
-        peer.try_send(&frame(DATA, END_STREAM, 1, b"")).expect("sent");
-        peer.try_send(&frame(PING, 0, 0, *b"the end.")).expect("sent");
+        peer.try_send(frame(DATA, END_STREAM, 1, b"")).expect("sent");
+        peer.try_send(frame(PING, 0, 0, *b"the end.")).expect("sent");
         while !frames.last().is_some_and(|frame| frame.kind == PING && frame.flags & ACK != 0) {
             frames.push(peer.within(Duration::from_secs(3)).expect("in time").expect("the connection goes on"));
         }
