@@ -85,6 +85,9 @@ use self::{
     reserve::Reserve,
     slot::{Ended, Turn},
 };
+/// What the fuzz target of the server needs beside the engine: the heads that a client receives.
+#[cfg(all(feature = "http2", any(test, fuzzing, feature = "__internals")))]
+pub(crate) use crate::h2::hpack;
 use crate::{
     api::{
         Handler, LoopHandle,

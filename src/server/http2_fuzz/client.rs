@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::application::Application;
-use crate::h2::hpack::{Decoder, Valid};
+use crate::engine::hpack::{Decoder, Valid};
 
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
