@@ -36,9 +36,9 @@ impl Decoder {
 
     /// Decodes a complete block, and calls `field` with the name and value of each field in order.
     ///
-    /// `field` returns whether the field is valid, and its name. The table keeps that with an entry, so that one to which
-    /// a block refers a thousand times, for its name or for all of it, is checked once: then `field` gets what it has
-    /// returned before. The table is updated for all fields, whether the caller keeps them or not.
+    /// `field` returns whether the field is valid, and its name. The table keeps that with an entry, so that one to
+    /// which a block refers a thousand times, for its name or for all of it, is checked once: then `field` gets what it
+    /// has returned before. The table is updated for all fields, whether the caller keeps them or not.
     ///
     /// # Errors
     ///
