@@ -2,6 +2,8 @@
 
 #[cfg(feature = "auth")]
 pub use crate::auth::fuzz::auth;
+#[cfg(feature = "tunnel")]
+pub use crate::h2::fuzz::fuzz as http2_client;
 #[cfg(feature = "directory")]
 pub use crate::relay::nodes::directory::fuzz::engine;
 #[cfg(feature = "nodes")]

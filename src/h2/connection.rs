@@ -384,6 +384,12 @@ impl Connection {
         Ok(())
     }
 
+    /// Returns the bytes that are left of a DATA frame that is arriving. Its padding counts as received.
+    #[cfg(any(test, fuzzing, feature = "__internals"))]
+    pub(super) fn data_left(&self) -> usize {
+        self.data.map_or(0, |data| data.left)
+    }
+
     // State.
 
     /// Returns the code with which the connection has ended.

@@ -21,9 +21,11 @@
 //!
 //! `engine/http2` serves the connection: it reads and writes, calls the handler, and has the clocks.
 //!
-//! The `h2` crate would do the same. It allocates 28 KiB for each connection, idle or not, reads a frame only as a whole,
-//! and takes four times as many instructions for a request; a machine without its own I/O and tasks needs none of that.
-//! The tunnel uses it, in both roles.
+//! Either end of a tunnel uses the same machine, the proxy as the client.
+//!
+//! The `h2` crate does what this does, and is what the tests compare it with. It allocates 28 KiB for each connection, idle
+//! or not, reads a frame only as a whole, and takes four times as many instructions for a request: it serves programs
+//! whose tasks and I/O are elsewhere, and a machine within the engine needs no such parts.
 
 mod blocks;
 #[cfg_attr(not(feature = "tunnel"), allow(dead_code, reason = "only the tunnel is a client"))]
@@ -34,6 +36,8 @@ mod direct;
 mod ends;
 pub(crate) mod fields;
 pub(crate) mod frame;
+#[cfg(any(test, all(feature = "tunnel", any(fuzzing, feature = "__internals"))))]
+pub(crate) mod fuzz;
 pub(crate) mod hpack;
 pub(crate) mod priority;
 pub(crate) mod request;

@@ -50,6 +50,12 @@ impl RecvWindow {
         Some(increment)
     }
 
+    /// Returns `true` if all bytes of a window are open or owed, except for `left`.
+    #[cfg(any(test, fuzzing, feature = "__internals"))]
+    pub(super) fn is_whole(&self, window: u32, left: usize) -> bool {
+        u64::from(self.open) + u64::from(self.owed) + left as u64 == u64::from(window)
+    }
+
     /// Allows the client to send `n` bytes more.
     pub(super) fn grow(&mut self, n: u32) {
         self.open += n;
