@@ -239,6 +239,12 @@ mod tests {
 
     #[test]
     #[cfg(feature = "tunnel")]
+    fn clients_of_http2_hold_over_the_corpus() {
+        over_corpus("http2_client", super::http2_client);
+    }
+
+    #[test]
+    #[cfg(feature = "tunnel")]
     #[expect(clippy::disallowed_methods, reason = "the time does not matter")]
     fn http1_in_the_tunnel_holds_over_the_corpus() {
         let now = crate::Moment { mono: std::time::Instant::now(), wall: std::time::SystemTime::UNIX_EPOCH };

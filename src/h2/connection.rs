@@ -254,9 +254,8 @@ impl Connection {
         };
         // RFC 9113 §5.1: of an idle stream, only these may come.
         let begins = matches!(head.kind, frame::HEADERS | frame::PRIORITY | frame::CONTINUATION);
-        // A server begins none, so that those with even numbers are all idle.
-        let is_idle = head.stream > self.last || (head.stream.is_multiple_of(2) && head.stream != 0);
-        let is_known = begins || !is_idle || head.kind > frame::CONTINUATION || self.is_ignored(head.stream);
+        let is_known =
+            begins || !self.is_idle(head.stream) || head.kind > frame::CONTINUATION || self.is_ignored(head.stream);
         if belongs && is_known { Ok(()) } else { Err(ErrorCode::Protocol) }
     }
 

@@ -68,7 +68,7 @@ impl Connection {
 
     /// Ends a stream with this code, for something that its client has done.
     pub(super) fn end_stream(&mut self, stream: u32, code: ErrorCode) -> Checked {
-        if stream > self.last {
+        if self.is_idle(stream) {
             return if self.is_ignored(stream) { Ok(()) } else { Err(ErrorCode::Protocol) };
         }
         self.reset_stream(stream, code);
@@ -108,6 +108,11 @@ impl Connection {
         self.open -= u32::from(was_open);
         self.release_connection(freed);
         true
+    }
+
+    /// Returns `true` if the stream has not begun. A server begins none, so that those with even numbers never do.
+    pub(super) fn is_idle(&self, stream: u32) -> bool {
+        stream > self.last || (stream.is_multiple_of(2) && stream != 0)
     }
 
     /// Returns `true` if the stream is behind the last one that this side accepts (RFC 9113 §6.8): its request was not
