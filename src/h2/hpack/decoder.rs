@@ -14,6 +14,10 @@ use super::{
     table::{Known, MOST, Name, STATIC, STATICS, Table, Valid},
 };
 
+/// Bytes of names that a block may copy within the table: so many, and so many for each of its own bytes. Two bytes can
+/// add an entry with a name of 4 KB. No client has a reason to do that often.
+const COPIES: (usize, usize) = (4096, 100);
+
 /// The decoder of a connection.
 pub(crate) struct Decoder {
     table: Table,
@@ -42,20 +46,23 @@ impl Decoder {
     ///
     /// # Errors
     ///
-    /// The block is invalid: COMPRESSION_ERROR. Fields before the fault were given out. The decoder cannot go on.
+    /// The block is invalid, or copies much more within the table than it has itself: COMPRESSION_ERROR. Fields before the
+    /// fault were given out. The decoder cannot go on.
     pub(crate) fn decode(
         &mut self,
         block: &[u8],
         mut field: impl FnMut(&[u8], &[u8], Known) -> Valid,
     ) -> Result<(), Invalid> {
         let mut rest = self.updates(block)?;
+        let mut copies = COPIES.0 + COPIES.1 * block.len();
         while let Some(&first) = rest.first() {
             if first & 0x80 != 0 {
                 let index = integer(&mut rest, 7)?;
                 let (name, value, valid) = entry(&self.table, index).ok_or(Invalid)?;
                 field(name, value, Known::Field(valid.field));
             } else {
-                self.literal(first, &mut rest, &mut field)?;
+                let copied = self.literal(first, &mut rest, &mut field)?;
+                copies = copies.checked_sub(copied).ok_or(Invalid)?;
             }
         }
         Ok(())
@@ -82,12 +89,13 @@ impl Decoder {
     }
 
     /// Decodes a literal (§6.2).
+    /// Returns how many bytes of a name were copied within the table.
     fn literal(
         &mut self,
         first: u8,
         rest: &mut &[u8],
         field: &mut impl FnMut(&[u8], &[u8], Known) -> Valid,
-    ) -> Result<(), Invalid> {
+    ) -> Result<usize, Invalid> {
         let is_added = first & 0x40 != 0;
         if !is_added && first & 0x20 != 0 {
             // An update behind a field.
@@ -108,10 +116,12 @@ impl Decoder {
         };
         let value = string(rest, &mut self.scratch.value)?;
         let valid = field(name, value, known);
-        if is_added {
-            self.table.add(of, value, valid);
+        if !is_added {
+            return Ok(0);
         }
-        Ok(())
+        let copied = if let Name::Of(_) = of { name.len() } else { 0 };
+        self.table.add(of, value, valid);
+        Ok(copied)
     }
 
     /// Like [`decode`](Self::decode), of fields that are all valid.

@@ -359,3 +359,24 @@ fn bytes_that_are_changed_at_random_never_panic() {
     }
     assert!(valid > 1000 && invalid > 1000, "{valid} valid, {invalid} invalid");
 }
+
+#[test]
+fn a_block_may_not_copy_much_more_than_it_has() {
+    let mut large = vec![0x40, 0x7f, 0xa1, 0x1e];
+    large.extend([b'n'; 4000]);
+    large.push(0);
+    // As `Vec`: a literal of a new name with 4,000 bytes, then entries of that name.
+    for (size, count, want) in [(4000, 1, Ok(())), (4000, 9, Err(Invalid)), (4000, 8000, Err(Invalid))] {
+        let mut decoder = Decoder::new();
+        assert_eq!(large[4..].len(), size + 1);
+        assert_eq!(decode(&mut decoder, &large).1, Ok(()));
+        assert_eq!(decode(&mut decoder, &[0x7e, 0].repeat(count)).1, want, "{count}");
+    }
+    // Names as clients have them.
+    let mut decoder = Decoder::new();
+    let mut named = vec![0x40, 60];
+    named.extend([b'n'; 60]);
+    named.push(0);
+    assert_eq!(decode(&mut decoder, &named).1, Ok(()));
+    assert_eq!(decode(&mut decoder, &[0x7e, 0].repeat(2000)).1, Ok(()));
+}
