@@ -14,7 +14,7 @@ use std::{
 };
 
 use libc::size_t;
-use uncork::{Listen, LoopHandle, Running, Server};
+use uncork::{Listen, LoopHandle, Running, Server, h1::Version};
 
 use crate::{
     handler::Bridge,
@@ -125,7 +125,8 @@ impl MHD_Daemon {
         let mode = mode(flags, &options)?;
         let socket = listen::open(&options, flags, port)?;
         let port = socket.as_ref().map_or(0, listen::port);
-        let mut server = Server::new().limits(options.limits());
+        // The interface has no version behind HTTP/1.1, and programs take all others for HTTP/1.0.
+        let mut server = Server::new().limits(options.limits()).versions([Version::Http11]);
         // Connections that the program adds are served as those of the first listener.
         let listen = match &socket {
             Some(socket) => Listen::inherited(socket.try_clone()?)?,

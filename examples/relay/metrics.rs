@@ -16,6 +16,7 @@ use rustix::{
 };
 use uncork::{
     AccessRecord, EndReason, Timeout,
+    h1::Version,
     relay::{GatewayStats, RendezvousCounts, SessionCounts, SessionInfo},
 };
 
@@ -23,6 +24,8 @@ use super::{json, lock::lock};
 
 /// Classes of responses, by the first digit of the status; the first one is for requests without a response.
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+const VERSIONS: [Version; 3] = [Version::Http10, Version::Http11, Version::Http2];
 
 /// Upper bounds of the histogram of requests' durations, in milliseconds. A request may wait for the other peer, so
 /// they go far.
@@ -37,6 +40,8 @@ pub(crate) struct Metrics {
     opened: AtomicU64,
     closed: AtomicU64,
     requests: [AtomicU64; CLASSES.len()],
+    /// Requests by version, as in [`VERSIONS`].
+    versions: [AtomicU64; VERSIONS.len()],
     received: AtomicU64,
     sent: AtomicU64,
     request_millis: AtomicU64,
@@ -62,6 +67,7 @@ impl Metrics {
             opened: zero(),
             closed: zero(),
             requests: Default::default(),
+            versions: Default::default(),
             received: zero(),
             sent: zero(),
             request_millis: zero(),
@@ -101,6 +107,11 @@ impl Metrics {
     pub(crate) fn request(&self, access: &AccessRecord<'_>) {
         let class = usize::from(access.status / 100).min(CLASSES.len() - 1);
         self.requests[class].fetch_add(1, Relaxed);
+        if let Some(head) = access.head
+            && let Some(at) = VERSIONS.iter().position(|version| *version == head.version())
+        {
+            self.versions[at].fetch_add(1, Relaxed);
+        }
         self.received.fetch_add(access.received, Relaxed);
         self.sent.fetch_add(access.written, Relaxed);
         let time = access.ended.duration_since(access.began).unwrap_or_default();
@@ -140,6 +151,11 @@ impl Metrics {
         page.family("requests_total", "counter", "Requests that have ended, by the class of the response's status");
         for (class, count) in CLASSES.iter().zip(&self.requests) {
             page.sample("requests_total", &format!("{{status=\"{class}\"}}"), count.load(Relaxed));
+        }
+        let name = "requests_by_version_total";
+        page.family(name, "counter", "Requests that have ended, by the version of HTTP");
+        for (version, count) in VERSIONS.iter().zip(&self.versions) {
+            page.sample(name, &format!("{{version=\"{version}\"}}"), count.load(Relaxed));
         }
         self.durations(&mut page);
         let name = "error_responses_total";

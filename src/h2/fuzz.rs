@@ -90,7 +90,8 @@ impl World {
             0 => self.begin(a),
             1 => self.head(stream, b, c),
             2 => {
-                self.frame(frame::DATA, c & (frame::END_STREAM | frame::PADDED), stream, &vec![c; usize::from(b) * 64])
+                let payload = vec![c; usize::from(b) * 64];
+                self.frame(frame::DATA, c & (frame::END_STREAM | frame::PADDED), stream, &payload);
             }
             3 => self.frame(frame::RST_STREAM, 0, stream, &u32::from(b).to_be_bytes()),
             4 => {
@@ -169,7 +170,7 @@ impl World {
         while let Some(head) = self.client.take_head(stream) {
             assert!(head.status >= 100 && head.status != 101);
         }
-        self.client.take_with(stream, most, |bytes| bytes.len());
+        self.client.take_with(stream, most, <[u8]>::len);
         if self.client.take_end(stream).is_some() {
             assert_eq!((self.client.held(stream), self.client.fault(stream)), (0, None));
             let left = self.client.state(stream).and_then(|state| state.left_in).unwrap_or(0);

@@ -163,6 +163,8 @@ fn it_counts() {
     // A request counts when it has ended, which is a little after its response was received.
     until("every response counts", || relay.metric("uncork_requests_total{status=\"2xx\"}") == 3.0);
     until("rejections count", || relay.metric("uncork_requests_total{status=\"4xx\"}") == 1.0);
+    assert_eq!(relay.metric("uncork_requests_by_version_total{version=\"HTTP/1.1\"}"), 4.0);
+    assert_eq!(relay.metric("uncork_requests_by_version_total{version=\"HTTP/2\"}"), 0.0);
     assert_eq!(relay.metric("uncork_streams{state=\"waiting\"}"), 1.0);
     assert_eq!(relay.metric("uncork_ready"), 1.0);
     assert!(relay.metric("uncork_sent_bytes_total") > 4.0);

@@ -1,6 +1,10 @@
 //! The page and WebSockets over HTTP/2, which a browser chooses over TLS by itself.
 
-use std::fs;
+use std::{
+    collections::BTreeSet,
+    fs,
+    sync::{Arc, Mutex},
+};
 
 use serde_json::json;
 use uncork::{
@@ -84,6 +88,49 @@ impl ws::Handler for Echo {
         let _ = sender.text(&format!("{version:?} {}", message.bytes().len()));
         drop(done);
     }
+}
+
+/// A file of 50 MB, while a WebSocket is open, over one connection.
+pub(crate) fn a_file_and_a_websocket_share_a_connection(driver: &Driver) {
+    let connections = Arc::new(Mutex::new(BTreeSet::new()));
+    let (seen, file) = (connections.clone(), Arc::<[u8]>::from(random_bytes(50_000_000)));
+    let want = sum(&file);
+    let site = move |req: &mut Request<'_>| -> Action {
+        seen.lock().expect("no panic").insert(format!("{:?} {}", req.version(), req.id().conn));
+        match req.path() {
+            "/" => Response::text("the page").into(),
+            "/file" => Response::new(200).body(file.clone()).into(),
+            "/socket" => match ws::check(req) {
+                Ok(accept) => accept.switch(Echo(None, req.version())).0.into(),
+                Err(rejection) => rejection.into(),
+            },
+            _ => Response::new(404).into(),
+        }
+    };
+    let listen = Listen::tcp("127.0.0.1:0").expect("bound").tls(tls());
+    let server = Server::new().listen(listen).threads(1, site).expect("started");
+    let browser = driver.browser();
+    browser.open(&format!("https://{}/", server.local_addr().expect("an address")));
+    let script = "
+        const echo = text => new Promise(done => { socket.onmessage = event => done(event.data); socket.send(text); });
+        const hex = hash => [...new Uint8Array(hash)].map(byte => byte.toString(16).padStart(2, '0')).join('');
+        const socket = new WebSocket('/socket');
+        socket.onopen = async () => {
+            const before = await echo('abc');
+            const file = fetch('/file', {cache: 'no-store'}).then(got => got.arrayBuffer());
+            const during = await echo('x'.repeat(100000));
+            const bytes = await file;
+            const hash = hex(await crypto.subtle.digest('SHA-256', bytes));
+            window.result = [bytes.byteLength, hash, before, during, await echo('')];
+        };
+        socket.onclose = () => window.result ??= 'closed';";
+    browser.run(script, &[]);
+    let result =
+        until("the file", || Some(browser.run("return window.result ?? null", &[])).filter(|it| !it.is_null()));
+    assert_eq!(result, json!([50_000_000, want, "Http2 3", "Http2 100000", "Http2 0"]));
+    let connections = connections.lock().expect("no panic");
+    assert_eq!(connections.len(), 1, "{connections:?}");
+    server.stop_handle().stop_now();
 }
 
 pub(crate) fn a_websocket_is_a_stream(driver: &Driver) {

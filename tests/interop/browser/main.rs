@@ -57,6 +57,7 @@ const CASES: &[(&str, Case)] = cases![
     chat::it_does_not_try_forever,
     http2::a_file_goes_over_http_2,
     http2::many_transfers_of_one_browser_at_once,
+    http2::a_file_and_a_websocket_share_a_connection,
     http2::a_websocket_is_a_stream,
     http2::the_chat_works_over_http_2,
     wrong::either_side_changes_its_mind,
