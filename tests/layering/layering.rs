@@ -34,7 +34,7 @@ const MODULES: &[(&str, &[&str])] = &[
     // Only the public API, by `uncork::`, like any application; and `h2`, which the tunnel speaks by itself.
     ("relay", &["h2"]),
     // For fuzz targets and benchmarks: the layers without I/O.
-    ("__fuzzing", &["base", "h1", "conn", "form", "transport", "server", "auth", "ws", "relay"]),
+    ("__fuzzing", &["base", "h1", "conn", "form", "h2", "transport", "server", "auth", "ws", "relay"]),
 ];
 
 /// The modules that `relay` may name behind `uncork::`; a capital letter is a name of the public API.
