@@ -172,7 +172,7 @@ const DIGITS: usize = 20;
 
 /// Returns the digits of `n`, followed by zeros, and how many they are.
 #[inline(always)]
-fn decimal(mut n: u64) -> ([u8; DIGITS], usize) {
+pub(crate) fn decimal(mut n: u64) -> ([u8; DIGITS], usize) {
     let mut room = [0; 2 * DIGITS];
     let mut at = DIGITS;
     loop {

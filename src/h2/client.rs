@@ -7,11 +7,11 @@
 
 use super::{
     connection::{Checked, Connection},
-    fields::length,
     frame::{self, ErrorCode},
     priority,
     state::{ReceivedHead, Sending, StreamState},
 };
+use crate::h1::{Version, framing::BodyFields};
 
 /// Responses with 1xx that are kept until the application takes them.
 const MOST_HEADS: usize = 16;
@@ -79,7 +79,9 @@ impl Connection {
             return self.blame(stream);
         };
         let is_final = status >= 200;
-        let Ok(announced) = length(&fields) else { return self.blame(stream) };
+        let mut body = BodyFields::default();
+        fields.get_all("content-length").for_each(|value| body.content_length(value));
+        let Ok(framing) = body.decide(Version::Http2) else { return self.blame(stream) };
         // RFC 9113 §8.6: HTTP/2 has no 101.
         if status == 101 || (ended && !is_final) {
             return self.blame(stream);
@@ -90,7 +92,7 @@ impl Connection {
         if is_final {
             state.has_head = true;
             let is_empty = state.head_only || matches!(status, 204 | 304);
-            state.left_in = if is_empty { Some(0) } else { announced };
+            state.left_in = if is_empty { Some(0) } else { framing.content_length() };
         }
         let is_short = ended && state.left_in.is_some_and(|left| left > 0);
         state.heads.push(ReceivedHead { status, fields, ended });

@@ -10,7 +10,7 @@ use super::{
     connection::Connection,
     state::{Fault, Sending},
 };
-use crate::{base::out::Out, h1::Headers};
+use crate::base::out::Out;
 
 /// Bytes of output beside those of streams.
 const BESIDES: usize = 16 * 1024;
@@ -83,11 +83,6 @@ impl Connection {
     /// Returns the number of bytes that have arrived, and were not taken.
     pub(crate) fn held(&mut self, stream: u32) -> usize {
         self.state(stream).map_or(0, |state| state.held.len())
-    }
-
-    /// Returns the trailers when everything before them was taken. `None`: the message goes on.
-    pub(crate) fn take_end(&mut self, stream: u32) -> Option<Option<Box<Headers>>> {
-        self.poll_end(stream)
     }
 
     /// Returns `true` if the peer takes DATA of this stream, when its windows allow it.

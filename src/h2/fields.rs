@@ -171,19 +171,6 @@ fn checked(name_is_valid: bool, name: &[u8], value: &[u8]) -> Valid {
     Valid { name: name_is_valid, field }
 }
 
-/// Returns the value of `Content-Length`, if there is one.
-///
-/// # Errors
-/// It is no number, or there are several.
-pub(super) fn length(fields: &Headers) -> Result<Option<u64>, ()> {
-    let mut values = fields.get_all("content-length");
-    let Some(value) = values.next() else { return Ok(None) };
-    if values.next().is_some() || value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-        return Err(());
-    }
-    std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).map(Some).ok_or(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,10 @@
 //! ```
 
 use super::{connection::Connection, frame, state::Sending};
-use crate::{conn::server::ResponseSpec, h1::Headers};
+use crate::{
+    conn::server::ResponseSpec,
+    h1::{Headers, write::decimal},
+};
 
 impl Connection {
     /// Writes the header block of a response. `switched`: the response accepts an upgrade, for which HTTP/2 has no proof
@@ -17,8 +20,8 @@ impl Connection {
         self.encoder.status(if spec.status == 101 { 200 } else { spec.status }, &mut self.block);
         self.encode_fields(spec.fields, switched);
         if let Some(length) = length {
-            let mut digits = [0; 20];
-            self.encoder.field(b"content-length", decimal(length, &mut digits), &mut self.block);
+            let (digits, n) = decimal(length);
+            self.encoder.field(b"content-length", &digits[..n], &mut self.block);
         }
         self.encoder.field(b"date", spec.date, &mut self.block);
     }
@@ -60,19 +63,6 @@ impl Connection {
                 }
                 None => encoder.field(&name.to_ascii_lowercase(), value, block),
             }
-        }
-    }
-}
-
-/// Returns the decimal digits of a number.
-fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            return &digits[at..];
         }
     }
 }

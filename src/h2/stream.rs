@@ -171,7 +171,7 @@ impl Message for Stream {
     }
 
     fn poll_end(&mut self) -> Option<Option<Box<Headers>>> {
-        self.connection().poll_end(self.0.number)
+        self.connection().take_end(self.0.number)
     }
 }
 

@@ -174,7 +174,7 @@ impl Connection {
     }
 
     /// Returns the trailers of the request when all of it was read, once.
-    pub(super) fn poll_end(&mut self, stream: u32) -> Option<Option<Box<Headers>>> {
+    pub(crate) fn take_end(&mut self, stream: u32) -> Option<Option<Box<Headers>>> {
         let state = self.state(stream)?;
         if state.recv != Receiving::Ended || !state.held.is_empty() || state.end_reported {
             return None;
