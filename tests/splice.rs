@@ -1,5 +1,5 @@
 //! Bytes pass through pipes of the system: their number and their reuse, counted among the descriptors of this
-//! process, so this is a program of its own. (`tests/matrix` tests the content.)
+//! process, so this is a program of its own. (`tests/interop/matrix` tests the content.)
 #![cfg(target_os = "linux")]
 #![expect(clippy::disallowed_methods, reason = "tests wait for the server's threads")]
 

@@ -4,7 +4,7 @@
 //!   events, wakes, deadlines ──▶ Events ──▶ Upgrade::ready(Io) ──▶ mask ──▶ wait │ push │ terminate
 //!                                 └─ nothing in the last mask: no call
 //! ```
-//! The rules are those of the event mask's documentation; each has its test in `tests/matrix`.
+//! The rules are those of the event mask's documentation; each has its test in `tests/interop/matrix`.
 
 use std::time::Duration;
 

@@ -196,7 +196,7 @@ impl<'f> Line<'f> {
         let connect = method == "CONNECT";
         match (connect, self.protocol) {
             (false, None) => {}
-            (true, Some(_)) if self.authority.is_some() => {}
+            (true, Some(protocol)) if self.authority.is_some() && is_protocol(protocol) => {}
             (true, None) if self.scheme.is_none() && self.path.is_none() => {
                 return Ok((method, text(self.authority.ok_or(Misbehaved::MissingHost)?)?));
             }
@@ -214,6 +214,11 @@ impl<'f> Line<'f> {
             _ => Err(Misbehaved::BadTarget),
         }
     }
+}
+
+/// Returns `true` if these bytes name one protocol, as an element of `Upgrade` does (RFC 8441 §4, RFC 9110 §7.8).
+fn is_protocol(bytes: &[u8]) -> bool {
+    bytes.splitn(2, |&b| b == b'/').all(crate::h1::is_token)
 }
 
 #[cfg(test)]
@@ -326,6 +331,9 @@ mod tests {
             &[connect, path, host],
             &[connect],
             &[connect, (":protocol", ""), scheme, path, host],
+            &[connect, (":protocol", "websocket, b"), scheme, path, host],
+            &[connect, (":protocol", "a/1/2"), scheme, path, host],
+            &[connect, (":protocol", "a/"), scheme, path, host],
             &[connect, protocol, path, host],
             &[connect, protocol, scheme, host],
             &[connect, protocol, scheme, path, ("host", "a")],
@@ -334,6 +342,7 @@ mod tests {
             assert_eq!(status.err(), Some(400), "{fields:?}");
         }
         assert!(text(&[connect, protocol, scheme, path, host], false).is_ok());
+        assert!(text(&[connect, (":protocol", "a/1"), scheme, path, host], false).is_ok());
     }
 
     #[test]

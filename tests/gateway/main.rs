@@ -18,7 +18,7 @@ mod program;
 #[path = "../support/wire.rs"]
 #[allow(dead_code, reason = "each test uses a part of it")]
 mod wire;
-#[path = "../matrix/world.rs"]
+#[path = "../support/world.rs"]
 #[allow(dead_code, unused_imports, unused_macros, reason = "each test uses a part of it")]
 mod world;
 

@@ -6,15 +6,15 @@ mod frames;
 #[allow(dead_code, reason = "the matrix uses the rest")]
 mod wire;
 #[macro_use]
-#[path = "../matrix/world.rs"]
+#[path = "../support/world.rs"]
 #[allow(dead_code, unused_macros, reason = "the matrix uses the rest")]
 mod world;
 
+mod other_websocket;
 #[path = "../../examples/relay/page/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "`tests/page.rs` tests the rest")]
 mod page;
-#[path = "../websocket/peer.rs"]
+#[path = "websocket/peer.rs"]
 #[allow(dead_code, unused_imports, reason = "the tests of WebSocket use the rest")]
 mod peer;
 mod qr;
-mod websocket;

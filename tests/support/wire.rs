@@ -272,7 +272,7 @@ impl Wire {
     }
 
     /// Sends a close_notify without a FIN. Returns `false` on a plain connection, which has no equivalent.
-    #[allow(dead_code, reason = "tests/matrix does")]
+    #[allow(dead_code, reason = "the matrix does")]
     pub(crate) fn send_close_notify(&mut self) -> bool {
         let Stream::Tls(stream) = &mut self.stream else { return false };
         stream.conn.send_close_notify();

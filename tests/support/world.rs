@@ -19,7 +19,7 @@ use uncork::{
     StopHandle, Tls, Upgrade,
 };
 
-#[path = "../support/site.rs"]
+#[path = "site.rs"]
 pub(crate) mod site;
 
 pub(crate) use self::site::bytes;
@@ -136,7 +136,7 @@ impl World {
     }
 
     /// Serves with an access log.
-    #[allow(dead_code, reason = "tests/http2 does")]
+    #[allow(dead_code, reason = "the tests of HTTP/2 do")]
     pub(crate) fn serve_logged<H: Handler + Clone + Send + 'static>(
         &self,
         log: impl Fn(&AccessRecord<'_>) + Send + Sync + 'static,
@@ -258,7 +258,7 @@ impl Host {
         self.turns.load(Ordering::Relaxed)
     }
 
-    #[allow(dead_code, reason = "tests/websocket does")]
+    #[allow(dead_code, reason = "the tests of WebSocket do")]
     pub(crate) fn addr(&self) -> SocketAddr {
         self.address.addr
     }
@@ -302,7 +302,7 @@ impl Host {
     }
 
     /// Connects over another transport of the same server.
-    #[allow(dead_code, reason = "tests/http2 does")]
+    #[allow(dead_code, reason = "the tests of HTTP/2 do")]
     pub(crate) fn connect_over(&self, world: &World) -> Wire {
         Address { addr: self.address.addr, tls: world.tls, http2: world.http2 }.connect()
     }

@@ -2,18 +2,17 @@
 //! and parts that do not depend on the engine are tested in one.
 //!
 //! Nothing here sleeps for its result: tests wait for the server's reports, with a timeout that only a hang reaches.
-#![cfg(all(feature = "ws", feature = "client"))]
 
-#[path = "../support/frames.rs"]
+#[path = "../../support/frames.rs"]
 mod frames;
-#[path = "../support/http2/mod.rs"]
-#[allow(dead_code, reason = "tests/http2 uses the rest")]
+#[path = "../../support/http2/mod.rs"]
+#[allow(dead_code, reason = "the tests of HTTP/2 use the rest")]
 mod http2;
-#[path = "../support/wire.rs"]
+#[path = "../../support/wire.rs"]
 #[allow(dead_code, reason = "the matrix uses the rest")]
 mod wire;
 #[macro_use]
-#[path = "../matrix/world.rs"]
+#[path = "../../support/world.rs"]
 #[allow(dead_code, reason = "the matrix uses the rest")]
 mod world;
 

@@ -1,24 +1,22 @@
 //! HTTP/2 on the front: the contract, case by case, over real sockets, with prior knowledge and over TLS. What means
-//! the same over every transport is in `tests/matrix`; here is what only HTTP/2 has.
+//! the same over every transport is in `tests/interop/matrix`; here is what only HTTP/2 has.
 //!
 //! ```text
 //!   test ──▶ http2::Client (the h2 crate, driven by hand) ──▶ server of two loops
 //!   test ──▶ raw frames ───────────────────────────────────▶
 //! ```
 
-#![cfg(all(feature = "http2", feature = "tls", feature = "ws", feature = "client"))]
-
-#[path = "../support/frames.rs"]
+#[path = "../../support/frames.rs"]
 #[allow(dead_code, reason = "the WebSocket tests use the rest")]
 mod frames;
-#[path = "../support/http2/mod.rs"]
+#[path = "../../support/http2/mod.rs"]
 #[allow(dead_code, reason = "the matrix uses the rest")]
 mod http2;
-#[path = "../support/wire.rs"]
+#[path = "../../support/wire.rs"]
 #[allow(dead_code, reason = "the matrix uses the rest")]
 mod wire;
 #[macro_use]
-#[path = "../matrix/world.rs"]
+#[path = "../../support/world.rs"]
 #[allow(dead_code, unused_macros, reason = "the matrix uses the rest")]
 mod world;
 

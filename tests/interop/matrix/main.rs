@@ -3,12 +3,13 @@
 //! A test is a function of a [`World`](world::World); `matrix!` makes up to twelve tests of it. Nothing here sleeps:
 //! tests wait for reports from the server (`world::report_channel`), with a timeout that only a hang reaches.
 
-#[path = "../support/http2/mod.rs"]
-#[allow(dead_code, reason = "tests/http2 uses the rest")]
+#[path = "../../support/http2/mod.rs"]
+#[allow(dead_code, reason = "the tests of HTTP/2 use the rest")]
 mod http2;
-#[path = "../support/wire.rs"]
+#[path = "../../support/wire.rs"]
 mod wire;
 #[macro_use]
+#[path = "../../support/world.rs"]
 mod world;
 
 mod alpn;

@@ -1,4 +1,23 @@
-//! The relay over HTTP/2: sessions, streams and the admin's numbers, with all requests on one connection.
+//! The relay over HTTP/2: sessions and streams, with all requests on one connection. It must be built before:
+//! `cargo build --examples`.
+
+#![allow(clippy::duplicate_mod, reason = "both clients include the response that they receive")]
+
+#[path = "../support/client.rs"]
+#[allow(dead_code, reason = "each test uses a part of it")]
+mod client;
+#[path = "../relay_program/harness.rs"]
+#[allow(dead_code, reason = "the tests of the program use the rest")]
+mod harness;
+#[path = "../support/http2/mod.rs"]
+#[allow(dead_code, reason = "the tests of HTTP/2 use the rest")]
+mod http2;
+#[path = "../support/program.rs"]
+#[allow(dead_code, reason = "each test uses a part of it")]
+mod program;
+#[path = "../support/wire.rs"]
+#[allow(dead_code, reason = "the tests of HTTP/2 use the rest")]
+mod wire;
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,7 +26,7 @@ use rustls::ClientConfig;
 use crate::{
     client::Client,
     harness::{Dir, Relay, until},
-    http2::{self, get, post},
+    http2::{get, post},
 };
 
 /// Starts a relay with TLS. Returns it with a client's configuration that offers HTTP/2.

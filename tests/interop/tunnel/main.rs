@@ -4,7 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests wait for a proxy in other threads")]
 
 mod alpn;
-#[path = "../support/client.rs"]
+#[path = "../../support/client.rs"]
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod client;
 mod disconnects;
@@ -18,26 +18,23 @@ mod intermediary;
 #[cfg(feature = "spdy")]
 mod legacy_proxy;
 mod load;
-#[cfg(feature = "nodes")]
 mod nodes;
-#[cfg(feature = "directory")]
 mod nodes_directory;
 mod origin;
 mod origin_hostile;
 mod origin_life;
 mod origin_program;
 mod origin_server;
-#[path = "../support/program.rs"]
+#[path = "../../support/program.rs"]
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod program;
 mod proxy;
 mod raw;
-#[cfg(feature = "directory")]
-#[path = "../directory/redis.rs"]
+#[path = "../../directory/redis.rs"]
 mod redis;
 mod retry;
 mod shares;
-#[path = "../support/site.rs"]
+#[path = "../../support/site.rs"]
 mod site;
 #[cfg(feature = "spdy")]
 mod spdy;

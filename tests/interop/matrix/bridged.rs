@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The file that `/file` sends.
-pub(crate) const FILE: &str = file!();
+pub(crate) const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/matrix/bridged.rs");
 /// The address that connections by pipes have.
 const PEER: &str = "192.0.2.7:4711";
 /// Bytes of each pipe, by default.
