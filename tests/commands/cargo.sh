@@ -51,7 +51,10 @@ done
 if [[ $command == build ]]; then
     mkdir -p "target/$profile/examples"
     for example in "${examples[@]}"; do ln -sf "$UNCORK_BUILT/$example" "target/$profile/examples/"; done
-    for library in "${libraries[@]}"; do ln -sf "$UNCORK_BUILT/$library" "target/$profile/"; done
+    for library in "${libraries[@]}"; do
+        [[ -e $UNCORK_BUILT/$library ]] || fail "$library is not built: cargo build -p uncork-capi"
+        ln -sf "$UNCORK_BUILT/$library" "target/$profile/"
+    done
     exit
 fi
 ((${#examples[@]} == 1)) || fail "\`cargo run\` needs one --example"
