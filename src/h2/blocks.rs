@@ -39,7 +39,7 @@ impl Connection {
     pub(super) fn continue_block(&mut self, head: &Head, payload: &[u8]) -> Handled {
         let mut begun = self.begun.take().ok_or(ErrorCode::Protocol)?;
         if begun.bytes.len() + payload.len() > self.block_limit {
-            return Err(ErrorCode::EnhanceYourCalm);
+            return self.give_up_block(&begun);
         }
         begun.bytes.extend_from_slice(payload);
         if head.has(frame::END_HEADERS) {
@@ -47,6 +47,20 @@ impl Connection {
         }
         self.begun = Some(begun);
         Ok(None)
+    }
+
+    /// A block that is too long is not decoded, so that no later one can be: the connection ends behind the response.
+    #[cold]
+    fn give_up_block(&mut self, begun: &Begun) -> Handled {
+        let stream = begun.stream;
+        let begins = self.side == Side::Server && !stream.is_multiple_of(2) && stream > self.last;
+        if !begins || self.goaway != Goaway::No || self.open >= self.open_limit {
+            return Err(ErrorCode::EnhanceYourCalm);
+        }
+        self.last = stream;
+        self.fields.exceed();
+        self.is_lost = true;
+        Ok(Some(Event::Request { stream, ended: begun.ended }))
     }
 
     fn handle_block(&mut self, stream: u32, ended: bool, circular: bool, block: &[u8]) -> Handled {

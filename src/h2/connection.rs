@@ -70,6 +70,8 @@ pub(crate) struct Connection {
     pub(super) unacknowledged: u32,
     /// The most bytes of a header block.
     pub(super) block_limit: usize,
+    /// A header block was longer: the next call of `receive` ends the connection.
+    pub(super) is_lost: bool,
     /// In order of their numbers.
     pub(super) streams: Vec<(u32, Box<StreamState>)>,
     /// The number of streams that are not closed, and the most that there may be.
@@ -141,6 +143,7 @@ impl Connection {
             unacknowledged: 1,
             // A block is shorter than what it stands for, except for a client that writes it in a strange way.
             block_limit: options.head.saturating_mul(4),
+            is_lost: false,
             streams: Vec::new(),
             open: 0,
             open_limit: if options.side == Side::Server { options.streams } else { BEFORE_SETTINGS },
@@ -169,6 +172,9 @@ impl Connection {
     pub(crate) fn receive(&mut self, bytes: &[u8]) -> (usize, Event) {
         let mut rest = bytes;
         let event = loop {
+            if self.is_lost {
+                self.go_away(ErrorCode::EnhanceYourCalm);
+            }
             if self.error.is_some() {
                 break Event::Pending;
             }
@@ -410,6 +416,12 @@ impl Connection {
     /// request's own timeout runs.
     pub(crate) fn is_within(&self) -> bool {
         self.preface > 0 || self.begun.is_some() || self.partial && self.data.is_none()
+    }
+
+    /// Returns `true` if the request that has begun is the last one: its head was too long to be decoded. Its response
+    /// must be written before the next call of [`receive`](Self::receive).
+    pub(crate) fn is_lost(&self) -> bool {
+        self.is_lost
     }
 
     /// Returns `true` if a frame has ended since the last call, outside of a header block.

@@ -45,6 +45,12 @@ impl Fields {
         (self.size, self.crumbs, self.count, self.is_malformed) = (0, 0, 0, false);
     }
 
+    /// Makes a list of no fields that is too large.
+    pub(super) fn exceed(&mut self) {
+        self.clear();
+        self.size = usize::MAX;
+    }
+
     /// Adds a field, unless the limits are exceeded. `known`: what this has returned before, for the same field or for
     /// another one of that name. Returns whether the field is valid.
     #[inline]

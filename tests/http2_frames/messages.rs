@@ -1,8 +1,14 @@
 //! §8: requests. Those that break a rule are malformed (§8.1.1).
 
+use uncork::Limits;
+
 use crate::{
     cases::{Case, Want, case, run},
-    peer::{DATA, END_HEADERS, END_STREAM, HEADERS, PROTOCOL_ERROR, WHOLE, fields, frame, head, literal, post},
+    counted::Counting,
+    peer::{
+        CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, GOAWAY, HEADERS, PROTOCOL_ERROR, Peer, WHOLE,
+        fields, frame, get, head, literal, post,
+    },
 };
 
 /// A request with these fields behind those that are needed.
@@ -165,4 +171,35 @@ fn bodies_and_trailers_are_checked() {
             Want::Goaway(&[PROTOCOL_ERROR]),
         ),
     ]);
+}
+
+/// Without a response, or with a GOAWAY that does not name its stream, a client would send it again.
+#[test]
+fn a_head_of_any_size_gets_its_response() {
+    let server = Counting::start(Limits::default());
+    for size in [20_000, 64_000, 66_000, 70_000, 1_000_000] {
+        let block = [head("GET", "/", &[]), literal("x", vec![b'a'; size])].concat();
+        let mut parts = block.chunks(16 * 1024);
+        let mut sent = [get(1, "/"), frame(HEADERS, END_STREAM, 3, parts.next().expect("a part"))].concat();
+        for part in parts {
+            sent.extend(frame(CONTINUATION, 0, 3, part));
+        }
+        sent.extend(frame(CONTINUATION, END_HEADERS, 3, []));
+        let mut peer = Peer::connect(server.addr);
+        peer.send(sent);
+        peer.until(|frame| frame.kind == HEADERS && frame.stream == 1);
+        let response = peer.until(|frame| frame.kind == HEADERS && frame.stream == 3);
+        // 431, beside what the first response has put into the table.
+        assert!(response.payload.len() > 3 && !response.ends(), "{size}: {response:?}");
+        let text = peer.until(|frame| frame.kind == DATA && frame.stream == 3);
+        assert_eq!((text.payload.as_slice(), text.ends()), (&b"the request head is too large\n"[..], true), "{size}");
+        if size > 64 * 1024 {
+            let goaway = peer.until(|frame| frame.kind == GOAWAY);
+            assert_eq!((goaway.code(), &goaway.payload[..4]), (ENHANCE_YOUR_CALM, &[0, 0, 0, 3][..]), "{size}");
+            assert!(peer.ends(), "{size}");
+        } else {
+            peer.ping();
+        }
+    }
+    server.counters.free();
 }

@@ -98,10 +98,15 @@ impl Http2 {
         let mut own = own_io(io, begun, stream, conn);
         let step = own.reject(core, rule, None);
         match step {
-            // Only the log learns the status.
-            Ok(Step::Become(phase)) if malformed => {
+            // Only the log learns the rule. No response was sent, so its status is 0.
+            Ok(Step::Become(mut phase)) if malformed => {
                 let reason = EndReason::Rejected { status: rule.status(), rule: rule.rule() };
                 own.out.clear();
+                if let Phase::Closing(closing) = &mut phase
+                    && let Some(job) = &mut closing.job
+                {
+                    (job.status, job.written) = (0, 0);
+                }
                 drop(Slot { io: own, phase }.end(core, reason));
             }
             step => self.add(own, core, begun, step),

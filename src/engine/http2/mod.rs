@@ -161,7 +161,7 @@ impl Http2 {
             }
             let (n, event) = connection.receive(io.rx.filled());
             let frame_ended = connection.has_frame_ended();
-            let error = connection.error();
+            let (error, is_last) = (connection.error(), connection.is_lost());
             drop(connection);
             io.rx.consume(n);
             if n > 0 {
@@ -172,7 +172,12 @@ impl Http2 {
                 io.stop_timeout();
             }
             match event {
-                Event::Request { stream, ended } => self.begin(io, core, handler, stream, ended),
+                Event::Request { stream, ended } => {
+                    self.begin(io, core, handler, stream, ended);
+                    if is_last {
+                        self.drive_stream(stream, core, handler);
+                    }
+                }
                 Event::Pending => {
                     self.over = match (error, io.eof) {
                         (Some(code), _) => {

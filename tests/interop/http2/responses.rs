@@ -287,4 +287,9 @@ fn the_access_log_has_it(world: &World) {
     upload.write(&mut client, b"hello").finish(&mut client);
     upload.head(&mut client);
     assert_eq!(records.next(), (Some("POST /upload Http2".to_owned()), 200, 5, 5, EndReason::Complete));
+    // A malformed request gets no response.
+    let malformed = Request::get("/").body(()).expect("a request");
+    client.request(malformed, true).try_head(&mut client).expect_err("a reset");
+    let reason = EndReason::Rejected { status: 400, rule: "a Host field is required" };
+    assert_eq!(records.next(), (None, 0, 0, 0, reason));
 }
