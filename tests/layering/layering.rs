@@ -227,22 +227,24 @@ fn the_relay_services_do_not_connect() {
     }
 }
 
-/// The essay in `lib.rs` has the same table.
+/// So have the essay in `lib.rs`, and `CONTRIBUTING.md`.
 #[test]
-fn the_essay_has_the_same_table() {
-    let lib = fs::read_to_string(root().join("src/lib.rs")).expect("lib.rs");
-    for (module, allowed) in MODULES {
-        let row = lib
-            .lines()
-            .filter_map(|line| line.strip_prefix("//! | "))
-            .find(|line| line.starts_with(&format!("`{module}` |")) || line.starts_with(&format!("[`{module}`] |")));
-        let Some(row) = row else {
-            assert!(["relay", "__fuzzing"].contains(module), "the essay does not name {module}");
-            continue;
-        };
-        let listed = row.trim_end_matches(" |").rsplit("| ").next().unwrap_or_default().trim_matches('`');
-        let listed: BTreeSet<&str> = listed.split(' ').filter(|name| *name != "nothing").collect();
-        assert_eq!(listed, allowed.iter().copied().collect(), "{module}, in the essay and here");
+fn the_manuals_have_the_same_table() {
+    for (page, prefix) in [("src/lib.rs", "//! | "), ("CONTRIBUTING.md", "| ")] {
+        let text = fs::read_to_string(root().join(page)).expect(page);
+        for (module, allowed) in MODULES {
+            let row = text.lines().filter_map(|line| line.strip_prefix(prefix)).find(|line| {
+                line.starts_with(&format!("`{module}` |")) || line.starts_with(&format!("[`{module}`] |"))
+            });
+            // `relay` imports the public API, which is said in words.
+            if ["relay", "__fuzzing"].contains(module) {
+                continue;
+            }
+            let row = row.unwrap_or_else(|| panic!("{page} does not name {module}"));
+            let listed = row.trim_end_matches(" |").rsplit("| ").next().unwrap_or_default().trim_matches('`');
+            let listed: BTreeSet<&str> = listed.split(' ').filter(|name| *name != "nothing").collect();
+            assert_eq!(listed, allowed.iter().copied().collect(), "{module}, in {page} and here");
+        }
     }
 }
 
