@@ -16,7 +16,7 @@ pub use crate::server::http2_fuzz::fuzz as http2;
 pub use crate::ws::fuzz::{inflate, websocket};
 use crate::{
     base::{Limits, buf::Buf, out::Out},
-    conn::{BodyOut, ServerConn, server::ResponseSpec},
+    conn::{BodyOut, ServerConn, message::ResponseSpec},
     h1::{HeadLimits, Headers, KnownHost, field_slots},
 };
 pub use crate::{

@@ -1,4 +1,5 @@
-//! The messages of a stream that carries one exchange, of HTTP/2: heads go past the bytes of the bodies.
+//! The head of a response, and the stream of HTTP/2 that carries one exchange: its heads go past the bytes of the
+//! bodies.
 //!
 //! ```text
 //!   HTTP/1.1   ServerConn ──head, framing──▶ Out ──▶ bytes
@@ -6,8 +7,27 @@
 //! ```
 //! A [`ServerConn`](super::ServerConn) does the same in both cases; only what it writes differs.
 
-use super::server::{BodyOut, ResponseSpec};
 use crate::h1::Headers;
+
+/// The head of a response, as the machine needs it.
+pub(crate) struct ResponseSpec<'a> {
+    pub(crate) status: u16,
+    pub(crate) fields: &'a Headers,
+    /// The body's length, if it is known.
+    pub(crate) length: Option<u64>,
+    pub(crate) date: &'a [u8; 29],
+}
+
+/// The framing of the response's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyOut {
+    /// No content is sent: HEAD, 204, 304, or an empty body.
+    Nothing,
+    /// So many bytes are left to send.
+    Length(u64),
+    Chunked,
+    UntilClose,
+}
 
 /// The stream of one request and its response.
 pub(crate) trait Message: Send {

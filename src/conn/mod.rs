@@ -34,4 +34,5 @@ pub(crate) mod server_harness;
 #[cfg(test)]
 mod traces;
 
-pub(crate) use server::{BodyEvent, BodyOut, ServerConn};
+pub(crate) use message::BodyOut;
+pub(crate) use server::{BodyEvent, ServerConn};

@@ -2,7 +2,7 @@
 
 use super::{
     halves::{Did, Half, Halves, Illegal},
-    message::Message,
+    message::{BodyOut, Message, ResponseSpec},
 };
 use crate::{
     base::{Limits, buf::Buf, out::Out},
@@ -38,17 +38,6 @@ pub(crate) enum BodyEvent {
     NeedMore,
 }
 
-/// The framing of the response's body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum BodyOut {
-    /// No content is sent: HEAD, 204, 304, or an empty body.
-    Nothing,
-    /// So many bytes are left to send.
-    Length(u64),
-    Chunked,
-    UntilClose,
-}
-
 /// The length of a body that ends with its stream.
 const UNKNOWN: u64 = u64::MAX;
 
@@ -59,15 +48,6 @@ enum BodyIn {
     Chunked(Box<Decoder>),
     /// All bytes are data, and the stream says where they end. The number of bytes that are left, or [`UNKNOWN`].
     Stream(u64),
-}
-
-/// The head of a response, as the machine needs it.
-pub(crate) struct ResponseSpec<'a> {
-    pub(crate) status: u16,
-    pub(crate) fields: &'a Headers,
-    /// The body's length, if it is known.
-    pub(crate) length: Option<u64>,
-    pub(crate) date: &'a [u8; 29],
 }
 
 pub(crate) struct ServerConn {

@@ -12,7 +12,7 @@
 
 use std::collections::VecDeque;
 
-use super::{BodyEvent, BodyOut, ServerConn, server::ResponseSpec};
+use super::{BodyEvent, BodyOut, ServerConn, message::ResponseSpec};
 use crate::{
     base::{Limits, buf::Buf, out::Out},
     h1::{

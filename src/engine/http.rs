@@ -13,7 +13,7 @@ use super::{
 use crate::{
     api::{Action, Handler, Head, Request, Response, request::RequestContext, response::Kind},
     base::{EndReason, RequestId, pool::LENT},
-    conn::{BodyOut, server::ResponseSpec},
+    conn::{BodyOut, message::ResponseSpec},
     h1::{Misbehaved, field_slots},
 };
 

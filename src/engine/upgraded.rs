@@ -22,7 +22,7 @@ use super::{
 use crate::{
     api::{Events, Io, ReadState, Response, Rx, Switch, Tx, Upgrade, Waker, splicer::Splicer, upgrade::IoCommands},
     base::{EndReason, EventMask, time::Tick},
-    conn::{BodyEvent, server::ResponseSpec},
+    conn::{BodyEvent, message::ResponseSpec},
     transport::sys::give_back_memory,
 };
 

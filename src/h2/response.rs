@@ -6,7 +6,7 @@
 
 use super::{connection::Connection, frame, state::Sending};
 use crate::{
-    conn::server::ResponseSpec,
+    conn::message::ResponseSpec,
     h1::{Headers, write::decimal},
 };
 

@@ -26,10 +26,7 @@ use crate::{
         duplex::{Duplex, PeerSide},
         lock,
     },
-    conn::{
-        message::Message,
-        server::{BodyOut, ResponseSpec},
-    },
+    conn::message::{BodyOut, Message, ResponseSpec},
     h1::Headers,
 };
 

@@ -9,7 +9,7 @@ use super::{
     settings::{Options, Side},
     state::Fault,
 };
-use crate::{base::Limits, conn::server::ResponseSpec, h1::Headers};
+use crate::{base::Limits, conn::message::ResponseSpec, h1::Headers};
 
 const DATE: &[u8; 29] = b"Sun, 06 Nov 1994 08:49:37 GMT";
 

@@ -77,6 +77,7 @@ const CRATES: &[(&str, &[&str])] = &[
 const WITHOUT_CIRCLES: &[&str] = &[
     "auth",
     "client",
+    "conn",
     "engine",
     "h2",
     "form",

@@ -6,7 +6,7 @@ use super::{Http2, Stream, request_number};
 use crate::{
     api::{Action, Handler, Head, Request, Response, request::RequestContext, request::RequestHooks, response::Kind},
     base::{EndReason, RequestId, lock, time::Tick},
-    conn::{ServerConn, server::ResponseSpec},
+    conn::{ServerConn, message::ResponseSpec},
     engine::{
         arrivals::Peer,
         conn_io::{ConnIo, tls_info},
