@@ -19,6 +19,7 @@ use super::{
     error::NodeError,
     handle::Nodes,
     held::Forwarding,
+    id::Tag,
     pending::Pending,
     proof::{FIELD, NO_HOST, REJECTED, Rejection},
 };
@@ -105,7 +106,7 @@ impl Nodes {
                     peer.responded();
                     return Some(Err(NodeError::NotHere));
                 }
-                Some(reason) => format!("it rejects this node: {}", String::from_utf8_lossy(reason)),
+                Some(reason) => rejected_as(peer.tag, &String::from_utf8_lossy(reason)),
             },
             Err(Error::Cancelled | Error::UploadFailed) => return None,
             Err(Error::InvalidUrl(_) | Error::InvalidRequest(_)) => return Some(Err(NodeError::Invalid)),
@@ -113,5 +114,17 @@ impl Nodes {
         };
         peer.silent(&error);
         Some(Err(NodeError::Unreachable))
+    }
+}
+
+/// Returns why the node `to` has rejected a request of this node, for the log.
+fn rejected_as(to: Tag, reason: &str) -> String {
+    // A node of an earlier version does not say which one it is.
+    match reason.split_once(' ') {
+        Some((name, other)) if name == Rejection::Recipient.name() => format!(
+            "it rejects this node: {name}: the request was signed for node {to}, but reached node {other}; check id \
+             and nodes of both"
+        ),
+        _ => format!("it rejects this node: {reason}"),
     }
 }

@@ -154,7 +154,12 @@ impl NodeListener {
     fn reject(&self, reason: Rejection) -> Action {
         self.nodes.0.counters.rejected(reason);
         let response = Response::text(format!("rejected: {}\n", reason.name())).with_status(reason.status());
-        response.header(REJECTED, reason.name()).into()
+        match reason {
+            // The sender has the key, and its log is to say which node it has reached.
+            Rejection::Recipient => response.header(REJECTED, format!("{} {}", reason.name(), self.nodes.id())),
+            _ => response.header(REJECTED, reason.name()),
+        }
+        .into()
     }
 }
 

@@ -23,6 +23,7 @@ use super::{
 pub(super) const FIELD: &str = "Uncork-Node";
 
 /// The field of a response by which a node's own listener says that it has rejected the request, and why.
+/// After [`Rejection::Recipient`] it also has the id of the node.
 pub(super) const REJECTED: &str = "Uncork-Node-Rejected";
 
 /// The value of [`REJECTED`] with which a node says that it has no origin server for the host any more. It is no fault
