@@ -53,15 +53,30 @@ pub(crate) fn is_below(dir: &Path, root: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
+/// A certificate and its key.
+pub(crate) struct SelfMade {
+    pub(crate) cert: PathBuf,
+    pub(crate) key: PathBuf,
+    /// They were made just now.
+    #[allow(dead_code, reason = "only the relay reads it again")]
+    pub(crate) is_new: bool,
+}
+
 /// Returns the files of the certificate and its key in `dir`. If there are none, or they expire within a day, it makes
-/// new ones. Clients reject the certificate unless they are configured to trust it (`curl --cacert DIR/cert.pem`).
-pub(crate) fn self_made(dir: &Path) -> Result<(PathBuf, PathBuf), String> {
+/// new ones. Clients reject the certificate unless they are configured to trust it (`curl --cacert DIR/cert.pem`); the
+/// caller says so ([`must_trust`]).
+pub(crate) fn self_made(dir: &Path) -> Result<SelfMade, String> {
     let (cert, key) = files(dir);
-    if !(key.is_file() && is_good(&cert)) {
+    let is_new = !(key.is_file() && is_good(&cert));
+    if is_new {
         make(dir, &cert, &key).map_err(|error| format!("cannot make a certificate in {}: {error}", dir.display()))?;
     }
-    eprintln!("clients must trust this certificate: {}", cert.display());
-    Ok((cert, key))
+    Ok(SelfMade { cert, key, is_new })
+}
+
+/// Returns what users need to know of such a certificate.
+pub(crate) fn must_trust(cert: &Path) -> String {
+    format!("clients must trust this certificate: {}", cert.display())
 }
 
 fn is_good(cert: &Path) -> bool {

@@ -252,7 +252,11 @@ impl RunArgs {
 #[cfg(feature = "tls")]
 fn with_tls(listen: Listen, args: &RunArgs) -> Result<Listen, Failure> {
     let identity = match args.self_made()? {
-        Some(dir) => Some(certificate::self_made(&dir).map_err(|error| Failure(error, 1))?),
+        Some(dir) => {
+            let made = certificate::self_made(&dir).map_err(|error| Failure(error, 1))?;
+            eprintln!("{}", certificate::must_trust(&made.cert));
+            Some((made.cert, made.key))
+        }
         None => args.tls_cert.clone().zip(args.tls_key.clone()),
     };
     match identity.map(|(cert, key)| uncork::Tls::pem(cert, key)) {

@@ -61,14 +61,13 @@ pub(crate) fn command() -> Command {
                 )),
         );
     for setting in settings::all() {
-        let check = setting.check;
         let mut arg = Arg::new(setting.flag)
             .long(setting.flag)
             .value_name(setting.hint)
             .help_heading(heading(setting.section))
             .help(help(&setting, &defaults))
             .action(if setting.many { ArgAction::Append } else { ArgAction::Set })
-            .value_parser(ValueParser::from(move |text: &str| check(&[text]).map(|()| text.to_owned())));
+            .value_parser(setting.parser());
         if let Some(alone) = setting.alone {
             // The program has no positional arguments, so what follows this flag is its value.
             arg = arg.num_args(0..=1).default_missing_value(alone);
@@ -131,14 +130,28 @@ pub(crate) fn load(flags: &ArgMatches) -> Result<Settings, Failure> {
                 .map_err(|error| Failure::config(format!("--{}: {error}", setting.flag)))?;
         }
     }
-    if flags.contains_id("tls-self-made") {
+    if is_self_made(flags) {
         let named = flags.get_one::<PathBuf>("tls-self-made").map(PathBuf::as_path);
         let made = certificate::directory(named).and_then(|dir| certificate::self_made(&dir));
         let made = made.map_err(Failure::system_message)?;
-        (settings.tls.cert, settings.tls.key) = made;
+        (settings.tls.cert, settings.tls.key) = (made.cert, made.key);
+        // On SIGHUP. At the start there is no log yet, and `run` reports it.
+        if made.is_new {
+            report_self_made(&settings);
+        }
     }
     fitting::lower_defaults(&mut settings);
     Ok(settings)
+}
+
+/// Returns `true` if the certificate is one that the program makes.
+pub(crate) fn is_self_made(flags: &ArgMatches) -> bool {
+    flags.contains_id("tls-self-made")
+}
+
+/// Logs which certificate clients must trust.
+pub(crate) fn report_self_made(settings: &Settings) {
+    log::info!("{}", certificate::must_trust(&settings.tls.cert));
 }
 
 fn read(path: &Path) -> Result<Settings, Failure> {
@@ -159,7 +172,21 @@ fn read(path: &Path) -> Result<Settings, Failure> {
 
 /// Parses the text of a file. An error names the line.
 pub(crate) fn parse(text: &str) -> Result<Settings, String> {
-    toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())
+    toml::from_str(text).map_err(|error: toml::de::Error| {
+        let message = error.to_string().trim_end().to_owned();
+        match error.span().and_then(|span| setting_at(text, span.start)) {
+            Some(setting) => setting.worded(message),
+            None => message,
+        }
+    })
+}
+
+/// Returns the setting whose value is at this offset of the file, if it is on one line.
+fn setting_at(text: &str, at: usize) -> Option<Setting> {
+    let (before, start) = (text.get(..at)?, text.get(..at)?.rfind('\n').map_or(0, |end| end + 1));
+    let section = before.lines().rev().find_map(|line| line.trim().strip_prefix('[')?.split(']').next())?;
+    let key = text.get(start..)?.split('=').next()?.trim();
+    settings::all().into_iter().find(|setting| setting.section == section && setting.key == key)
 }
 
 /// Returns the settings as a file with comments.
@@ -304,9 +331,15 @@ mod tests {
             ("[[listen]]\naddress = \"127.0.0.1:99999\"\n", ["line 2", "99999"]),
             ("[[listen]]\naddress = \"unix:\"\n", ["line 2", "unix:/run"]),
             ("[server]\nthreads = 5000\n", ["line 2", "1024"]),
-            ("[rendezvous]\nlimit = 0\n", ["line 2", "nonzero"]),
-            ("[sessions]\nttl = 0\n", ["line 2", "nonzero"]),
-            ("[limits]\nidle-timeout = 0\n", ["line 2", "nonzero"]),
+            ("[rendezvous]\nlimit = 0\n", ["line 2", "expected a number, at least 1"]),
+            ("[sessions]\nttl = 0\n", ["line 2", "expected a number of seconds, at least 1"]),
+            ("[limits]\nidle-timeout = 0\n", ["line 2", "expected a number of seconds, at least 1"]),
+            ("[limits]\nidle-timeout = \"1m\"\n", ["line 2", "expected a number of seconds, at least 1"]),
+            ("[server]\nshutdown-timeout = -1\n", ["line 2", "expected a number of seconds, at least 0"]),
+            ("[sessions]\nper-address = \"100\"\n", ["line 2", "expected a number, at least 1"]),
+            ("[listen]\naddress = \"127.0.0.1:1\"\n", ["line 1", "expected [[listen]]"]),
+            ("listen = [\"127.0.0.1:1\"]\n", ["line 1", "expected [[listen]]"]),
+            ("listen = \"127.0.0.1:1\"\n", ["line 1", "expected [[listen]]"]),
             ("[rendezvous]\nbase-path = \"x\"\n", ["line 2", "slash"]),
             ("[sessions]\nserver-name = \"a\\nb\"\n", ["line 2", "printable"]),
             ("[cors]\nallowed-origins = [\"example.org\"]\n", ["line 2", "origin"]),

@@ -105,7 +105,7 @@ fn tls(settings: &Settings) -> Result<Option<TlsClient>, Failure> {
     let is_set = |file: &std::path::Path| !file.as_os_str().is_empty();
     let ca = own.tls_ca.clone();
     match (is_set(&own.tls_cert), is_set(&own.tls_key)) {
-        (true, true) if is_set(&ca) => listen::load(&own.tls_cert, &own.tls_key, move |cert, key| {
+        (true, true) if is_set(&ca) => listen::load("--directory-", &own.tls_cert, &own.tls_key, move |cert, key| {
             TlsClient::builder().roots(&ca)?.certificate(cert, key)?.build()
         })
         .map(Some),

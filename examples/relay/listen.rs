@@ -10,7 +10,10 @@ use std::{
     str::FromStr,
 };
 
-use serde::{Deserialize, Deserializer, de::Error};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, SeqAccess, Visitor},
+};
 use uncork::{Listen as Socket, Server, Tls, TlsError, relay::tunnel::Proxy};
 
 use super::{
@@ -22,7 +25,7 @@ use super::{
 
 /// One listener, as it is written in the settings.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", expecting = "[[listen]], one for each listener")]
 pub(crate) struct Listen {
     #[serde(deserialize_with = "address")]
     pub(crate) address: String,
@@ -124,6 +127,18 @@ impl Listen {
             (None, None, general) => Ok(general.filter(|_| matches!(self.parsed_address(), Address::Tcp(_)))),
         }
     }
+    /// Reads a certificate and its key, as [`identity`](Self::identity) returns them.
+    pub(crate) fn load<T: Send + 'static>(
+        &self,
+        cert: &Path,
+        key: &Path,
+        read: impl FnOnce(&Path, &Path) -> Result<T, TlsError> + Send + 'static,
+    ) -> Result<T, Failure> {
+        if self.tls_cert.as_os_str().is_empty() {
+            return load("--", cert, key, read);
+        }
+        load("", cert, key, read).map_err(|Failure(message, code)| Failure(format!("--listen {self}: {message}"), code))
+    }
 }
 
 /// Returns `true` if only one of two sockets can listen. `[::]` serves IPv4 as well.
@@ -197,6 +212,25 @@ fn address<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     check_address(&address).map(|()| address).map_err(D::Error::custom)
 }
 
+/// Reads the listeners of the file.
+pub(crate) fn sections<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Listen>, D::Error> {
+    struct Reader;
+    impl<'de> Visitor<'de> for Reader {
+        type Value = Vec<Listen>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("[[listen]], one for each listener")
+        }
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<Listen>, A::Error> {
+            let mut all = Vec::new();
+            while let Some(listen) = list.next_element()? {
+                all.push(listen);
+            }
+            Ok(all)
+        }
+    }
+    from.deserialize_any(Reader)
+}
+
 /// An open listener.
 pub(crate) struct OpenListener {
     /// The listener in the settings.
@@ -259,7 +293,7 @@ pub(crate) fn check(settings: &Settings) -> Result<Vec<(Listen, Option<Tls>)>, F
                 let alpn = if settings.tunnel.tokens.is_empty() { &[] } else { Proxy::ALPN };
                 let build =
                     move |cert: &Path, key: &Path| Tls::builder().pem(cert, key)?.alpn(alpn.iter().copied()).build();
-                Some(load(cert, key, build)?)
+                Some(listen.load(cert, key, build)?)
             }
             None => None,
         };
@@ -287,16 +321,29 @@ fn check_unix(path: &Path) -> Result<(), String> {
     }
 }
 
-/// Reads a certificate and its key.
+/// Reads a certificate and its key. `prefix` begins the flags that name the files: `--` for `--tls-cert`.
 pub(crate) fn load<T: Send + 'static>(
+    prefix: &str,
     cert: &Path,
     key: &Path,
     read: impl FnOnce(&Path, &Path) -> Result<T, TlsError> + Send + 'static,
 ) -> Result<T, Failure> {
     let what = format!("certificate {} and key {}", cert.display(), key.display());
-    let (cert, key) = (cert.to_owned(), key.to_owned());
-    let read = files::with_timeout(&what, move || read(&cert, &key)).map_err(Failure::config)?;
-    read.map_err(|error| Failure::config(error.to_string()))
+    let (own_cert, own_key) = (cert.to_owned(), key.to_owned());
+    let read = files::with_timeout(&what, move || read(&own_cert, &own_key)).map_err(Failure::config)?;
+    read.map_err(|error| {
+        let TlsError::Unreadable { file, error } = error else { return Failure::config(error.to_string()) };
+        let name = match Path::new(&file) {
+            path if path == cert => "tls-cert",
+            path if path == key => "tls-key",
+            _ => "tls-ca",
+        };
+        let reason = match error.kind() {
+            std::io::ErrorKind::NotFound => "no such file".to_owned(),
+            _ => error.to_string(),
+        };
+        Failure::config(format!("cannot read {prefix}{name} {file}: {reason}"))
+    })
 }
 
 /// Opens all listeners. `trusted` returns `true` for proxies that may use the PROXY protocol.

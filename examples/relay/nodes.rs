@@ -71,7 +71,7 @@ fn key(settings: &Settings) -> Result<Vec<u8>, Failure> {
 fn client(settings: &Settings) -> Result<TlsClient, Failure> {
     let own = &settings.node;
     let ca = own.tls_ca.clone();
-    listen::load(&own.tls_cert, &own.tls_key, move |cert, key| {
+    listen::load("--node-", &own.tls_cert, &own.tls_key, move |cert, key| {
         TlsClient::builder().roots(&ca)?.certificate(cert, key)?.build()
     })
 }
@@ -83,7 +83,7 @@ pub(crate) fn certificate(settings: &Settings) -> Result<Option<Tls>, Failure> {
         return Ok(None);
     }
     let ca = own.tls_ca.clone();
-    let tls = listen::load(&own.tls_cert, &own.tls_key, move |cert, key| {
+    let tls = listen::load("--node-", &own.tls_cert, &own.tls_key, move |cert, key| {
         Tls::builder().pem(cert, key)?.client_certificates(&ca, true)?.build()
     });
     tls.map(Some)

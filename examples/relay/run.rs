@@ -108,6 +108,9 @@ fn check_all_but_log(settings: &Settings) -> Result<Vec<(Listen, Option<Tls>)>, 
 pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -> Result<(), Failure> {
     let invalid_level = |error| Failure::config(format!("--log-level: {error}"));
     logs::init(&settings.log.level.0, settings.log.format).map_err(invalid_level)?;
+    if config::is_self_made(&flags) {
+        config::report_self_made(&settings);
+    }
     let checked = check_all_but_log(&settings)?;
     let shared = Arc::new(Shared::new(&settings, Metrics::new(now()))?);
     let trusting = shared.clone();
@@ -117,6 +120,9 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
     let api = admin.as_ref().and_then(|(server, _)| server.local_addr()).filter(|_| !settings.gateway.public_api);
     let api = api.or_else(|| server.local_addr()).map_or_else(String::new, |addr| addr.to_string());
     let services = Services::new(&settings, &api)?;
+    if services.names(false).is_empty() {
+        log::warn!("no service is enabled: every request gets 404; see the settings --rendezvous and --session-relay");
+    }
     let open_node = nodes::bind(&settings)?;
     let limits = match &services.gateway {
         Some(gateway) if services.gateway_is_open => gateway.config().server_limits(limits(&settings)),
@@ -153,13 +159,18 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
         Mode::External => "one loop".to_owned(),
         Mode::ThreadPerConnection => "a thread for each connection".to_owned(),
     };
-    let names = services.names(page.is_some()).join(", ");
+    let names = match services.names(page.is_some()) {
+        names if names.is_empty() => "no service".to_owned(),
+        names => names.join(", "),
+    };
+    let urls = open.iter().map(|open| open.url.as_str()).collect::<Vec<_>>().join(",");
     let mut lines: Vec<String> = open.iter().map(|open| format!("listening on {}", open.url)).collect();
     lines.extend(open.iter().flat_map(OpenListener::urls_for_others).map(|url| format!("others reach it at {url}")));
     if settings.listen.is_empty() {
         lines.push(format!("only this computer reaches it; to serve others, add --listen {FOR_OTHERS}"));
     }
     let admin_addr = admin.as_ref().and_then(Running::local_addr);
+    let admin_url = admin_addr.map_or_else(|| "off".to_owned(), |addr| format!("http://{addr}"));
     let node_stop = node.as_ref().and_then(NodeStop::of);
     let at_end = node_stop.clone();
     let ready = |stop_handle: StopHandle, loops: Vec<LoopHandle>| {
@@ -179,7 +190,10 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
         let thread = std::thread::Builder::new().name("signals".into()).spawn(move || program.handle_signals(signals));
         thread.map(drop).map_err(cannot_start)?;
         print_addresses(&lines, admin_addr);
-        log::info!("started: {running}, at most {connections} connections, with {names}");
+        log::info!(
+            listen = urls.as_str(), admin = admin_url.as_str();
+            "started: {running}, at most {connections} connections, with {names}"
+        );
         notify::send("READY=1");
         notify::watch(loops);
         Ok(())
@@ -282,7 +296,10 @@ fn admin_address(settings: &Settings) -> Option<(SocketAddr, bool)> {
 fn bind_admin(settings: &Settings) -> Result<Option<(Server, bool)>, Failure> {
     let Some((addr, must)) = admin_address(settings) else { return Ok(None) };
     let server = match Server::bind(addr) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && !must => Server::bind((addr.ip(), 0)),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && !must => {
+            log::warn!("the admin listener has another port: {error}; --admin sets its address");
+            Server::bind((addr.ip(), 0))
+        }
         result => result,
     };
     let server = server
@@ -444,7 +461,7 @@ impl Program {
             match (&open.tls, listen.identity(&new).map_err(Failure::config)?) {
                 (Some(tls), Some((cert, key))) => {
                     let tls = tls.clone();
-                    listen::load(cert, key, move |cert, key| tls.replace_pem(cert, key))?;
+                    listen.load(cert, key, move |cert, key| tls.replace_pem(cert, key))?;
                 }
                 (None, None) => {}
                 (Some(_), None) | (None, Some(_)) => unchanged.push(format!("HTTPS on {listen}")),

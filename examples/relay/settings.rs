@@ -8,6 +8,7 @@ use std::{
     path::PathBuf,
 };
 
+use clap::builder::ValueParser;
 use serde::Deserialize;
 use uncork::{
     Limits as EngineLimits,
@@ -16,7 +17,7 @@ use uncork::{
 
 use super::{
     addresses::Network,
-    listen::Listen,
+    listen::{self, Listen},
     values::{
         AccessFormat, AdminAddress, BalanceRule, BasePath, Bytes, ClusterNode, DirectoryUrl, Field, ForwardedField,
         Level, LogFormat, Mode, NodeAddress, NodeEntry, NodeId, Origin, OriginAddress, OriginRule, SentinelUrl,
@@ -46,6 +47,27 @@ impl Setting {
     pub(crate) fn name(&self) -> String {
         if self.section.is_empty() { self.key.clone() } else { format!("{}.{}", self.section, self.key) }
     }
+
+    /// Returns the parser of the flag's value.
+    pub(crate) fn parser(&self) -> ValueParser {
+        let (check, hint) = (self.check, self.hint);
+        ValueParser::from(move |text: &str| match check(&[text]) {
+            Ok(()) => Ok(text.to_owned()),
+            Err(error) => Err(worded(hint, error)),
+        })
+    }
+
+    /// Adds the unit to an error of the value, if it has one.
+    pub(crate) fn worded(&self, error: String) -> String {
+        worded(self.hint, error)
+    }
+}
+
+fn worded(hint: &str, error: String) -> String {
+    match hint {
+        "SECONDS" => error.replacen("expected a number,", "expected a number of seconds,", 1),
+        _ => error,
+    }
 }
 
 macro_rules! settings {
@@ -60,6 +82,7 @@ macro_rules! settings {
         #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
         pub(crate) struct Settings {
             /// The listeners; empty for the default one.
+            #[serde(deserialize_with = "listen::sections")]
             pub(crate) listen: Vec<Listen>,
             $( $(#[doc = $about])+ pub(crate) $field: $section, )*
         }
@@ -69,7 +92,7 @@ macro_rules! settings {
             #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
             #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
             pub(crate) struct $section {
-                $( $(#[doc = $doc])+ pub(crate) $key: $kind, )*
+                $( $(#[doc = $doc])+ #[serde(deserialize_with = "Value::read")] pub(crate) $key: $kind, )*
             }
 
             impl Default for $section {

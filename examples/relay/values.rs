@@ -7,7 +7,10 @@ use std::{
     str::FromStr,
 };
 
-use serde::{Deserialize, Deserializer, de::Visitor};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error, Unexpected, Visitor},
+};
 use uncork::relay::{
     Rendezvous, RendezvousConfig, SessionConfig, SessionRelay, Via,
     nodes::{DirectoryConfig, Nodes, NodesConfig, SentinelConfig},
@@ -16,12 +19,17 @@ use uncork::relay::{
 use super::{logs, tunnel};
 
 /// A value of a setting.
-pub(crate) trait Value: Sized + Clone {
+pub(crate) trait Value: Sized + Clone + DeserializeOwned {
     /// Parses the values of all occurrences of the flag. The last one counts if the flag cannot be repeated.
     fn from_args(args: &[&str]) -> Result<Self, String>;
 
     /// Returns the value as it is written in the file.
     fn toml(&self) -> String;
+
+    /// Reads the value from the file.
+    fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Self::deserialize(from)
+    }
 
     /// Value of the flag when it has none.
     const ALONE: Option<&'static str> = None;
@@ -38,7 +46,8 @@ fn last<'a>(args: &[&'a str]) -> &'a str {
     args.last().copied().unwrap_or_default()
 }
 
-macro_rules! plain_value {
+/// Numbers: an error says what is expected in the same words, whether the flag or the file is wrong.
+macro_rules! numbers {
     ($($kind:ty: $what:literal),*) => { $(
         impl Value for $kind {
             fn from_args(args: &[&str]) -> Result<Self, String> {
@@ -47,11 +56,27 @@ macro_rules! plain_value {
             fn toml(&self) -> String {
                 self.to_string()
             }
+            fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                struct Reader;
+                impl Visitor<'_> for Reader {
+                    type Value = $kind;
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str($what)
+                    }
+                    fn visit_i64<E: Error>(self, n: i64) -> Result<$kind, E> {
+                        n.to_string().parse().map_err(|_| E::invalid_value(Unexpected::Signed(n), &self))
+                    }
+                    fn visit_u64<E: Error>(self, n: u64) -> Result<$kind, E> {
+                        n.to_string().parse().map_err(|_| E::invalid_value(Unexpected::Unsigned(n), &self))
+                    }
+                }
+                from.deserialize_any(Reader)
+            }
         }
     )* };
 }
-plain_value! {
-    u32: "a number", u64: "a number", usize: "a number",
+numbers! {
+    u32: "a number, at least 0", u64: "a number, at least 0", usize: "a number, at least 0",
     NonZeroU32: "a number, at least 1", NonZeroU64: "a number, at least 1", NonZeroUsize: "a number, at least 1"
 }
 
@@ -83,7 +108,7 @@ impl Value for PathBuf {
     }
 }
 
-impl<T: FromStr<Err = String> + fmt::Display + Clone> Value for Vec<T> {
+impl<T: FromStr<Err = String> + fmt::Display + Clone + DeserializeOwned> Value for Vec<T> {
     const MANY: bool = true;
     fn from_args(args: &[&str]) -> Result<Self, String> {
         args.iter().filter(|arg| !arg.is_empty()).map(|arg| arg.parse()).collect()
@@ -117,7 +142,7 @@ macro_rules! text {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+                String::deserialize(from)?.parse().map_err(Error::custom)
             }
         }
 
@@ -289,7 +314,7 @@ impl Value for Threads {
 
 impl<'de> Deserialize<'de> for Threads {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        Self::from_args(&[&i64::deserialize(from)?.to_string()]).map_err(serde::de::Error::custom)
+        Self::from_args(&[&i64::deserialize(from)?.to_string()]).map_err(Error::custom)
     }
 }
 
@@ -321,10 +346,10 @@ impl<'de> Deserialize<'de> for Bytes {
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a number of bytes, as 65536 or \"64k\" (k, M, G, T)")
             }
-            fn visit_i64<E: serde::de::Error>(self, n: i64) -> Result<Bytes, E> {
+            fn visit_i64<E: Error>(self, n: i64) -> Result<Bytes, E> {
                 u64::try_from(n).map(Bytes).map_err(|_| E::custom("expected a number that is not negative"))
             }
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Bytes, E> {
+            fn visit_str<E: Error>(self, text: &str) -> Result<Bytes, E> {
                 super::common::bytes(text).map(Bytes).map_err(E::custom)
             }
         }

@@ -47,6 +47,8 @@ fn mistakes_are_named() {
     let other = dir.write("other.toml", "[sessions]\nbase-path = \"no slash\"\n");
     let paths = dir.write("paths.toml", "[gateway]\nconnect-url = \"http://x/\"\nconnect-path = \"/stream/x\"\n");
     let cert = dir.path("cert.pem");
+    let (missing, missing_key) = (dir.path("none.pem"), dir.path("none-key.pem"));
+    let both = format!("127.0.0.1:0,tls-cert={cert},tls-key={missing_key}");
     let half = format!("127.0.0.1:0,tls-cert={cert}");
     let token = format!("app {} app.example", "0123456789abcdef".repeat(4));
     let long_path = format!("unix:/tmp/{}.sock", "x".repeat(100));
@@ -77,6 +79,15 @@ fn mistakes_are_named() {
         (&["--check-config", "--listen", "127.0.0.1:1,proxy-protocol"], &["--trusted-proxy"]),
         (&["--check-config", "--tls-cert", &cert], &["--tls-key"]),
         (&["--check-config", "--tls-cert", &cert, "--tls-key", &cert], &[&cert]),
+        (
+            &["--check-config", "--tls-cert", &missing, "--tls-key", &cert],
+            &[&format!("cannot read --tls-cert {missing}: no such file")],
+        ),
+        (
+            &["--check-config", "--listen", &both],
+            &["--listen 127.0.0.1:0: ", &format!("cannot read tls-key {missing_key}: no such file")],
+        ),
+        (&["--check-config", "--idle-timeout", "1m"], &["--idle-timeout", "expected a number of seconds, at least 1"]),
         (&["--check-config", "--trusted-proxy", "10.0.0.1/8"], &["10.0.0.1/8", "--trusted-proxy"]),
         (&["--check-config", "--log-level", "loud"], &["loud", "debug"]),
         (&["--check-config", "--mode", "fast"], &["thread-per-connection"]),

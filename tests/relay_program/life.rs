@@ -298,6 +298,10 @@ fn it_says_what_it_does() {
     let log = dir.path("stderr");
     let args = ["--config", &config, "--threads=2", "--connections=100", "--shutdown-delay=1"];
     let relay = Relay::logging_to(&log, &args);
+    let started = format!(
+        "started: 2 loops, at most 100 connections, with rendezvous, session relay, page admin=http://{} listen={}",
+        relay.admin, relay.urls[0]
+    );
     until("it has started", || dir.read("stderr").contains("started"));
     dir.write("relay.toml", "[sessions]\nttl = 21\n");
     assert!(relay.reload());
@@ -308,7 +312,7 @@ fn it_says_what_it_does() {
     let text = dir.read("stderr");
     let lines: Vec<&str> = text.lines().map(|line| line.split_once("relay::run: ").expect(line).1).collect();
     let expected = [
-        "started: 2 loops, at most 100 connections, with rendezvous, session relay, page",
+        &*started,
         "configuration reloaded; changed: sessions.ttl",
         "configuration reloaded; no setting has changed",
         "draining: /ready responds 503, and new connections are accepted for 1 more seconds",
@@ -316,6 +320,61 @@ fn it_says_what_it_does() {
         "stopped",
     ];
     assert_eq!(lines, expected, "{text}");
+}
+
+#[test]
+fn the_log_in_json_has_the_addresses_and_a_new_certificate_once() {
+    let dir = Dir::new();
+    let (log, made) = (dir.path("stderr"), dir.path("made"));
+    let relay = Relay::logging_to(&log, &["--log-format=json", "--tls-self-made", &made, "--connections=100"]);
+    assert!(relay.reload());
+    let lines = || -> Vec<serde_json::Value> {
+        dir.read("stderr").lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+    };
+    let messages = |start: &str| {
+        let is_it = |line: &&serde_json::Value| line["message"].as_str().is_some_and(|text| text.starts_with(start));
+        lines().iter().filter(is_it).cloned().collect::<Vec<_>>()
+    };
+    let started = messages("started: ");
+    assert_eq!((started.len(), &started[0]["level"]), (1, &"info".into()));
+    assert_eq!(started[0]["listen"], *relay.urls[0]);
+    assert_eq!(started[0]["admin"], format!("http://{}", relay.admin));
+    let must_trust = format!("clients must trust this certificate: {made}/cert.pem");
+    assert_eq!(messages(&must_trust).len(), 1);
+    std::fs::remove_file(dir.path("made/cert.pem")).expect("removed");
+    assert!(relay.reload(), "with a new one");
+    assert_eq!(messages(&must_trust).len(), 2);
+    relay.stop();
+}
+
+#[test]
+fn it_says_that_no_service_is_enabled() {
+    let dir = Dir::new();
+    let relay = Relay::logging_to(&dir.path("stderr"), &["--rendezvous=false", "--session-relay=false"]);
+    relay.request("GET /", &[]).assert(404);
+    relay.stop();
+    let text = dir.read("stderr");
+    assert!(
+        text.contains("WARN  relay::run: no service is enabled: ") && text.contains(", with no service "),
+        "{text}"
+    );
+}
+
+#[test]
+fn it_says_that_the_admin_listener_has_another_port() {
+    let dir = Dir::new();
+    // Either this test has the port, or another program.
+    let _taken = std::net::TcpListener::bind("127.0.0.1:9090");
+    let mut command = Command::new(program("relay"));
+    command.args(["--listen", "127.0.0.1:0"]).env_remove("RUST_LOG").stdout(std::process::Stdio::piped());
+    let mut child = command.stderr(std::fs::File::create(dir.path("stderr")).expect("made")).spawn().expect("started");
+    let lines = std::io::BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
+    let admin = lines.into_iter().find_map(|line| Some(line.strip_prefix("admin on http://")?.to_owned()));
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    let (admin, text) = (admin.expect("a line"), dir.read("stderr"));
+    assert!(admin.starts_with("127.0.0.1:") && admin != "127.0.0.1:9090", "{admin}");
+    assert!(text.contains("another port: ") && text.contains("127.0.0.1:9090") && text.contains("--admin"), "{text}");
 }
 
 #[test]
