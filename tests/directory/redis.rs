@@ -4,8 +4,22 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
+
+/// Returns ports that nothing listens on. They are below those that the system gives out (32,768 and above on Linux), so
+/// that no other socket takes one before the program listens.
+pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
+    /// The first one, and how many.
+    const RANGE: (u16, u32) = (12_000, 20_000);
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Tests that run at the same time begin at different ones.
+    let first = std::process::id().wrapping_mul(97);
+    let next = || RANGE.0 + (first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % RANGE.1) as u16;
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    [(); N].map(|()| std::iter::repeat_with(next).take(1000).find(is_free).expect("a free port"))
+}
 
 pub(crate) struct Redis {
     child: Option<Child>,
@@ -16,7 +30,7 @@ pub(crate) struct Redis {
 impl Redis {
     /// Starts it; `None` if it is not installed.
     pub(crate) fn start() -> Option<Self> {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
+        let [port] = free_ports();
         Self::start_on(port)
     }
 

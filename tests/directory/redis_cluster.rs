@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    net::TcpListener,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -13,7 +12,7 @@ use crate::{
     NOT_FOUND,
     cluster::{Cluster, Node, connect},
     errors,
-    redis::Redis,
+    redis::{Redis, free_ports},
     until,
 };
 
@@ -23,18 +22,13 @@ struct Masters {
     dir: PathBuf,
 }
 
-/// Returns ports that nothing listens on: three, and three for the bus.
-fn free_ports() -> Vec<u16> {
-    let all: Vec<TcpListener> = (0..6).map(|_| TcpListener::bind("127.0.0.1:0").expect("bound")).collect();
-    all.iter().map(|port| port.local_addr().expect("bound").port()).collect()
-}
-
 impl Masters {
     /// Starts a cluster; `None` if it is not installed.
     fn start() -> Option<Self> {
         let dir = std::env::temp_dir().join(format!("uncork-cluster-{}", std::process::id()));
         fs::create_dir_all(&dir).expect("a directory");
-        let ports = free_ports();
+        // Three, and three for the bus.
+        let ports: [u16; 6] = free_ports();
         let mut all = Vec::new();
         for (n, port) in ports[..3].iter().enumerate() {
             let file = dir.join(format!("{n}.conf")).display().to_string();

@@ -13,8 +13,7 @@ use uncork::{Request, Response, Server};
 use crate::{
     client::Client,
     harness::{Dir, Relay, until},
-    nodes::ports,
-    redis::Redis,
+    redis::{Redis, free_ports},
 };
 
 const CLIENTS: usize = 12;
@@ -60,7 +59,7 @@ fn a_relay_that_drains_closes_its_clients_one_after_the_other() {
     };
     let application = Server::bind("127.0.0.1:0").and_then(|server| server.threads(1, application)).expect("running");
     let url = |path: &str| format!("http://{}{path}", application.local_addr().expect("bound"));
-    let (dir, ports) = (Dir::new(), ports());
+    let (dir, ports) = (Dir::new(), free_ports::<2>());
     let key = dir.write("node.key", &"k".repeat(40));
     let relays = [("a", ports[0]), ("b", ports[1])].map(|(id, port)| {
         let args = [

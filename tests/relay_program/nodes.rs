@@ -1,7 +1,6 @@
 //! Three relays that serve the same sessions and streams, with TLS between them and without.
 
 use std::{
-    net::TcpListener,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,19 +14,13 @@ use crate::{
     client::Client,
     harness::{Dir, Relay, stream, until},
     program::output,
-    redis::Redis,
+    redis::{Redis, free_ports},
 };
-
-/// Returns three ports that are free now.
-pub(crate) fn ports() -> [u16; 3] {
-    let taken = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("bound"));
-    taken.map(|socket| socket.local_addr().expect("bound").port())
-}
 
 /// Starts the nodes `a`, `b` and `c`. Returns the files of their logs, too.
 fn start(dir: &Dir, tls: bool) -> [(Relay, String); 3] {
     let key = dir.write("node.key", "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyAhIiMkJSYnKCkqKywtLi8w\n");
-    let (ports, names) = (ports(), ["a", "b", "c"]);
+    let (ports, names): ([_; 3], _) = (free_ports(), ["a", "b", "c"]);
     let scheme = if tls { "https" } else { "http" };
     let nodes: Vec<String> =
         names.iter().zip(ports).map(|(id, port)| format!("--node={id} {scheme}://localhost:{port}")).collect();
@@ -198,7 +191,7 @@ fn behind_nat(redis: Option<Redis>) {
     let directory = redis.as_ref().map(|redis| format!("--directory-url=redis://127.0.0.1:{}", redis.port()));
     let tls = dir.identity();
     let key = dir.write("node.key", &"k".repeat(40));
-    let (ports, origins, names) = (ports(), ports(), ["a", "b", "c"]);
+    let (ports, origins, names): ([_; 3], [_; 3], _) = (free_ports(), free_ports(), ["a", "b", "c"]);
     let (cert, private) = (dir.path("cert.pem"), dir.path("key.pem"));
     let nodes: Vec<String> =
         names.iter().zip(ports).map(|(id, port)| format!("--node={id} http://localhost:{port}")).collect();
