@@ -203,6 +203,13 @@ fn an_idle_connection_is_checked() {
     }
     request(&mut origin);
     world.wait_until("the silent connection has ended", |counts| counts.silent == 1 && counts.connections == 0);
+    // One that closes in its response gets no request behind it, also if the response comes in pieces.
+    let mut origin = by_hand(&world);
+    request(&mut origin);
+    origin.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\no");
+    std::thread::sleep(Duration::from_millis(20));
+    origin.send("k");
+    assert_eq!(origin.read_to_end().expect("the end"), b"");
     // Ours responds.
     let _origin_server =
         OriginServer::new(tunnel(world.origins).http1_only(), Mode::Threads, site).wait_connected(&world);

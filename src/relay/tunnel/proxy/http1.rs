@@ -172,11 +172,7 @@ impl Inner {
                     self.drain();
                     return Step::Abort;
                 }
-                None if self.clocks.pinged.is_some() => match self.poll_pong() {
-                    None => return Step::Pending,
-                    Some(true) => {}
-                    Some(false) => self.drain(),
-                },
+                None if self.clocks.pinged.is_some() && !self.poll_pong() => return Step::Pending,
                 None => {}
             }
             let source = self.reader.source();
@@ -254,17 +250,20 @@ impl Inner {
         self.clocks.pinged = Some(self.now);
     }
 
-    /// Reads the response to a ping. Returns `None` if it is not complete; `false` if the connection takes no more
-    /// requests.
-    fn poll_pong(&mut self) -> Option<bool> {
-        let mut keep_alive = true;
+    /// Reads the response to a ping. Returns `false` if it is not complete. Drains if no request may follow it.
+    fn poll_pong(&mut self) -> bool {
         loop {
             let is_over = match self.reader.next() {
-                Piece::Pending => return None,
-                Piece::Broken(_) => return Some(false),
+                Piece::Pending => return false,
+                Piece::Broken(_) => {
+                    self.drain();
+                    return true;
+                }
                 Piece::Informational(..) => false,
                 Piece::Head(head) => {
-                    keep_alive = head.keep_alive;
+                    if !head.keep_alive {
+                        self.drain();
+                    }
                     head.whole
                 }
                 Piece::Data { bytes, last } => {
@@ -278,7 +277,7 @@ impl Inner {
                 let at = self.clocks.pinged.take().unwrap_or(self.now);
                 self.origin.set_round_trip(self.now.saturating_duration_since(at));
                 self.clocks.idle_since = self.now;
-                return Some(keep_alive);
+                return true;
             }
         }
     }
