@@ -12,6 +12,7 @@
 
 use std::{
     io,
+    process::ExitCode,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{SyncSender, TryRecvError, sync_channel},
@@ -19,6 +20,9 @@ use std::{
 };
 
 use uncork::{Action, Produced, Request, Response, Server, Tx, Waker};
+
+#[path = "common/address.rs"]
+mod address;
 
 const PAGE: &str = r#"<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>Events</title>
@@ -109,13 +113,15 @@ fn respond(req: &mut Request<'_>, readers: &Readers) -> Action {
     }
 }
 
-fn main() -> io::Result<()> {
-    env_logger::init();
-    let addr = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".into());
+fn main() -> ExitCode {
+    address::main("events", "Sends each line of the input to all browsers that have the page open", serve)
+}
+
+fn serve(addr: &str) -> io::Result<()> {
     let readers = Readers::default();
     let shared = readers.clone();
-    let server = Server::bind(&*addr)?.threads(2, move |req: &mut Request<'_>| respond(req, &shared))?;
-    println!("listening on http://{}", server.local_addr().map_or(addr, |addr| addr.to_string()));
+    let server = Server::bind(addr)?.threads(2, move |req: &mut Request<'_>| respond(req, &shared))?;
+    println!("listening on http://{}", server.local_addr().map_or(addr.into(), |addr| addr.to_string()));
     for line in io::stdin().lines() {
         let line = line?;
         if line.len() > LINE {

@@ -8,11 +8,15 @@
 
 use std::{
     collections::BTreeMap,
+    process::ExitCode,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use serde::{Deserialize, Serialize};
 use uncork::{Action, Request, Response, Server};
+
+#[path = "common/address.rs"]
+mod address;
 
 #[derive(Serialize, Deserialize)]
 struct Note {
@@ -72,11 +76,11 @@ fn api(req: &mut Request<'_>, store: &Store) -> Action {
     }
 }
 
-fn main() -> std::io::Result<()> {
-    env_logger::init();
-    let addr = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".into());
-    let store = Store::default();
-    let server = Server::bind(&*addr)?.threads(2, move |req: &mut Request<'_>| api(req, &store))?;
-    println!("listening on http://{}", server.local_addr().map_or(addr, |addr| addr.to_string()));
-    server.join()
+fn main() -> ExitCode {
+    address::main("json_api", "Keeps notes: a JSON API with a store", |addr| {
+        let store = Store::default();
+        let server = Server::bind(addr)?.threads(2, move |req: &mut Request<'_>| api(req, &store))?;
+        println!("listening on http://{}", server.local_addr().map_or(addr.into(), |addr| addr.to_string()));
+        server.join()
+    })
 }

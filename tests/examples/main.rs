@@ -167,8 +167,23 @@ fn hello_says_hello() {
     let hello = Example::run(command, None);
     let response = hello.ask("GET /", &[]);
     assert_eq!((response.status, response.text()), (200, "Hello, world!"));
-    let help = output("hello", &["--help"]);
-    assert!(help.status.success() && help.stdout.starts_with(b"usage: hello [ADDRESS:PORT]"), "{help:?}");
+}
+
+#[test]
+fn the_shortest_have_help_and_errors_in_words() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let taken = taken.local_addr().expect("bound").to_string();
+    for name in ["hello", "json_api", "events"] {
+        let help = output(name, &["--help"]);
+        let text = String::from_utf8_lossy(&help.stdout);
+        assert!(help.status.success() && text.contains(&format!("Usage: {name} [ADDRESS:PORT]")), "{help:?}");
+        for (addr, error) in [(&*taken, "in use"), ("8080", "expected an address and a port")] {
+            let output = output(name, &[addr]);
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.code() == Some(1) && text.starts_with("error: cannot listen on "), "{output:?}");
+            assert!(text.contains(error), "{text}");
+        }
+    }
 }
 
 // json_api
