@@ -70,8 +70,8 @@ const TOKEN: &str = "UNCORK_TOKEN";
 #[derive(Parser)]
 #[command(version, group(ArgGroup::new("what").required(true).args(["root", "forward"])))]
 struct Args {
-    /// Host and port where the proxy accepts origin servers
-    #[arg(long, value_name = "NAME:PORT")]
+    /// Host and port where the proxy accepts origin servers [default port: 443]
+    #[arg(long, value_name = "NAME[:PORT]")]
     proxy: String,
     /// Host to publish: app.example, *.dev.example, app.example/part; may be repeated
     ///
@@ -240,6 +240,7 @@ fn shown(args: &Args) -> Shown {
 
 fn tunnel(args: &Args) -> Result<Tunnel, Failure> {
     let hosts = if args.host.is_empty() { "all hosts of the token".to_owned() } else { args.host.join(", ") };
+    let proxy = args.proxy.clone();
     let mut tunnel = Tunnel::dial(&args.proxy)
         .tls(trust(args)?)
         .connections(args.connections.into())
@@ -247,7 +248,7 @@ fn tunnel(args: &Args) -> Result<Tunnel, Failure> {
         .on_event(move |event| match event {
             TunnelEvent::Up { .. } => log::info!("{event}; published: {hosts}"),
             TunnelEvent::Stopped { .. } => log::info!("{event}"),
-            _ => log::warn!("{event}"),
+            _ => log::warn!("--proxy {proxy}: {event}"),
         });
     for host in &args.host {
         tunnel = tunnel.host(host);

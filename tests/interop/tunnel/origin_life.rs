@@ -38,7 +38,7 @@ fn a_rejected_tunnel_reports_the_reason_and_tries_again() {
         (proxy().token("wrong"), "401 (check the token): unknown token"),
         (
             proxy().host("other.example"),
-            "403 (the credential may not allow these names): this credential must not use other.example",
+            "403 (check that the token is valid for these names): this credential must not use other.example",
         ),
         (Tunnel::dial(&format!("localhost:{}", world.plain.port())).tls(trust()).host("a"), "cannot establish TLS"),
         (proxy().tls(TlsClient::builder().pin([7; 32]).build().expect("a pin")), "not the pinned one"),

@@ -52,7 +52,7 @@ impl fmt::Display for TunnelError {
             Self::Rejected { status, reason } => {
                 let hint = match status {
                     401 => " (check the token)",
-                    403 => " (the credential may not allow these names)",
+                    403 => " (check that the token is valid for these names)",
                     404 | 405 => " (this may not be the proxy's port for origin servers)",
                     409 => " (another credential has one of these names)",
                     _ => "",
