@@ -270,7 +270,13 @@ impl World {
         self.application.drop_tickets();
         self.turn();
         self.check();
-        self.clients.iter_mut().for_each(|client| client.end.cut());
+        for client in &mut self.clients {
+            client.end.cut();
+            // What was upgraded goes on after a half-close. Such a client can only close the rest.
+            if client.end.sent_end == End::Finished {
+                client.end.disconnect();
+            }
+        }
         self.turn();
         assert_eq!(self.proxy.counts().active, 0, "a request of a client does not end");
         for end in self.origins.iter_mut().chain(&mut self.served) {
