@@ -207,12 +207,15 @@ impl Responder {
     /// if there were too many.
     pub(super) fn send_informational(&mut self, status: u16, fields: &HeaderMap) -> bool {
         self.informational += 1;
+        if self.informational > INFORMATIONAL_MAX {
+            return false;
+        }
         if let Some(ticket) = &self.ticket
             && (102..200).contains(&status)
         {
             ticket.send_informational(status, head::informational_fields(fields));
         }
-        self.informational <= INFORMATIONAL_MAX
+        true
     }
 
     /// Begins the response. `version`: the HTTP version of the origin server's response. `ended`: it has no body.
