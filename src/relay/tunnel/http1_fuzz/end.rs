@@ -1,6 +1,6 @@
 //! The other end of a connection: what it has sent, and what it has received.
 
-use uncork::{LoopHandle, PeerAddr, PipeIn, PipeOut, pipe};
+use uncork::{LoopHandle, PeerAddr, PipeCounters, PipeIn, PipeOut, pipe};
 
 use super::{Random, reference::End};
 
@@ -9,6 +9,7 @@ const PIPE: usize = 32 * 1024;
 
 pub(super) struct OtherEnd {
     to: Option<PipeIn>,
+    counters: PipeCounters,
     from: Option<PipeOut>,
     unsent: Vec<u8>,
     /// The end follows what is not sent.
@@ -28,6 +29,7 @@ impl OtherEnd {
         let ((to, input), (output, from)) = (pipe(PIPE), pipe(PIPE));
         assert!(on.adopt_pipes(peer, input, output, listener).is_ok());
         Self {
+            counters: to.counters(),
             to: Some(to),
             from: Some(from),
             unsent: Vec::new(),
@@ -79,6 +81,11 @@ impl OtherEnd {
 
     pub(super) fn is_closed(&self) -> bool {
         self.to.as_ref().is_none_or(PipeIn::is_closed)
+    }
+
+    /// Returns `true` if its end cannot arrive, since what is before it is not read.
+    pub(super) fn has_unread(&self) -> bool {
+        self.has_unsent() || (self.sent_end == End::Finished && self.counters.read() < self.counters.written())
     }
 
     pub(super) fn has_unsent(&self) -> bool {

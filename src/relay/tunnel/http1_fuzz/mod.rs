@@ -287,7 +287,7 @@ impl World {
         }
         self.check();
         // Nothing more arrives, so nothing goes on; unless the end cannot arrive, since what is before it is not read.
-        if self.floods == 0 && !self.origins.iter().chain(&self.served).any(OtherEnd::has_unsent) {
+        if self.floods == 0 && !self.origins.iter().chain(&self.served).any(OtherEnd::has_unread) {
             assert_eq!(self.application.open(), 0, "a request without its proxy does not end");
         }
         for end in self.origins.iter_mut().chain(&mut self.served) {
