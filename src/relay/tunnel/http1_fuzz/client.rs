@@ -76,7 +76,7 @@ impl Client {
             Framing::Length(left) => size.min(left),
             Framing::Chunked | Framing::Raw => size,
         };
-        if n == 0 || self.complete {
+        if n == 0 || self.complete || !self.end.can_send() {
             return;
         }
         let bytes: Vec<u8> = (self.offered..self.offered + n).map(|at| pattern(self.number, at)).collect();

@@ -43,8 +43,13 @@ impl OtherEnd {
         }
     }
 
+    /// Returns `false` behind its end.
+    pub(super) fn can_send(&self) -> bool {
+        self.to.is_some() && !self.finishes
+    }
+
     pub(super) fn send(&mut self, bytes: &[u8]) {
-        if self.to.is_some() && !self.finishes {
+        if self.can_send() {
             self.unsent.extend_from_slice(bytes);
         }
     }
