@@ -17,6 +17,9 @@ use uncork::client::{Client, Request};
 /// Timeout of every step. A loaded machine starts a browser in seconds.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(90);
 
+/// A key's code in WebDriver.
+const TAB: char = '\u{e004}';
+
 /// A name of this computer that is not a loopback address, for the browsers of the tests only.
 pub(crate) const HOST: &str = "relay.example";
 
@@ -209,11 +212,17 @@ impl Browser {
         self.server.call("POST", &format!("{}/{what}", self.path), Some(body))
     }
 
+    /// Opens a page, and returns when a user would see it.
     #[track_caller]
     pub(crate) fn open(&self, url: &str) {
         // A link that differs only behind the "#" would be the same page.
         self.post("url", &json!({"url": "about:blank"})).expect("opened");
         self.go(url).expect("opened");
+        // A browser may ignore keys and clicks until it has painted the page, which may be after the load event.
+        until("the first paint", || {
+            let painted = self.run("return performance.getEntriesByType('paint').length > 0", &[]);
+            (painted == true).then_some(())
+        });
     }
 
     pub(crate) fn go(&self, url: &str) -> Result<Value, String> {
@@ -275,6 +284,34 @@ impl Browser {
         let keys = [json!({"type": "keyDown", "value": key}), json!({"type": "keyUp", "value": key})];
         let actions = json!({"actions": [{"type": "key", "id": "keys", "actions": keys}]});
         self.post("actions", &actions).expect("pressed");
+    }
+
+    /// Returns the id or the text of the element that has the focus; empty if none has it.
+    #[track_caller]
+    pub(crate) fn focus(&self) -> String {
+        let script = "const it = document.activeElement; return it === document.body ? '' : it.id || it.textContent";
+        self.run(script, &[]).as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Presses the Tab key and returns what has the focus then. If the focus has not moved within a second, the key was
+    /// lost: it is pressed again, as a user would do.
+    #[track_caller]
+    pub(crate) fn tab_key(&self) -> String {
+        let before = self.focus();
+        until("the focus moves", || {
+            self.press(TAB);
+            let end = Instant::now() + Duration::from_secs(1);
+            loop {
+                let focus = self.focus();
+                if focus != before {
+                    return Some(focus);
+                }
+                if Instant::now() > end {
+                    return None;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        })
     }
 
     /// Presses a key while another key is held.
