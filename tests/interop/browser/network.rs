@@ -34,6 +34,8 @@ impl Network {
         let its = shared.clone();
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
+                // While it is locked, `down` does not end the connections, so it ends this one, too.
+                let mut ends = its.ends.lock().expect("unpoisoned");
                 // For a browser, a connection that ends at once has failed.
                 if its.is_down.load(Ordering::SeqCst) {
                     continue;
@@ -41,7 +43,8 @@ impl Network {
                 let server = TcpStream::connect(program).expect("connected");
                 let number = its.count.fetch_add(1, Ordering::SeqCst);
                 let clone = |end: &TcpStream| end.try_clone().expect("cloned");
-                its.ends.lock().expect("unpoisoned").push((number, [clone(&client), clone(&server)]));
+                ends.push((number, [clone(&client), clone(&server)]));
+                drop(ends);
                 for (from, to) in [(clone(&client), clone(&server)), (server, client)] {
                     let its = its.clone();
                     thread::spawn(move || its.pass(number, from, to));

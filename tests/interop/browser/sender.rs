@@ -47,17 +47,12 @@ pub(crate) fn an_opened_link_is_reported(driver: &Driver) {
     let link = write(&sender, &site, "opened");
     sender.shows("Waiting for the other device.");
     // A program that previews links loads the page, and may load what it finds in it, but runs no script.
-    let get = |target: &str| {
-        let mut response = String::new();
-        let fields = "Accept: text/html\r\nConnection: close\r\n";
-        site.request(&format!("GET {target}"), fields, b"").read_to_string(&mut response).expect("a response");
-        assert!(response.starts_with("HTTP/1.1 200"), "{response}");
-        response
-    };
-    get("/");
+    let fields = "Accept: text/html\r\nConnection: close\r\n";
+    let mut response = String::new();
+    site.request("GET /", fields, b"").read_to_string(&mut response).expect("a response");
+    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
     // The page shows its link before the relay has received the head of its upload.
-    let status = format!("/stream/{}/status", id(&link));
-    until("the upload's head", || get(&status).contains("\"state\":\"SRC_CONNECTED\"").then_some(()));
+    until("the upload's head", || (site.state(id(&link)) == "SRC_CONNECTED").then_some(()));
     two_more_polls(&sender);
     assert!(!sender.text().contains(OPENED));
     // Nor is a page that a browser has loaded in advance, and does not show yet.

@@ -85,6 +85,16 @@ impl Site {
         let (_, id) = response.rsplit_once(":\"").expect(&response);
         id.trim_end_matches("\"}").to_owned()
     }
+
+    /// Returns the state of a stream, as its status has it.
+    pub(crate) fn state(&self, id: &str) -> String {
+        let mut response = String::new();
+        let mut peer = self.request(&format!("GET /stream/{id}/status"), "Connection: close\r\n", b"");
+        peer.read_to_string(&mut response).expect("a response");
+        let (_, body) = response.split_once("\r\n\r\n").expect(&response);
+        let status: Value = serde_json::from_str(body).expect(&response);
+        status["state"].as_str().expect(&response).to_owned()
+    }
 }
 
 /// Chooses a file, like the button.

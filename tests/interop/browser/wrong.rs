@@ -93,6 +93,7 @@ pub(crate) fn two_who_want_it_at_once(driver: &Driver) {
     // Both see the offer. The second one to accept gets an error, and no bytes.
     first.click("#download");
     source.write_all(&vec![b'x'; SIZE / 2]).expect("sent");
+    until("the first download", || (site.state(&id) == "STREAMING").then_some(()));
     second.click("#download");
     second.shows("This link has already been used");
     source.write_all(&vec![b'x'; SIZE / 2]).expect("sent");
