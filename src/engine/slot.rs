@@ -31,7 +31,7 @@ use crate::{
 /// Rounds of reading, working and writing for one connection before others have their turn.
 const ROUNDS: usize = 8;
 /// The most bytes read at once of a head and what follows it. A suspended request keeps the buffer.
-const AHEAD: usize = 16 * 1024;
+pub(super) const AHEAD: usize = 16 * 1024;
 
 /// What is left of a connection that has ended.
 pub(super) struct Ended {
@@ -73,7 +73,8 @@ impl Slot {
                 return Err(EndReason::PeerClosed);
             }
             let read = match &mut self.phase {
-                Phase::Head | Phase::Securing => io.fill(core, AHEAD, ConnIo::head_room(core))?,
+                Phase::Head => io.fill(core, AHEAD, ConnIo::head_room(core))?,
+                Phase::Securing => io.fill_securing(core)?,
                 Phase::Streams(streams) => streams.fill(io, core)?,
                 Phase::Job(job) => {
                     let hold = job.hold(io);

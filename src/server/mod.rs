@@ -82,7 +82,8 @@ impl Server {
     /// HTTP/1.1 belong together: either allows both.
     ///
     /// Over TLS, a client and the server agree on the version by ALPN; without TLS, a client of HTTP/2 begins with its
-    /// preface (RFC 9113 §3). A request in a version that is not allowed gets a 505.
+    /// preface (RFC 9113 §3). A request in a version that is not allowed gets a 505. A request without TLS at a port of
+    /// HTTPS gets a 400, over HTTP/2 as well.
     ///
     /// ```no_run
     /// use uncork::{Server, h1::Version};

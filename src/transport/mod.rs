@@ -80,7 +80,8 @@ pub(crate) enum Got {
 pub(crate) enum Fault {
     /// An error of the operating system.
     Io(io::Error),
-    /// A plain HTTP request on a TLS port. [`Transport::write_plain`] can send a plain response.
+    /// A plain HTTP request on a TLS port. Its bytes were appended as those of a read.
+    /// [`Transport::write_plain`] can send a plain response.
     PlainHttp,
     /// The peer broke TLS, or no common version, suite or certificate was found. An alert was sent if that was
     /// possible.
@@ -245,6 +246,17 @@ impl Transport {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
             result => result,
         }
+    }
+
+    /// Goes on without TLS. Only after [`Fault::PlainHttp`].
+    #[cfg(feature = "http2")]
+    #[cold]
+    pub(crate) fn become_plain(&mut self, pool: &mut Pool) {
+        #[cfg(feature = "tls")]
+        if let Some(mut tls) = self.tls.take() {
+            tls.release(pool);
+        }
+        let _ = pool;
     }
 
     /// Sends the ciphertext that the transport still holds, or the end of a message on a stream of HTTP/2. Returns

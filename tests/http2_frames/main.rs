@@ -11,6 +11,7 @@
 //! | `clocks` | clients that stop in the middle |
 //! | `release` | clients that leave |
 //! | `costs` | what attacks cost |
+//! | `plain_on_tls` | clients that should have used TLS |
 //! | `valid`, `connection`, `frames`, `messages`, `hpack` | the cases, by the sections of RFC 9113 and RFC 7541 |
 
 #![expect(clippy::disallowed_methods, reason = "the tests measure time, and let it pass")]
@@ -24,5 +25,6 @@ mod frames;
 mod hpack;
 mod messages;
 mod peer;
+mod plain_on_tls;
 mod release;
 mod valid;

@@ -54,7 +54,7 @@ impl Http2 {
         io.stop_timeout();
         let fields = self.connection().take_fields();
         let mut begun = Begun { number, ended, urgency: 0, length: None };
-        let dispatched = dispatch(&fields, &mut begun, io, core, handler);
+        let dispatched = dispatch(&fields, &mut begun, self.rejects, io, core, handler);
         self.connection().return_fields(fields);
         match dispatched {
             Err(rule) => self.reject(io, core, begun, rule),
@@ -186,10 +186,11 @@ impl Http2 {
     }
 }
 
-/// Checks the head of a request, and calls the handler.
+/// Checks the head of a request, and calls the handler unless the connection rejects all requests.
 fn dispatch(
     fields: &Fields,
     begun: &mut Begun,
+    rejects: Option<Misbehaved>,
     io: &ConnIo,
     core: &mut Core,
     handler: &mut dyn Handler,
@@ -203,6 +204,7 @@ fn dispatch(
     }
     let mut conn = ServerConn::new();
     let taken = conn.begin(&head, &core.limits, true);
+    let taken = rejects.map_or(taken, Err);
     let copy = core.access_log.is_some().then(|| Head::copy(&head));
     let context = RequestContext {
         id: RequestId { conn: io.id, number: request_number(begun.number) },

@@ -31,6 +31,7 @@ use super::{
 use crate::{
     api::{Handler, Response},
     base::{EndReason, Timeout, lock, pool::LENT, time::Tick},
+    h1::Misbehaved,
     h2::{
         PREFACE,
         connection::{Connection, Event},
@@ -59,6 +60,8 @@ pub(super) struct Http2 {
     woken: Vec<u32>,
     /// The number of requests so far.
     requests: u32,
+    /// The rule that a request breaks whatever it says. The connection ends with the first one.
+    rejects: Option<Misbehaved>,
     /// The earliest deadline of a stream.
     due: Tick,
     /// The time of the last input, and whether a ping was sent because that is long ago.
@@ -106,6 +109,7 @@ impl Http2 {
             marked: Vec::new(),
             woken: Vec::new(),
             requests: 0,
+            rejects: None,
             due: Tick::NEVER,
             heard: core.tick,
             is_pinged: false,
@@ -329,10 +333,11 @@ impl Streams for Http2 {
             self.end_all(core, reason);
         }
         let mut connection = self.connection();
-        if self.requests >= core.limits.requests {
+        let most = if self.rejects.is_some() { 1 } else { core.limits.requests };
+        if self.requests >= most {
             connection.shut_down();
             // So many may be on their way.
-            if self.requests - core.limits.requests >= core.limits.streams.saturating_mul(2) {
+            if self.requests - most >= core.limits.streams.saturating_mul(2) {
                 connection.conclude();
             }
         }
@@ -437,5 +442,13 @@ impl ConnIo {
         self.transport.socket().keep_alive();
         self.stop_timeout();
         Step::Become(Phase::Streams(Box::new(Box::new(Http2::new(core)))))
+    }
+
+    /// Like [`begin_http2`](Self::begin_http2), but each request is rejected by `rule`, before the handler sees it.
+    #[cold]
+    pub(super) fn begin_rejecting_http2(&mut self, core: &Core, rule: Misbehaved) -> Step {
+        self.stop_timeout();
+        let http2 = Http2 { rejects: Some(rule), ..Http2::new(core) };
+        Step::Become(Phase::Streams(Box::new(Box::new(http2))))
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! [`records`](super::records) is common to both sides. Little is specific: a server asks for a certificate by
 //! name, and may receive plain HTTP by mistake; a client begins, and names the server that it expects.
-//! gets a name from the client and may receive plain HTTP by mistake, a client begins, and names the server it expects.
 
 use std::io::{self, IoSlice};
 
@@ -145,6 +144,7 @@ impl TlsConn {
             // A handshake record begins with 0x16, a request with a method, a response with `HTTP/1.1`.
             if self.records.rx.filled()[0].is_ascii_uppercase() {
                 (self.failed, self.finished) = (true, true);
+                into.push(self.records.rx.filled());
                 self.records.rx.consume(n);
                 return Err(match self.rustls {
                     Rustls::Server(_) => Fault::PlainHttp,
