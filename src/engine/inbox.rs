@@ -125,9 +125,11 @@ impl Engine<'_> {
         }
     }
 
-    /// Ends a request, and the connection that it is in, if that has no others.
-    fn close_request(&mut self, id: RequestId, reason: EndReason) {
-        if let Some(Slot { phase: Phase::Streams(streams), .. }) = self.slots.get_mut(id.conn.index()) {
+    /// Ends a request, and the connection that it is in, if that has no others. A connection itself has the number 0.
+    pub(super) fn close_request(&mut self, id: RequestId, reason: EndReason) {
+        if id.number > 0
+            && let Some(Slot { phase: Phase::Streams(streams), .. }) = self.slots.get_mut(id.conn.index())
+        {
             streams.end(id.number, &mut self.core, reason);
             return self.enqueue(id.conn);
         }

@@ -74,8 +74,8 @@ pub(super) trait Streams: Send {
     /// Responds to the requests that still wait, as far as the socket takes it at once.
     fn force(&mut self, io: &mut ConnIo, core: &mut Core);
 
-    /// Returns the number of buffers that the requests keep between two turns.
-    fn lent(&self) -> usize;
+    /// Calls `f` with the slot of each request.
+    fn each(&self, f: &mut dyn FnMut(&Slot));
 }
 
 /// The result of a phase's work.

@@ -4,6 +4,8 @@
 //! receive, or an incomplete TLS record. One address can have as many of those as it has connections, and its timeouts
 //! are long. So when buffers have been missing for a second, connections of the address with the most of them are
 //! closed. Only those that have not moved for a second are, until an eighth of all buffers is free.
+//!
+//! Over HTTP/2, a stream does what a connection does: one that is stalled is reset, and its connection goes on.
 
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
@@ -14,16 +16,26 @@ use super::{
     core::Core,
     phase::{Phase, Slot},
 };
-use crate::base::{ConnId, EndReason, Timeout, pool, time::Tick};
+use crate::base::{ConnId, EndReason, RequestId, Timeout, pool, time::Tick};
 
 /// The time for which buffers may be missing, and a connection may be stalled meanwhile.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The stalled connections of one network that hold buffers, and the number of these.
+/// The stalled connections and streams of one network that hold buffers, and the number of these. A connection has the
+/// number 0.
 #[derive(Default)]
 struct Holder {
     buffers: usize,
-    connections: Vec<(ConnId, usize)>,
+    stalled: Vec<(RequestId, usize)>,
+}
+
+impl Holder {
+    fn add(&mut self, id: RequestId, buffers: usize) {
+        if buffers > 0 {
+            self.buffers += buffers;
+            self.stalled.push((id, buffers));
+        }
+    }
 }
 
 impl Engine<'_> {
@@ -52,26 +64,32 @@ impl Engine<'_> {
         }
         let mut holders: HashMap<Option<IpAddr>, Holder> = HashMap::new();
         for (_, slot) in &self.slots {
-            let buffers = slot.lent();
-            if buffers > 0 && slot.is_stalled(&self.core) {
-                let holder = holders.entry(slot.io.peer.addr.network()).or_default();
-                holder.buffers += buffers;
-                holder.connections.push((slot.io.id, buffers));
+            let holder = holders.entry(slot.io.peer.addr.network()).or_default();
+            if slot.is_stalled(&self.core) {
+                holder.add(RequestId { conn: slot.io.id, number: 0 }, slot.lent());
+            } else if let Phase::Streams(streams) = &slot.phase
+                && !slot.io.queued
+            {
+                streams.each(&mut |stream| {
+                    if stream.is_stalled(&self.core) {
+                        holder.add(stream.io.request_id(), stream.lent());
+                    }
+                });
             }
         }
         let mut closed = 0;
         while self.core.pool.is_scarce() {
             let Some(most) = holders.values_mut().max_by_key(|holder| holder.buffers) else { break };
-            let Some((id, buffers)) = most.connections.pop() else { break };
+            let Some((id, buffers)) = most.stalled.pop() else { break };
             most.buffers -= buffers;
             closed += 1;
-            self.close_slot(id, EndReason::TimedOut(Timeout::Send));
+            self.close_request(id, EndReason::TimedOut(Timeout::Send));
         }
         if closed > 0
             && let Some(repetitions) = self.admission.relieved.record(self.core.now.mono)
         {
-            warn!(target: "uncork::engine", "no buffer was left: {closed} stalled connections were \
-                closed{repetitions}");
+            warn!(target: "uncork::engine", "no buffer was left: {closed} stalled connections or \
+                streams were closed{repetitions}");
         }
     }
 
@@ -99,7 +117,10 @@ impl Slot {
     /// Returns the number of buffers that it keeps between two turns.
     pub(super) fn lent(&self) -> usize {
         let own = [&self.io.rx, &self.io.out.buf].into_iter().filter(|buf| pool::is_lent(buf)).count();
-        let within = if let Phase::Streams(streams) = &self.phase { streams.lent() } else { 0 };
+        let mut within = 0;
+        if let Phase::Streams(streams) = &self.phase {
+            streams.each(&mut |stream| within += stream.lent());
+        }
         own + within + self.io.transport.lent_buffers()
     }
 

@@ -250,6 +250,8 @@ impl Http2 {
             self.connection().wake(stream);
         }
         if core.starved.len() > starved {
+            // The connection waits once for all of them. In a turn, nothing else marks a stream.
+            core.starved.truncate(starved + usize::from(self.marked.is_empty()));
             self.marked.push(stream);
         }
     }
@@ -422,8 +424,8 @@ impl Streams for Http2 {
         let _ = io.flush(core);
     }
 
-    fn lent(&self) -> usize {
-        self.streams.iter().map(|(_, stream)| stream.slot.lent()).sum()
+    fn each(&self, f: &mut dyn FnMut(&Slot)) {
+        self.streams.iter().for_each(|(_, stream)| f(&stream.slot));
     }
 }
 

@@ -18,6 +18,7 @@ over_both! {
     a_request_may_have_another_timeout,
     a_client_that_opens_no_window_times_out,
     a_reader_below_the_least_rate_is_given_up,
+    stalled_streams_do_not_take_all_buffers,
     a_suspended_request_is_no_idle_connection,
     an_idle_connection_gets_a_goaway,
     the_last_request_gets_a_goaway,
@@ -151,6 +152,31 @@ fn a_reader_below_the_least_rate_is_given_up(world: &World) {
         reads += 1;
         assert!(reads < 500, "it reads all the time, but not a GiB a second");
         let _ = client.until(Duration::ZERO, |_, cx| exchange.poll_data(cx));
+    }
+}
+
+/// Their connections are not stalled: they answer pings. But their streams hold all buffers of a loop.
+fn stalled_streams_do_not_take_all_buffers(world: &World) {
+    let (host, _) = serve(world, Limits { buffers: 1 << 20, send_timeout: TIMEOUT * 100, ..Limits::default() });
+    let mut windows = settings();
+    windows.initial_window_size(0);
+    // For both loops.
+    let mut stalled: Vec<_> = (0..6)
+        .map(|_| {
+            let mut client =
+                Client::connect_with(host.addr(), host.address().client_config(), &windows).expect("connected");
+            let exchanges: Vec<_> = (0..40).map(|_| client.get("/endless")).collect();
+            client.pause(Duration::from_millis(200));
+            (client, exchanges)
+        })
+        .collect();
+    for _ in 0..6 {
+        assert_eq!(connect(&host).fetch("/").1, b"fine");
+    }
+    // Streams are reset, no more of them than was necessary.
+    for (client, _) in &mut stalled {
+        client.pause(Duration::from_millis(20));
+        assert!(client.over.is_none());
     }
 }
 
