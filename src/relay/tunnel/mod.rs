@@ -20,6 +20,7 @@
 //! | `address` | addresses of proxies, and the field that names those of all nodes |
 //! | `head` | heads between HTTP/1.1 and HTTP/2 |
 //! | `labels` | the names under which an origin server requests a tunnel |
+//! | `pattern` | the names that an origin server registers |
 //! | `printable` | text of a peer, for logs and errors |
 //! | `pump`, `wakes` | the loop that moves a connection's bytes through a protocol, and what wakes it |
 //! | `wire` | HTTP/2 on an upgraded connection |
@@ -34,6 +35,7 @@ mod http1;
 pub(crate) mod http1_fuzz;
 mod labels;
 mod origin;
+mod pattern;
 mod printable;
 mod proxy;
 mod pump;

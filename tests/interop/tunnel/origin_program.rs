@@ -387,6 +387,11 @@ fn errors_are_reported_in_words() {
             "invalid name for Via: must have 1 to 64",
         ),
         ([&["--proxy", "https://a"], &valid[2..]].concat(), "t", "expected a name and a port"),
+        (
+            [&valid[..2], &["--host", "https://b.example/"], &valid[4..]].concat(),
+            "t",
+            "invalid host name \"https://b.example/\": expected a host without a scheme",
+        ),
     ] {
         let (code, text) = output(&wrong, token);
         assert!(code == Some(2) && text.contains(expected), "{wrong:?}: {code:?} {text}");

@@ -20,6 +20,7 @@ use super::{
 use crate::relay::tunnel::{
     address::Address,
     labels::{Inner, UNREVERSED},
+    pattern::Pattern,
 };
 
 /// A tunnel that is not opened yet: the proxy's address, the credential and the names to register.
@@ -133,7 +134,8 @@ impl Tunnel {
 
     /// Registers this name: the proxy forwards requests for it through the tunnel. `*.example.org` stands for all names
     /// below `example.org`; a path behind the name (`example.org/app`) for a part of it. May be called several times.
-    /// Without a call, the proxy registers all the names that the credential allows.
+    /// Without a call, the proxy registers all the names that the credential allows. A name of another form is an error
+    /// when the tunnel is started.
     pub fn host(mut self, name: &str) -> Self {
         self.hosts.push(name.to_owned());
         self
@@ -309,6 +311,9 @@ impl Tunnel {
         if self.legacy && (self.proof.is_some() || !self.hosts.is_empty()) {
             return Err(invalid("a spdy-proxy knows neither tokens nor names: set neither"));
         }
+        for host in &self.hosts {
+            Pattern::parse(host).map_err(|expected| invalid(format!("invalid host name {host:?}: {expected}")))?;
+        }
         let tls = match &self.tls {
             Some(tls) => tls.clone(),
             None => TlsClient::system().map_err(StartError::Tls)?,
@@ -420,6 +425,8 @@ mod tests {
         let tunnel = || Tunnel::dial("a").tls(trust());
         for bad in [
             tunnel().host("a\r\nX: b"),
+            tunnel().host("a:80"),
+            tunnel().host(""),
             tunnel().host("a").token("a\nb"),
             tunnel().host("a").path("/ HTTP/1.1\r\nX:"),
             tunnel().host("a").user("a:b", "c"),

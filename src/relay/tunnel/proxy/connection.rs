@@ -19,11 +19,13 @@ use uncork::PeerAddr;
 
 use super::{
     counters::ConnectionInfo,
-    pattern::Pattern,
     proxied_request::ProxiedRequest,
     shares::{PermitError, Permits},
 };
-use crate::relay::{lock::lock, tunnel::labels::Inner};
+use crate::relay::{
+    lock::lock,
+    tunnel::{labels::Inner, pattern::Pattern},
+};
 
 pub(super) struct OriginConnection {
     pub(super) id: u64,

@@ -5,10 +5,9 @@ use subtle::ConstantTimeEq;
 #[cfg(feature = "spdy")]
 use uncork::PeerAddr;
 
-use super::pattern::Pattern;
 #[cfg(feature = "spdy")]
 use super::trusted::Trusted;
-use crate::relay::ConfigError;
+use crate::relay::{ConfigError, tunnel::pattern::Pattern};
 
 /// An origin server's credential: its proof, its names and its limits.
 #[derive(Clone, Debug)]
@@ -105,9 +104,8 @@ impl Credential {
     /// # Errors
     /// Returns an error if it is not one of these.
     pub fn host(mut self, pattern: &str) -> Result<Self, ConfigError> {
-        let pattern = Pattern::parse(pattern).ok_or(ConfigError::new(
-            "invalid name: expected a host like app.example or a pattern like *.dev.example, with or without a path",
-        ))?;
+        let pattern = Pattern::parse(pattern)
+            .map_err(|expected| ConfigError::of(None, format!("invalid host name {pattern:?}: {expected}")))?;
         self.hosts.push(pattern);
         Ok(self)
     }

@@ -24,13 +24,14 @@ use uncork::{Action, PeerAddr, Request, Response, Switch};
 
 use super::{
     connection::Registration, counters::Count, handshake_permit, http1::Http1, http2::Http2, names::ClaimError,
-    pattern::Pattern, shared::Shared,
+    shared::Shared,
 };
 use crate::relay::{
     repeated::others,
     tunnel::{
         address::NODES,
         labels::{FIELD, Inner, UPGRADE},
+        pattern::Pattern,
     },
     wire::retry_after,
 };
@@ -233,7 +234,8 @@ pub(super) fn names<'a>(
         if name.is_empty() {
             continue;
         }
-        let pattern = Pattern::parse(&name).ok_or_else(|| rejection(400, format!("invalid host name {name:?}")))?;
+        let pattern = Pattern::parse(&name)
+            .map_err(|expected| rejection(400, format!("invalid host name {name:?}: {expected}")))?;
         if !shared.common.config.credentials.get(owner).is_some_and(|one| one.allows(&pattern)) {
             return Err(rejection(403, format!("this credential must not use {pattern}")));
         }

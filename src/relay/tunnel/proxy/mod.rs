@@ -10,7 +10,7 @@
 //! | file | contents |
 //! |---|---|
 //! | `config`, `credential`, `trusted` | settings |
-//! | `pattern`, `names` | names, their owners, and the connections that serve them |
+//! | `names` | names, their owners, and the connections that serve them |
 //! | `handshake`, `handshake_alpn` | how an origin server registers its names, by an upgrade or by ALPN |
 //! | `question_http2`, `question_http1` | the question for the credential after ALPN |
 //! | `handshake_limits`, `handshake_permit` | limits of handshakes, by network |
@@ -57,7 +57,6 @@ mod legacy;
 #[cfg(feature = "spdy")]
 mod legacy_handshake;
 mod names;
-mod pattern;
 mod proxied_request;
 mod proxied_stream;
 mod public;
@@ -93,15 +92,15 @@ pub use self::{
     trusted::Trusted,
 };
 use self::{
-    connection::OriginConnection, handshake_alpn::AlpnHandshake, pattern::host_of, question_http1::Http1Question,
+    connection::OriginConnection, handshake_alpn::AlpnHandshake, question_http1::Http1Question,
     question_http2::Http2Question, shared::Shared,
 };
 use super::labels::{ALPN, Inner};
-use crate::relay::ConfigError;
 #[cfg(feature = "directory")]
 use crate::relay::nodes::{DirectoryConfig, EngineStatus};
 #[cfg(feature = "nodes")]
 use crate::relay::nodes::{HostDirectory, HostState, Nodes};
+use crate::relay::{ConfigError, tunnel::pattern::host_of};
 
 /// The proxy. Clones share one state: an origin server that connects on one loop serves the clients of all loops.
 ///

@@ -15,10 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    pattern::{Pattern, is_within},
-    shares::Permits,
-};
+use super::shares::Permits;
+use crate::relay::tunnel::pattern::{Pattern, is_within};
 
 /// The table of names. `L` is a connection.
 pub(super) struct Names<L> {

@@ -14,12 +14,15 @@ use super::{
     connection::OriginConnection,
     counters::Count,
     names::{Active, Name},
-    pattern::host_of,
     proxied_request::{Cancellation, Failure, PIPE, ProxiedRequest, Responder, Share, UpgradeParts},
     shared::Shared,
     shares::{Permit, PermitError, more},
 };
-use crate::relay::{forward::target, max_forwards, tunnel::head};
+use crate::relay::{
+    forward::target,
+    max_forwards,
+    tunnel::{head, pattern::host_of},
+};
 
 /// Returns the address that limits count the request for: the peer's, or that of the client which a trusted proxy
 /// names. In IPv6 it is the address of the network.

@@ -20,15 +20,17 @@ use super::{
     counters::{ConnectionInfo, Count},
     handshake_limits::HandshakeLimits,
     names::Names,
-    pattern::{Pattern, host_of},
     proxied_request::{Failure, ProxiedRequest},
     proxied_stream::Turn,
     rate::Rate,
     shares::{PermitError, Permits},
 };
-use crate::relay::lock::lock;
 #[cfg(feature = "nodes")]
 use crate::relay::nodes::{HostDirectory, HostState};
+use crate::relay::{
+    lock::lock,
+    tunnel::pattern::{Pattern, host_of},
+};
 
 /// Connections that one request is tried on.
 const TRIES: usize = 3;

@@ -14,8 +14,8 @@ use std::{
 
 use uncork::{LoopHandle, Moment};
 
-use super::{connection::OriginConnection, counters::Count, pattern::Pattern, shared::Shared};
-use crate::relay::nodes::Asker;
+use super::{connection::OriginConnection, counters::Count, shared::Shared};
+use crate::relay::{nodes::Asker, tunnel::pattern::Pattern};
 
 /// Time between two connections that are closed.
 const BETWEEN: Duration = Duration::from_secs(1);

@@ -1,4 +1,5 @@
-//! Host names as origin servers register them: `app.example`, `*.dev.example`, `*`, each with or without a path.
+//! Host names as origin servers register them: `app.example`, `*.dev.example`, `*`, each with or without a path. An
+//! origin server checks its own before it connects; a proxy checks those of all.
 
 use std::fmt;
 
@@ -13,23 +14,32 @@ pub(super) struct Pattern {
 }
 
 impl Pattern {
-    /// Returns `None` for an invalid pattern. Case is ignored, as in DNS.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    /// Case is ignored, as in DNS. An error says what was expected.
+    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+        if text.contains("://") {
+            return Err("expected a host without a scheme, as in app.example");
+        }
+        if text.contains([' ', ',']) {
+            return Err("expected one host, without spaces and commas");
+        }
         let (host, path) = match text.find('/') {
             Some(at) => (&text[..at], text[at..].trim_end_matches('/')),
             None => (text, ""),
         };
-        let (host, any) = match host.strip_prefix('*') {
-            Some("") => ("", true),
-            Some(rest) => (rest.strip_prefix('.').filter(|rest| !rest.is_empty())?, true),
-            None => (host, false),
+        let is_all = host == "*";
+        let (host, any) = match host.strip_prefix("*.") {
+            Some(rest) => (rest, true),
+            None => (if is_all { "" } else { host }, is_all),
         };
+        if !is_all {
+            check_host(host)?;
+        }
         // Characters of a path in a URL, without query and fragment.
         let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@%".contains(&b);
-        if !(is_host(host) || (any && host.is_empty())) || !path.bytes().all(is_allowed) {
-            return None;
+        if !path.bytes().all(is_allowed) {
+            return Err("expected the path as in a URL, without query and fragment");
         }
-        Some(Self { host: host.to_ascii_lowercase().into(), any, path: path.into() })
+        Ok(Self { host: host.to_ascii_lowercase().into(), any, path: path.into() })
     }
 
     /// Returns `true` for `*`, with or without a path.
@@ -49,20 +59,36 @@ impl Pattern {
     }
 }
 
-/// Returns `true` for a DNS name or an IPv4 address without a port, and for an IPv6 address in brackets.
-fn is_host(host: &str) -> bool {
-    if let Some(inner) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        return inner.parse::<std::net::Ipv6Addr>().is_ok();
+/// Accepts a DNS name or an IPv4 address without a port, and an IPv6 address in brackets.
+fn check_host(host: &str) -> Result<(), &'static str> {
+    use std::net::Ipv6Addr;
+    if let Some(rest) = host.strip_prefix('[') {
+        return match rest.split_once(']') {
+            Some((inner, "")) if inner.parse::<Ipv6Addr>().is_ok() => Ok(()),
+            Some((_, port)) if port.starts_with(':') => Err("expected a host without a port"),
+            _ => Err("expected an IPv6 address in the brackets, as in [2001:db8::1]"),
+        };
     }
     let label = |label: &str| {
         let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
         (1..=63).contains(&label.len()) && label.bytes().all(is_allowed)
     };
-    host.len() <= 253 && host.split('.').all(label)
+    match host {
+        "" => Err("expected a host like app.example or a pattern like *.dev.example"),
+        _ if host.parse::<Ipv6Addr>().is_ok() => Err("expected an IPv6 address in brackets, as in [2001:db8::1]"),
+        _ if host.contains(':') => Err("expected a host without a port"),
+        _ if host.contains('*') => Err("expected * only as the first part of a name, as in *.dev.example"),
+        _ if !host.is_ascii() => Err("expected ASCII letters; other names have a form in ASCII that begins with xn--"),
+        _ if host.len() > 253 => Err("expected at most 253 characters"),
+        _ if !host.split('.').all(label) => {
+            Err("expected a name of parts with dots between them, each of 1 to 63 letters, digits, - and _")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Returns `true` if `host` is a name below `domain`: something, a dot, and `domain`.
-pub(super) fn is_below(host: &str, domain: &str) -> bool {
+fn is_below(host: &str, domain: &str) -> bool {
     host.strip_suffix(domain).and_then(|front| front.strip_suffix('.')).is_some_and(|front| !front.is_empty())
 }
 
@@ -97,11 +123,11 @@ mod tests {
     use super::*;
 
     fn pattern(text: &str) -> Pattern {
-        Pattern::parse(text).unwrap_or_else(|| panic!("{text} is a pattern"))
+        Pattern::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
     #[test]
-    fn invalid_names_and_patterns_are_rejected() {
+    fn invalid_names_and_patterns_are_rejected_with_a_reason() {
         for (text, want) in [
             ("App.Example", "app.example"),
             ("*.Dev.example/", "*.dev.example"),
@@ -112,30 +138,41 @@ mod tests {
         ] {
             assert_eq!(pattern(text).to_string(), want);
         }
-        for text in [
-            "",
-            ".",
-            "a..b",
-            ".a",
-            "a.",
-            "*a.example",
-            "*.",
-            "**",
-            "a.*.example",
-            "a b",
-            "a:80",
-            "[::1",
-            "[x]",
-            "/x",
-            "a/?q",
-            "a/b#c",
-            "a/b c",
-            "a\u{e9}.example",
-            "a,b",
+        let long = "a".repeat(64);
+        let longer = ["a".repeat(50).as_str(); 6].join(".");
+        for (text, reason) in [
+            ("", "a host like app.example"),
+            ("/x", "a host like app.example"),
+            ("*.", "a host like app.example"),
+            ("http://a", "without a scheme"),
+            ("a:80", "without a port"),
+            ("a:80/x", "without a port"),
+            ("[::1]:80", "without a port"),
+            ("::1", "in brackets"),
+            ("[::1", "in the brackets"),
+            ("[::1]x", "in the brackets"),
+            ("[x]", "in the brackets"),
+            ("*a.example", "* only as the first part"),
+            ("**", "* only as the first part"),
+            ("a.*.example", "* only as the first part"),
+            ("*.*.example", "* only as the first part"),
+            ("a b", "without spaces"),
+            ("a/b c", "without spaces"),
+            ("a,b", "without spaces and commas"),
+            ("a\u{e9}.example", "xn--"),
+            (".", "parts with dots between them"),
+            ("a..b", "parts with dots between them"),
+            (".a", "parts with dots between them"),
+            ("a.", "parts with dots between them"),
+            ("a\nb", "parts with dots between them"),
+            (&long, "1 to 63"),
+            (&longer, "at most 253"),
+            ("a/?q", "without query and fragment"),
+            ("a/b#c", "without query and fragment"),
         ] {
-            assert_eq!(Pattern::parse(text), None, "{text}");
+            let error = Pattern::parse(text).expect_err(text);
+            assert!(error.contains(reason), "{text}: {error}");
         }
-        assert!(Pattern::parse(&"a".repeat(64)).is_none());
     }
 
     #[test]
