@@ -11,7 +11,13 @@
 //! explains how it works and what the two send to each other. `examples/chat` has an application and a gateway in one
 //! program. `config.yml` explains every key.
 
-use std::{ffi::OsString, fs, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsString,
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Parser, ValueEnum};
 use uncork::{
@@ -106,7 +112,7 @@ fn serve(args: &Args) -> Result<(), Failure> {
         log::warn!("--gops-addr has no effect");
     }
     let name = args.config.display();
-    let text = fs::read_to_string(&args.config).map_err(Failure::system(&name))?;
+    let text = fs::read_to_string(&args.config).map_err(|error| unreadable(&args.config, &error))?;
     let file = GatewayFile::parse(&text, |variable| std::env::var(variable).ok()).map_err(|fault| {
         let line = fault.line().map(|line| format!("{line}:")).unwrap_or_default();
         Failure(format!("{name}:{line} {}", fault.message()), 1)
@@ -138,6 +144,14 @@ fn serve(args: &Args) -> Result<(), Failure> {
         }
     };
     common::run(listen, |server| server.limits(limits), &address, &run, gateway)
+}
+
+fn unreadable(config: &Path, error: &io::Error) -> Failure {
+    let hint = match error.kind() {
+        io::ErrorKind::NotFound => "; --config FILE names another one (examples/gateway/config.yml explains every key)",
+        _ => "",
+    };
+    Failure(format!("cannot read the settings in {}: {error}{hint}", config.display()), 1)
 }
 
 /// Binds all addresses: of both families, if the system has both.

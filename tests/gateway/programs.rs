@@ -88,14 +88,15 @@ fn the_gateway_says_what_is_wrong() {
     let (stderr, code) = fails(&["-port", "1234", "-sock", "/tmp/x"]);
     assert_eq!((stderr.as_str(), code), ("error: port and sock option is duplicate.\n", Some(1)));
     let (stderr, code) = fails(&["-config", "/nowhere/at.all"]);
-    assert!(stderr.starts_with("error: /nowhere/at.all: ") && code == Some(1), "{stderr}");
+    assert!(stderr.starts_with("error: cannot read the settings in /nowhere/at.all: "), "{stderr}");
+    assert!(stderr.contains("--config FILE names another one") && code == Some(1), "{stderr}");
 
     for (text, line, what) in [
         ("port: x\n", ":1:", "invalid port \"x\": must be a number"),
         (
             "port: 1\norigin_policy: any\n",
             ":2:",
-            "origin_policy is invalid. availables: [same_origin, same_hostname, none] got: any",
+            "invalid origin_policy \"any\": must be same_origin, same_hostname or none",
         ),
         ("a: b: c\n", ":1:", "invalid YAML"),
         ("port: {{ must_env \"NOT_SET_ANYWHERE\" }}", ":1:", "environment variable NOT_SET_ANYWHERE is not defined"),
@@ -155,7 +156,7 @@ fn the_gateway_listens_on_a_unix_socket_and_warns() {
     let stderr = child.wait_with_output().expect("ended").stderr;
     let stderr = String::from_utf8_lossy(&stderr);
     for what in [
-        &format!("{}:1: unknown key prot: ignored", config.path()),
+        &format!("{}:1: unknown key prot: ignored; the closest known key is port", config.path()),
         "callback.connect is not set: no client can connect",
         "--gops-addr has no effect",
         "access method=GET url=/ping status=200 size=15",

@@ -6,6 +6,7 @@
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use super::{
+    closest::closest,
     duration,
     fault::{Fault, fault},
     template,
@@ -42,7 +43,7 @@ impl GatewayFile {
     /// let text = "port: 8080\ncallback:\n  connect: {{ env \"APP\" \"http://localhost\" }}/connect\n  tiemout: 10s\n";
     /// let file = GatewayFile::parse(text, |name| std::env::var(name).ok())?;
     /// assert_eq!(file.port, 8080);
-    /// assert_eq!(file.warnings[0].to_string(), "line 4: unknown key callback.tiemout: ignored");
+    /// assert_eq!(file.warnings[0].to_string(), "line 4: unknown key callback.tiemout: ignored; the closest known key is callback.timeout");
     /// # Ok::<(), uncork::relay::ConfigError>(())
     /// ```
     ///
@@ -142,7 +143,8 @@ impl Reader {
     }
 
     fn unknown(&mut self, line: usize, key: &str) {
-        self.warnings.push(fault(line, format!("unknown key {key}: ignored")));
+        let hint = closest(key, KEYS).map(|known| format!("; the closest known key is {known}")).unwrap_or_default();
+        self.warnings.push(fault(line, format!("unknown key {key}: ignored{hint}")));
     }
 
     fn callback(&mut self, node: Node) -> Result<(), Fault> {
@@ -244,7 +246,7 @@ impl Reader {
     }
 }
 
-/// Keys of the top level.
+/// All keys, but those of `proxy_set_header`, which are names of fields.
 const KEYS: &[&str] = &[
     "port",
     "address",
@@ -252,6 +254,11 @@ const KEYS: &[&str] = &[
     "endpoint",
     "session_header",
     "callback",
+    "callback.connect",
+    "callback.establish",
+    "callback.receive",
+    "callback.close",
+    "callback.timeout",
     "proxy_set_header",
     "send_timeout",
     "send_queue_size",
@@ -263,8 +270,27 @@ const KEYS: &[&str] = &[
     "message_timeout",
     "suppress_access_log",
     "upstream",
+    "upstream.url",
+    "upstream.timeout",
     "path",
+    "path.connect",
+    "path.close",
+    "path.stats",
+    "path.send",
+    "path.ping",
+    "path.presence",
     "limits",
+    "limits.message",
+    "limits.send",
+    "limits.queue",
+    "limits.response",
+    "limits.pending",
+    "limits.calls",
+    "limits.targets",
+    "limits.sessions",
+    "limits.sessions_per_address",
+    "limits.upstream_requests",
+    "limits.upstream_body",
 ];
 
 /// Returns `false` for a value that is obviously not a URL. Calling it finds all other errors.

@@ -94,13 +94,34 @@ fn unknown_keys_are_ignored_with_a_warning() {
     assert_eq!(
         warnings,
         [
-            "line 2: unknown key prot: ignored",
-            "line 5: unknown key callback.recieve: ignored",
-            "line 6: unknown key path.pong: ignored",
+            "line 2: unknown key prot: ignored; the closest known key is port",
+            "line 5: unknown key callback.recieve: ignored; the closest known key is callback.receive",
+            "line 6: unknown key path.pong: ignored; the closest known key is path.ping",
             "line 7: unknown key limits.all: ignored",
             "line 8: unknown key none: ignored",
         ]
     );
+}
+
+/// A key that the reader has and the list has not would never be proposed; one that only the list has would be wrong.
+#[test]
+fn the_known_keys_are_those_that_are_read() {
+    for key in KEYS {
+        let text = match key.split_once('.') {
+            Some((section, key)) => format!("{section}:\n  {key}: x\n"),
+            None => format!("{key}: x\n"),
+        };
+        let warnings = parse(&text).map(|file| file.warnings).unwrap_or_default();
+        let unknown = warnings.iter().find(|warning| warning.message().contains("unknown key"));
+        assert_eq!(unknown, None, "{key}");
+    }
+    let (reader, _) = include_str!("file.rs").split_once("const KEYS").expect("the list is behind the reader");
+    let arms = reader.lines().filter_map(|line| line.trim().strip_prefix('"')?.split_once("\" =>"));
+    let read: Vec<&str> = arms.map(|(key, _)| key).collect();
+    assert!(read.len() > 30, "{read:?}");
+    for key in read {
+        assert!(KEYS.iter().any(|known| known.rsplit('.').next() == Some(key)), "{key}");
+    }
 }
 
 #[test]
@@ -125,7 +146,7 @@ fn what_is_malformed_is_an_error_with_its_line() {
         ("send_timeout: -1s", 1, "negative"),
         ("send_queue_size: many", 1, "invalid send_queue_size \"many\""),
         ("strict_broadcast: maybe", 1, "invalid strict_broadcast \"maybe\": must be true or false"),
-        ("origin_policy: any", 1, "origin_policy is invalid. availables: [same_origin, same_hostname, none] got: any"),
+        ("origin_policy: any", 1, "invalid origin_policy \"any\": must be same_origin, same_hostname or none"),
         ("session_header: a b", 1, "session_header"),
         ("session_header: Host", 1, "cannot be set"),
         ("endpoint: \"a\\nb\"", 1, "endpoint"),

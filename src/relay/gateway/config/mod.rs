@@ -7,6 +7,7 @@
 //!                                                                    Gateway::new
 //! ```
 
+mod closest;
 mod duration;
 mod fault;
 mod file;

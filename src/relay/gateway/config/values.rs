@@ -179,9 +179,7 @@ impl OriginPolicy {
             "same_origin" => Self::SameOrigin,
             "same_hostname" => Self::SameHostname,
             _ => {
-                return Err(format!(
-                    "origin_policy is invalid. availables: [same_origin, same_hostname, none] got: {name}"
-                ));
+                return Err(format!("invalid origin_policy {name:?}: must be same_origin, same_hostname or none"));
             }
         })
     }
