@@ -9,7 +9,7 @@
 //! (`--tls-self-made`) only the client changes: `openssl s_client -quiet -connect 127.0.0.1:8080` for `curl`.
 
 use clap::Parser;
-use uncork::{Action, EventMask, Io, ReadState, Request, Response, Switch, Upgrade};
+use uncork::{Action, EventMask, Io, ReadState, Request, Response, Switch, Upgrade, h1::Version};
 
 mod common;
 
@@ -28,12 +28,18 @@ fn main() -> std::process::ExitCode {
 const USAGE: &str = "This server echoes every byte after an upgrade. Request it with\n\n    \
     Connection: Upgrade\n    Upgrade: echo\n\nfor example like this, and then type:\n\n    \
     (printf 'GET / HTTP/1.1\\r\\nHost: me\\r\\nConnection: Upgrade\\r\\nUpgrade: echo\\r\\n\\r\\n'; cat) | nc HOST PORT\n";
+/// HTTP/2 has no field `Upgrade`: the protocol is requested for a single stream.
+const USAGE_HTTP2: &str = "This server echoes every byte after an upgrade. Over HTTP/2 that is an extended CONNECT \
+    (RFC 8441):\nrequest it with these pseudo-header fields, without END_STREAM, and send the bytes as DATA:\n\n    \
+    :method: CONNECT\n    :protocol: echo\n    :scheme: https (or http)\n    :path: /\n    :authority: HOST:PORT\n\n\
+    curl and nghttp cannot send such a request. The response to curl --http1.1 has a command for HTTP/1.1.\n";
 
 fn request(req: &mut Request<'_>) -> Action {
     if req.wants_upgrade("echo") {
         Switch::to("echo", Echo::default()).into()
     } else {
-        Response::text(USAGE).with_status(426).header("Upgrade", "echo").into()
+        let usage = if req.version() == Version::Http2 { USAGE_HTTP2 } else { USAGE };
+        Response::text(usage).with_status(426).header("Upgrade", "echo").into()
     }
 }
 

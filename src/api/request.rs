@@ -104,7 +104,7 @@ impl<'a> Request<'a> {
         self.head.authority()
     }
 
-    /// Returns the version of the request. It prints as `HTTP/1.1` or `HTTP/1.0`.
+    /// Returns the version of the request. It prints as `HTTP/1.1`, `HTTP/1.0` or `HTTP/2`.
     pub fn version(&self) -> Version {
         self.head.version
     }
@@ -334,7 +334,7 @@ impl Head {
         &self.0.target
     }
 
-    /// Returns the version of the request. It prints as `HTTP/1.1` or `HTTP/1.0`.
+    /// Returns the version of the request. It prints as `HTTP/1.1`, `HTTP/1.0` or `HTTP/2`.
     pub fn version(&self) -> Version {
         self.0.version
     }

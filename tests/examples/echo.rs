@@ -172,6 +172,13 @@ pub(super) fn upgrade_echo_gives_back_every_byte(setup: Setup) {
         assert_eq!(response.get("connection"), Some("upgrade"));
         assert!(response.text().contains("Upgrade: echo"));
     }
+    // The preface of HTTP/2, an empty SETTINGS, and GET / for a.
+    let mut client = echo.client();
+    client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    client.send(b"\0\0\x06\x01\x05\0\0\0\x01\x82\x86\x84\x41\x01a").finish();
+    let received = client.read_to_end().expect("an end in order");
+    let text = String::from_utf8_lossy(&received);
+    assert!(text.contains("RFC 8441") && text.contains(":protocol: echo"), "{text}");
     let mut client = echo.client();
     client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: ECHO\r\n\r\nright behind it");
     let head = client.head();
