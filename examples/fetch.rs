@@ -49,8 +49,8 @@ struct Args {
     redirects: u8,
 
     /// Timeout for the whole request and response
-    #[arg(short, long, value_name = "SECONDS")]
-    timeout: Option<u64>,
+    #[arg(short, long, value_name = "SECONDS", value_parser = timeout)]
+    timeout: Option<Duration>,
 
     /// Connect to this Unix socket
     #[arg(long, value_name = "PATH")]
@@ -70,8 +70,8 @@ impl Args {
                 line.split_once(':').ok_or_else(|| format!("invalid header field {line:?}: expected NAME: VALUE"))?;
             request = request.header(name, value);
         }
-        if let Some(seconds) = self.timeout {
-            request = request.timeout(Duration::from_secs(seconds));
+        if let Some(timeout) = self.timeout {
+            request = request.timeout(timeout);
         }
         if let Some(path) = &self.unix {
             request = request.unix(path);
@@ -82,6 +82,12 @@ impl Args {
             Some(Err(data)) => request.body(data.to_owned()),
         })
     }
+}
+
+/// Parses a timeout. Without the flag there is none for the whole request, so 0 would have no meaning of its own.
+fn timeout(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds > 0);
+    seconds.map(Duration::from_secs).ok_or_else(|| "expected whole seconds, 1 or more".to_owned())
 }
 
 fn run(args: &Args) -> Result<bool, String> {

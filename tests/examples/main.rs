@@ -235,6 +235,11 @@ fn fetch_fetches() {
         let text = String::from_utf8(fetched.stdout).expect("text");
         assert!(fetched.status.success() && text.starts_with("200\n") && text.ends_with("\n\nhello"), "{text:?}");
     }
+    for timeout in ["0", "-1", "soon"] {
+        let failed = output("fetch", &["http://127.0.0.1:0/", &format!("--timeout={timeout}")]);
+        let stderr = String::from_utf8_lossy(&failed.stderr).into_owned();
+        assert!(stderr.contains("expected whole seconds, 1 or more") && failed.status.code() == Some(2), "{stderr}");
+    }
     let failed = output("fetch", &["http://127.0.0.1:0/"]);
     assert_eq!(failed.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&failed.stderr).contains("port"));
