@@ -94,6 +94,12 @@ impl Pump {
     }
 }
 
+impl Drop for Pump {
+    fn drop(&mut self) {
+        self.wakes.close();
+    }
+}
+
 fn mask(io: &Io<'_>, codec: &impl Codec) -> EventMask {
     let mut mask = EventMask::EXTERNAL | EventMask::CORK;
     if codec.wants_input(&io.rx) {

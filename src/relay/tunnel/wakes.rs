@@ -26,10 +26,12 @@ use crate::relay::lock::lock;
 pub(super) struct Wakes(Arc<Mutex<Set>>);
 
 struct Set {
+    /// Each of them owns the set, which is why the end of a connection must [`close`](Wakes::close) it.
     woken: Vec<Arc<Key>>,
     /// The connection is in a call, and looks here before the call ends. It also does so in its first call.
     in_call: bool,
     connection: Option<Waker>,
+    closed: bool,
 }
 
 struct Key {
@@ -41,7 +43,7 @@ struct Key {
 impl Wakes {
     /// Returns an empty set.
     pub(super) fn new() -> Self {
-        Self(Arc::new(Mutex::new(Set { woken: Vec::new(), in_call: true, connection: None })))
+        Self(Arc::new(Mutex::new(Set { woken: Vec::new(), in_call: true, connection: None, closed: false })))
     }
 
     /// Returns a waker that notes `key`. Keys may be reused: a late wake-up then causes one needless look.
@@ -82,6 +84,16 @@ impl Wakes {
         }
     }
 
+    /// Forgets the woken keys. From now on none is noted.
+    pub(super) fn close(&self) {
+        let woken = {
+            let mut set = self.set();
+            (set.closed, set.connection) = (true, None);
+            std::mem::take(&mut set.woken)
+        };
+        drop(woken);
+    }
+
     fn set(&self) -> MutexGuard<'_, Set> {
         lock(&self.0)
     }
@@ -97,6 +109,9 @@ impl Wake for Key {
             return;
         }
         let mut set = self.wakes.set();
+        if set.closed {
+            return;
+        }
         set.woken.push(self.clone());
         // Only the first of many wakes the connection: the others are found with it. A wake-up posts a message, and
         // runs nothing.
@@ -138,6 +153,17 @@ mod tests {
         b.wake();
         assert_eq!(taken(&wakes), [2]);
         assert!(wakes.end());
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_connection_that_has_ended() {
+        let wakes = Wakes::new();
+        let pump = crate::relay::tunnel::pump::Pump::new(&wakes);
+        let (before, after) = (wakes.waker(1), wakes.waker(2));
+        before.wake();
+        drop(pump);
+        after.wake();
+        assert_eq!(Arc::strong_count(&wakes.0), 1);
     }
 
     #[test]
