@@ -102,7 +102,7 @@ impl Connection {
     fn handle_later_block(&mut self, stream: u32, ended: bool) -> Checked {
         let Some(state) = Self::find(&mut self.streams, stream).filter(|state| state.fault.is_none()) else {
             // A client cannot know how much the server had sent when it was told.
-            let is_late = self.side == Side::Client || self.reset.contains(&stream);
+            let is_late = self.side == Side::Client || self.resets.contains(stream);
             return if is_late { Ok(()) } else { Err(ErrorCode::StreamClosed) };
         };
         if state.recv != Receiving::Open {

@@ -10,13 +10,12 @@
 //! Frames are taken out of the input as a whole, except for DATA: the input holds one of 16 KiB, so no frame is copied
 //! before it is understood.
 
-use std::collections::VecDeque;
-
 use super::{
     PREFACE,
     fields::Fields,
     frame::{self, ErrorCode, GREATEST, HEAD, Head, LARGEST},
     hpack::{Decoder, Encoder},
+    resets::Resets,
     settings::{self, Options, Side},
     state::{Begun, Goaway, Receiving, StreamState},
     windows::{RecvWindow, Windows},
@@ -79,9 +78,7 @@ pub(crate) struct Connection {
     pub(super) open_limit: u32,
     /// The last stream that the client has begun.
     pub(super) last: u32,
-    /// The streams that this side has reset, and how many of them are remembered.
-    pub(super) reset: VecDeque<u32>,
-    pub(super) remembered: usize,
+    pub(super) resets: Resets,
     pub(super) faults: u32,
     pub(super) faults_limit: u32,
     /// The streams that were woken.
@@ -97,8 +94,6 @@ pub(crate) struct Connection {
     pub(super) windows: Windows,
     /// A ping that was sent, and not answered.
     pub(super) ping: Option<[u8; 8]>,
-    /// The number of streams in `reset` that were reset before that ping.
-    pub(super) reset_before_ping: usize,
     pub(super) goaway: Goaway,
     /// The peer begins no more streams, or accepts none behind this one, for the reason of this code.
     pub(super) peer_goaway: Option<(u32, u32)>,
@@ -148,8 +143,7 @@ impl Connection {
             open: 0,
             open_limit: if options.side == Side::Server { options.streams } else { BEFORE_SETTINGS },
             last: 0,
-            reset: VecDeque::new(),
-            remembered: options.remembered,
+            resets: Resets::new(options.remembered),
             faults: 0,
             faults_limit: options.faults,
             woken: Vec::new(),
@@ -160,7 +154,6 @@ impl Connection {
             recv_window: RecvWindow::new(windows.connection()),
             windows,
             ping: None,
-            reset_before_ping: 0,
             goaway: Goaway::No,
             peer_goaway: None,
             connect_protocol: false,
@@ -302,7 +295,7 @@ impl Connection {
             Some(Data { stream: head.stream, left: head.len - around, padding, ended: head.has(frame::END_STREAM) });
         let open = Self::find(&mut self.streams, head.stream).filter(|state| state.recv == Receiving::Open);
         let Some(state) = open else {
-            let late = self.reset.contains(&head.stream);
+            let late = self.resets.contains(head.stream);
             return if late { Ok(()) } else { self.end_stream(head.stream, ErrorCode::StreamClosed) };
         };
         if !state.recv_window.take(head.len) {
@@ -438,7 +431,6 @@ impl Connection {
         }
         self.streams.shrink_to(4);
         self.woken.shrink_to(8);
-        self.reset.shrink_to(8);
     }
 
     /// Lends it the connection's output for a turn. What was written before, between two turns, comes behind it.

@@ -51,8 +51,7 @@ impl Connection {
         }
         if self.ping == Some(payload) {
             self.ping = None;
-            // The peer has seen those resets: no frames follow that it sent before.
-            self.reset.drain(..self.reset_before_ping);
+            self.resets.ping_answered();
             if self.windows.is_limiting() && self.unacknowledged == 0 {
                 self.grow_windows();
             }
@@ -87,11 +86,7 @@ impl Connection {
             return;
         }
         frame::write_reset(&mut self.out, stream, code);
-        if self.reset.len() == self.remembered {
-            self.reset.pop_front();
-            self.reset_before_ping = self.reset_before_ping.saturating_sub(1);
-        }
-        self.reset.push_back(stream);
+        self.resets.add(stream);
         self.fail_stream(stream, Fault::Own(code));
     }
 
@@ -163,7 +158,7 @@ impl Connection {
             return false;
         }
         self.ping = Some(MEASURE);
-        self.reset_before_ping = self.reset.len();
+        self.resets.ping_sent();
         frame::write_ping(&mut self.out, false, MEASURE);
         true
     }

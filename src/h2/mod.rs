@@ -12,7 +12,7 @@
 //! | `hpack` | compressed fields (RFC 7541) |
 //! | `settings`, `windows` | the parameters of a connection; flow control of what arrives |
 //! | `connection`, `blocks` | the frames that arrive, and their header blocks |
-//! | `ends` | RST_STREAM, GOAWAY, PING |
+//! | `ends`, `resets` | RST_STREAM, GOAWAY, PING; late frames |
 //! | `client`, `direct` | for the tunnel: the client's side, and a connection without the engine |
 //! | `streams`, `state` | the streams, and the state of each |
 //! | `fields`, `request`, `priority` | fields that have arrived, and the head of a request |
@@ -41,6 +41,7 @@ pub(crate) mod fuzz;
 pub(crate) mod hpack;
 pub(crate) mod priority;
 pub(crate) mod request;
+mod resets;
 mod response;
 pub(crate) mod settings;
 pub(crate) mod state;
