@@ -10,8 +10,11 @@
 //! Frames are taken out of the input as a whole, except for DATA: the input holds one of 16 KiB, so no frame is copied
 //! before it is understood.
 
+use std::time::Instant;
+
 use super::{
     PREFACE,
+    budget::{Budget, Refill},
     fields::Fields,
     frame::{self, ErrorCode, GREATEST, HEAD, Head, LARGEST},
     hpack::{Decoder, Encoder},
@@ -22,7 +25,7 @@ use super::{
 };
 use crate::base::out::Out;
 
-/// SETTINGS of the peer, without ACK. One that measures its windows changes them ten or twenty times.
+/// SETTINGS of the peer at once, without ACK. One that measures its windows changes them ten or twenty times.
 const MOST_SETTINGS: u32 = 1000;
 /// Streams that a client may have open before the server has said how many.
 const BEFORE_SETTINGS: u32 = 100;
@@ -63,8 +66,9 @@ pub(crate) struct Connection {
     frame_ended: bool,
     /// Part of a frame is left in the input.
     partial: bool,
-    /// The number of SETTINGS, which come first.
-    settings: u32,
+    /// The peer's SETTINGS have arrived, which come first.
+    has_settings: bool,
+    settings_budget: Budget,
     /// SETTINGS that the client has not acknowledged.
     pub(super) unacknowledged: u32,
     /// The most bytes of a header block.
@@ -79,8 +83,8 @@ pub(crate) struct Connection {
     /// The last stream that the client has begun.
     pub(super) last: u32,
     pub(super) resets: Resets,
-    pub(super) faults: u32,
-    pub(super) faults_limit: u32,
+    pub(super) fault_budget: Budget,
+    refill: Refill,
     /// The streams that were woken.
     pub(super) woken: Vec<u32>,
     /// The streams that wait for space in the output or for the connection's window, each with its urgency and the order
@@ -134,7 +138,8 @@ impl Connection {
             preface: if options.side == Side::Server { PREFACE.len() as u8 } else { 0 },
             frame_ended: false,
             partial: false,
-            settings: 0,
+            has_settings: false,
+            settings_budget: Budget::new(MOST_SETTINGS),
             unacknowledged: 1,
             // A block is shorter than what it stands for, except for a client that writes it in a strange way.
             block_limit: options.head.saturating_mul(4),
@@ -144,8 +149,8 @@ impl Connection {
             open_limit: if options.side == Side::Server { options.streams } else { BEFORE_SETTINGS },
             last: 0,
             resets: Resets::new(options.remembered),
-            faults: 0,
-            faults_limit: options.faults,
+            fault_budget: Budget::new(options.faults),
+            refill: Refill::default(),
             woken: Vec::new(),
             waiting: std::collections::BTreeSet::new(),
             turn: 0,
@@ -158,6 +163,15 @@ impl Connection {
             peer_goaway: None,
             connect_protocol: false,
             error: None,
+        }
+    }
+
+    /// Notes the time, before frames are taken: what the peer may not do too often, it may do again after a while.
+    pub(crate) fn set_now(&mut self, now: Instant) {
+        let n = self.refill.due(now);
+        if n > 0 {
+            self.settings_budget.give(n);
+            self.fault_budget.give(n);
         }
     }
 
@@ -221,7 +235,7 @@ impl Connection {
 
     /// Checks what the head of a frame alone can tell.
     fn check(&mut self, head: &Head) -> Checked {
-        if self.settings == 0 && (head.kind != frame::SETTINGS || head.has(frame::ACK)) {
+        if !self.has_settings && (head.kind != frame::SETTINGS || head.has(frame::ACK)) {
             return Err(ErrorCode::Protocol);
         }
         if let Some(begun) = &self.begun {
@@ -359,10 +373,8 @@ impl Connection {
 
     #[cold]
     fn handle_settings(&mut self, payload: &[u8]) -> Checked {
-        if self.settings == MOST_SETTINGS {
-            return Err(ErrorCode::EnhanceYourCalm);
-        }
-        self.settings += 1;
+        self.settings_budget.take()?;
+        let is_first = !std::mem::replace(&mut self.has_settings, true);
         let changed = settings::read(payload)?;
         if let Some(bytes) = changed.table {
             for limit in bytes {
@@ -372,7 +384,7 @@ impl Connection {
         self.connect_protocol |= changed.connect_protocol;
         if self.side == Side::Client {
             // RFC 9113 §6.5.2: without a value there is no limit.
-            let unsaid = if self.settings == 1 { u32::MAX } else { self.open_limit };
+            let unsaid = if is_first { u32::MAX } else { self.open_limit };
             self.open_limit = changed.streams.unwrap_or(unsaid);
         }
         if let Some(window) = changed.window {

@@ -21,7 +21,7 @@ impl Connection {
     pub(super) fn handle_reset(&mut self, stream: u32, code: u32) -> Checked {
         if self.fail_stream(stream, Fault::Reset(code)) {
             self.wake(stream);
-            return self.count_fault();
+            return self.fault_budget.take();
         }
         Ok(())
     }
@@ -72,12 +72,7 @@ impl Connection {
         }
         self.reset_stream(stream, code);
         self.wake(stream);
-        self.count_fault()
-    }
-
-    fn count_fault(&mut self) -> Checked {
-        self.faults = self.faults.saturating_add(1);
-        if self.faults > self.faults_limit { Err(ErrorCode::EnhanceYourCalm) } else { Ok(()) }
+        self.fault_budget.take()
     }
 
     /// Sends RST_STREAM, and forgets what the stream holds.

@@ -13,6 +13,7 @@
 //! | `settings`, `windows` | the parameters of a connection; flow control of what arrives |
 //! | `connection`, `blocks` | the frames that arrive, and their header blocks |
 //! | `ends`, `resets` | RST_STREAM, GOAWAY, PING; late frames |
+//! | `budget` | what a peer may not do too often |
 //! | `client`, `direct` | for the tunnel: the client's side, and a connection without the engine |
 //! | `streams`, `state` | the streams, and the state of each |
 //! | `fields`, `request`, `priority` | fields that have arrived, and the head of a request |
@@ -28,6 +29,7 @@
 //! whose tasks and I/O are elsewhere, and a machine within the engine needs no such parts.
 
 mod blocks;
+mod budget;
 #[cfg_attr(not(feature = "tunnel"), allow(dead_code, reason = "only the tunnel is a client"))]
 pub(crate) mod client;
 pub(crate) mod connection;

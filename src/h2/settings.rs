@@ -29,8 +29,9 @@ pub(crate) struct Options {
     pub(crate) fields: usize,
     /// Bytes of output from which on streams wait.
     pub(crate) output: usize,
-    /// Faults of streams, and streams that the peer has reset, beyond the messages that were sent: with more, the
-    /// connection ends. A browser cancels dozens of requests when its user leaves a page.
+    /// Faults of streams, and streams that the peer has reset, at once: with more, the connection ends. They are given
+    /// back over time, and by each message that is sent. A browser cancels dozens of requests when its user leaves a
+    /// page.
     pub(crate) faults: u32,
     /// Streams that this side has reset, whose late frames are ignored.
     pub(crate) remembered: usize,

@@ -194,7 +194,7 @@ impl Connection {
         state.left_out = left;
         state.send = if end { Sending::Over } else { Sending::Body };
         self.open -= u32::from(!state.is_open());
-        self.faults = self.faults.saturating_sub(1);
+        self.fault_budget.give(1);
     }
 
     /// Writes as much as the windows and the output allow.
@@ -267,7 +267,7 @@ impl Connection {
             return false;
         }
         self.send_window -= n;
-        self.faults = self.faults.saturating_sub(1);
+        self.fault_budget.give(1);
         frame::write_headers(&mut self.out, stream, &self.block, body.is_empty());
         let mut rest = body;
         while !rest.is_empty() {

@@ -1,6 +1,9 @@
 //! Both sides of a connection, in memory.
 
-use std::io::IoSlice;
+use std::{
+    io::IoSlice,
+    time::{Duration, Instant},
+};
 
 use super::{
     client::MayBegin,
@@ -317,6 +320,38 @@ fn faults_of_streams_are_counted_and_responses_make_up_for_them() {
     assert_eq!(server.error(), None);
 }
 
+/// A connection may live for any time: only what comes at once is a flood.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a starting point for a virtual clock")]
+fn a_flood_ends_the_connection_and_the_same_frames_over_time_do_not() {
+    let change_settings = |client: &mut Connection| frame::write_settings(&mut client.out, &[]);
+    let reset = |client: &mut Connection| {
+        let stream = begin(client, true);
+        client.release(stream);
+    };
+    for (what, act) in [("SETTINGS", &change_settings as &dyn Fn(&mut Connection)), ("RST_STREAM", &reset)] {
+        for pause in [Duration::ZERO, Duration::from_millis(100)] {
+            let (mut server, mut client) = pair();
+            let (mut now, mut acts) = (Instant::now(), 0);
+            while acts < 5000 && server.error().is_none() {
+                now += pause;
+                server.set_now(now);
+                act(&mut client);
+                pass(&mut client, &mut server, usize::MAX);
+                server.release(client.last);
+                pass(&mut server, &mut client, usize::MAX);
+                acts += 1;
+            }
+            let calm = Some(ErrorCode::EnhanceYourCalm);
+            match pause {
+                // The first SETTINGS count, too.
+                Duration::ZERO => assert!(server.error() == calm && (1000..=1001).contains(&acts), "{what}: {acts}"),
+                _ => assert_eq!((server.error(), acts), (None, 5000), "{what}"),
+            }
+        }
+    }
+}
+
 #[test]
 fn a_malformed_response_is_a_fault_of_its_stream() {
     for (fields, ended) in [
@@ -452,7 +487,7 @@ fn resets_are_remembered_until_a_later_ping_was_answered() {
     }
     pass(&mut server, &mut client, usize::MAX);
     pass(&mut client, &mut server, usize::MAX);
-    assert!(!server.awaits_pong() && server.faults == 0);
+    assert!(!server.awaits_pong() && server.fault_budget.is_full());
     assert_eq!(
         streams.map(|stream| server.resets.contains(stream)),
         [false, true],

@@ -310,6 +310,7 @@ impl Streams for Http2 {
         io.open_out(core);
         let mut connection = self.connection();
         connection.swap_out(&mut io.out);
+        connection.set_now(core.now.mono);
         let before = connection.received();
         drop(connection);
         if core.stopping.is_some() {

@@ -82,6 +82,7 @@ impl Protocol for Http2 {
     fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
         let Self { pump, inner } = self;
         inner.liveness.now = io.now().mono;
+        inner.link.connection.set_now(inner.liveness.now);
         if !io.rx.bytes().is_empty() {
             inner.liveness.note_input();
         }

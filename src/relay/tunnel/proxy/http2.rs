@@ -139,6 +139,7 @@ impl Upgrade for Http2 {
     fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
         let Self { pump, inner } = self;
         inner.now = io.now().mono;
+        inner.link.connection.set_now(inner.now);
         if io.events().is_stopping() {
             inner.drain();
         }
