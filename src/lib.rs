@@ -186,6 +186,9 @@
 //! | a [stream](Response::stream) or pipe pauses | the client has disconnected | [`Response::allow_half_close`] |
 //! | after `101` | the [`Upgrade`] decides ([`ReadState`]) | |
 //!
+//! Over HTTP/2 this holds for each request of the connection. An upgrade that its client has not half-closed is
+//! truncated, and so is a response that waits for the client's windows: they do not open again.
+//!
 //! The engine notices at once that a client has disconnected, in every mode: over plain connections and TLS, and also
 //! while another loop writes to its socket. While a request is in progress, at most 4 KiB of later input are read for
 //! that; what was read together with its head (up to 16 KiB) is kept.

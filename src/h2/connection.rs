@@ -99,6 +99,8 @@ pub(crate) struct Connection {
     /// A ping that was sent, and not answered.
     pub(super) ping: Option<[u8; 8]>,
     pub(super) goaway: Goaway,
+    /// The peer has half-closed the connection: no frames come any more.
+    pub(super) half_closed: bool,
     /// The peer begins no more streams, or accepts none behind this one, for the reason of this code.
     pub(super) peer_goaway: Option<(u32, u32)>,
     /// The peer accepts extended CONNECT (RFC 8441 §3).
@@ -160,6 +162,7 @@ impl Connection {
             windows,
             ping: None,
             goaway: Goaway::No,
+            half_closed: false,
             peer_goaway: None,
             connect_protocol: false,
             error: None,

@@ -9,7 +9,7 @@ use super::{
     connection::{Checked, Connection},
     frame::{self, ErrorCode, GREATEST, Head},
     settings::Side,
-    state::{Fault, Goaway},
+    state::{Fault, Goaway, Receiving, Sending},
 };
 
 const SHUTDOWN: [u8; 8] = *b"shutdown";
@@ -55,6 +55,23 @@ impl Connection {
             if self.windows.is_limiting() && self.unacknowledged == 0 {
                 self.grow_windows();
             }
+        }
+    }
+
+    /// The peer has half-closed the connection: an incomplete request stays so. The others may get their responses, as
+    /// far as the windows are open, which they will not be again.
+    pub(crate) fn handle_half_close(&mut self) {
+        if std::mem::replace(&mut self.half_closed, true) {
+            return;
+        }
+        for at in 0..self.streams.len() {
+            let (stream, state) = &self.streams[at];
+            let (stream, recv, send) = (*stream, state.recv, state.send);
+            if recv == Receiving::Open {
+                let is_answered = send == Sending::Over;
+                self.reset_stream(stream, if is_answered { ErrorCode::NoError } else { ErrorCode::Cancel });
+            }
+            self.wake(stream);
         }
     }
 

@@ -24,6 +24,9 @@
 //!
 //! Either end of a tunnel uses the same machine, the proxy as the client.
 //!
+//! Over TCP, a client may half-close: its complete requests get their responses, as over HTTP/1.1. nginx, nghttp2 and
+//! hyper end the connection then.
+//!
 //! The `h2` crate does what this does, and is what the tests compare it with. It allocates 28 KiB for each connection, idle
 //! or not, reads a frame only as a whole, and takes four times as many instructions for a request: it serves programs
 //! whose tasks and I/O are elsewhere, and a machine within the engine needs no such parts.

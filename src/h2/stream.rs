@@ -122,11 +122,12 @@ impl Duplex for Stream {
 
     fn peer_side(&self) -> PeerSide {
         let mut connection = self.connection();
+        let half_closed = connection.half_closed;
         match connection.state(self.0.number) {
-            Some(state) if state.fault.is_none() => match state.switched && state.recv != Receiving::Open {
-                true => PeerSide::Finished,
-                false => PeerSide::Open,
-            },
+            Some(state) if state.fault.is_none() => {
+                let has_ended = half_closed || (state.switched && state.recv != Receiving::Open);
+                if has_ended { PeerSide::Finished } else { PeerSide::Open }
+            }
             _ => PeerSide::Reset,
         }
     }

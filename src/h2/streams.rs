@@ -240,6 +240,12 @@ impl Connection {
             state.waits = Some(self.turn);
             self.waiting.insert((state.urgency, self.turn, stream));
         }
+        let is_closed = state.send_window <= 0 || self.send_window <= 0;
+        if self.half_closed && is_closed && written < total {
+            // No WINDOW_UPDATE will come.
+            self.reset_stream(stream, ErrorCode::Cancel);
+            self.wake(stream);
+        }
         if written == 0 && total > 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(written) }
     }
 

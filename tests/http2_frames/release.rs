@@ -155,3 +155,33 @@ fn an_unread_response_does_not_stop_others() {
     }
     assert_eq!(of_third, 5);
 }
+
+#[test]
+fn a_half_closed_client_gets_what_it_has_requested_and_what_the_windows_allow() {
+    let server = Counting::start(Limits::default());
+    for cut in [false, true] {
+        let before = server.counters.requests();
+        let mut peer = Peer::with(server.addr, &[(4, 100)]);
+        peer.send([get(1, "/ticket"), get(3, "/large"), request(5, "/upload")].concat());
+        server.counters.begun(before + 3);
+        let ticket = server.counters.tickets().pop().expect("a ticket");
+        ticket.allow_half_close();
+        peer.ping();
+        if cut {
+            // It disconnects within a frame.
+            peer.send(&get(7, "/")[..12]);
+        }
+        peer.tcp().shutdown(Shutdown::Write).expect("half-closed");
+        if cut {
+            assert!(peer.ends() && ticket.is_closed());
+        } else {
+            // One is incomplete, the other would need a WINDOW_UPDATE.
+            let resets = [(); 2].map(|()| peer.until(|frame| frame.kind == RST_STREAM));
+            assert!(resets.iter().all(|reset| reset.code() == CANCEL) && resets[0].stream + resets[1].stream == 8);
+            ticket.respond(Response::text("the response")).expect("still there");
+            assert_eq!(peer.until(|frame| frame.kind == DATA && frame.stream == 1).payload, b"the response");
+            assert!(peer.ends());
+        }
+        server.counters.free();
+    }
+}

@@ -188,7 +188,7 @@ impl Http2 {
                             debug!(target: "uncork::conn", "{} {}: HTTP/2: {code:?}", io.id, io.peer.addr);
                             Some(EndReason::Rejected { status: 0, rule: "HTTP/2" })
                         }
-                        (None, Some(true)) if self.streams.is_empty() && io.rx.is_empty() => Some(EndReason::Complete),
+                        (None, Some(true)) if io.rx.is_empty() => self.handle_half_close(),
                         (None, Some(_)) => Some(EndReason::PeerClosed),
                         (None, None) => None,
                     };
@@ -197,6 +197,13 @@ impl Http2 {
             }
         }
         worked
+    }
+
+    /// The client has half-closed: the end of the connection is that of its last request. Returns its reason then.
+    #[cold]
+    fn handle_half_close(&mut self) -> Option<EndReason> {
+        self.connection().handle_half_close();
+        self.streams.is_empty().then_some(EndReason::Complete)
     }
 
     /// Sends a ping if a request is in progress, and the client has been silent for long; ends the connection if there

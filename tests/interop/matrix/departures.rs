@@ -17,11 +17,11 @@ matrix! {
     everywhere {
         a_client_that_leaves_a_pausing_response_is_noticed_at_once,
         one_that_is_still_sending_is_noticed_too,
+        a_response_may_serve_half_closed_clients,
+        what_is_there_reaches_a_half_closed_client,
     }
     http1 {
         one_on_a_unix_socket_is_noticed_too,
-        a_response_may_serve_half_closed_clients,
-        what_is_there_reaches_a_half_closed_client,
         what_is_not_taken_yet_is_no_pause,
     }
 }
@@ -264,7 +264,10 @@ fn a_response_may_serve_half_closed_clients(world: &World) {
             );
             wire.ends(Finish::Clean);
         }
-        // A reset is tested elsewhere.
+        // A reset is another matter. (Of a stream, it would have to come before the half-close.)
+        if world.is_http2() {
+            continue;
+        }
         let mut wire = served.host.connect();
         let inlet = begun(&served, &mut wire, path);
         wire.finish();

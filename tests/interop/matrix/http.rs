@@ -12,6 +12,7 @@ use crate::{
 matrix! {
     everywhere {
         pipelined_requests_get_responses_in_order,
+        a_half_closed_client_gets_its_response,
         the_end_of_a_request_is_reported_once,
         an_invalid_response_becomes_a_500,
         a_singleton_field_replaces,
@@ -23,7 +24,6 @@ matrix! {
         http_1_0_closes_unless_keep_alive_is_requested,
         a_panic_is_a_500_on_its_own_connection_only,
         after_a_bad_request_nothing_is_parsed,
-        a_half_closed_client_gets_its_response,
         plain_http_on_a_tls_port_gets_a_400,
     }
 }

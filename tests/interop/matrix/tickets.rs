@@ -23,10 +23,10 @@ matrix! {
         a_late_ticket_gets_its_response_back,
         a_late_ticket_cannot_touch_the_next_request,
         a_client_that_leaves_is_noticed_at_once,
+        a_request_that_allows_half_close_gets_its_response,
         a_ticket_informs,
         a_ticket_requests_the_body_before_it_is_received,
     }
-    http1 { a_request_that_allows_half_close_gets_its_response }
 }
 
 /// A server that reports the ticket of every request, and its end.
