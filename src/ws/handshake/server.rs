@@ -55,7 +55,10 @@ pub fn check_from(req: &Request<'_>, origin: impl FnOnce(&Request<'_>) -> bool) 
     }
     let fields = req.headers();
     if !fields.contains_token("upgrade", "websocket") {
-        return reject("Upgrade does not name websocket");
+        return reject(match req.version() {
+            Version::Http2 => "over HTTP/2 a WebSocket begins with an extended CONNECT for websocket (RFC 8441)",
+            _ => "Upgrade does not name websocket",
+        });
     }
     if !fields.contains_token("connection", "upgrade") {
         return reject("Connection does not name upgrade");

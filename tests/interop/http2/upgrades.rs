@@ -268,6 +268,8 @@ fn websocket_has_its_version(world: &World) {
         (head.status().as_u16(), &head.headers()["sec-websocket-version"]),
         (426, &"13".parse().expect("a value"))
     );
+    let (head, text) = client.fetch("/chat");
+    assert!(head.status() == 400 && String::from_utf8_lossy(&text).contains("extended CONNECT"), "{text:?}");
     // The same handler over HTTP/1.1, on the same port.
     let old = if world.tls { World::tls(world.mode) } else { World::plain(world.mode) };
     let mut wire = host.connect_over(&old);
