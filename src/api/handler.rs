@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use super::{Consumed, Request, Response, Switch, Upgrade, Upload};
 use crate::{
     base::{ConnId, EndReason, PeerAddr},
-    h1::Headers,
+    h1::{Headers, Misbehaved},
 };
 
 /// Application code for one event loop: `&mut self`, no locks. The threaded modes clone it, once for each loop or
@@ -19,6 +19,23 @@ use crate::{
 /// let handler = |req: &mut Request<'_>| match req.path() {
 ///     "/" => Response::text("Hello, world!"),
 ///     _ => Response::new(404),
+/// };
+/// # fn check(_: impl uncork::Handler) {}
+/// # check(handler);
+/// ```
+///
+/// Its parameter needs the type: of `|req|` alone, the compiler says that "implementation of `FnOnce` is not general
+/// enough". It returns a [`Response`], a [`Switch`] or an [`Action`]. If it returns several of them, it names `Action`
+/// as its result, and converts each:
+///
+/// ```
+/// use uncork::{Action, Request, Response};
+/// let handler = |req: &mut Request<'_>| -> Action {
+///     match req.method() {
+///         "GET" => Response::text("Hello, world!").into(),
+///         "POST" => Action::receive_whole(1000, |body| Response::text(body)),
+///         _ => Response::new(405).header("Allow", "GET, POST").into(),
+///     }
 /// };
 /// # fn check(_: impl uncork::Handler) {}
 /// # check(handler);
@@ -150,10 +167,16 @@ struct Whole<F> {
     then: F,
 }
 
+/// Returns the response to a body beyond a limit of the application, like the one for a limit of the engine.
+pub(crate) fn too_large() -> Response {
+    let rule = Misbehaved::BodyTooLarge;
+    Response::text(format!("{rule}\n")).with_status(rule.status())
+}
+
 impl<A: Into<Action>, F: FnOnce(Vec<u8>) -> A + Send> Upload for Whole<F> {
     fn data(&mut self, chunk: &[u8]) -> Consumed {
         if chunk.len() > self.limit - self.body.len() {
-            return Consumed::Stop(Response::new(413).into());
+            return Consumed::Stop(too_large().into());
         }
         self.body.extend_from_slice(chunk);
         Consumed::All

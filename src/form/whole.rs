@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{error::FormError, event::Event, field::Field, limits::FormLimits, parser::FormParser};
 use crate::{
-    api::{Action, Consumed, Request, Response, Upload},
+    api::{Action, Consumed, Request, Response, Upload, handler::too_large},
     h1::Headers,
 };
 
@@ -141,7 +141,7 @@ struct Collect<F> {
 impl<A: Into<Action>, F: FnOnce(Form) -> A + Send> Upload for Collect<F> {
     fn data(&mut self, mut chunk: &[u8]) -> Consumed {
         let Some(left) = self.left.checked_sub(chunk.len()) else {
-            return Consumed::Stop(Response::new(413).into());
+            return Consumed::Stop(too_large().into());
         };
         self.left = left;
         loop {

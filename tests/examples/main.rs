@@ -213,7 +213,7 @@ fn json_api_keeps_notes() {
     // Beyond the limit, whether the length is known or not.
     let large = "x".repeat(64 * 1024 + 1);
     let response = api.client().request("POST /notes", &["Content-Length: 65537"]).send(&large).response();
-    assert_eq!(response.status, 413);
+    assert_eq!((response.status, response.text()), (413, "the request body is too large\n"));
     let chunk = format!("{:x}\r\n{large}\r\n0\r\n\r\n", large.len());
     assert_eq!(
         api.client().request("POST /notes", &["Transfer-Encoding: chunked"]).send(&chunk).response().status,
