@@ -143,7 +143,7 @@ impl<'a> Request<'a> {
     }
 
     /// Returns `true` if the client requests an upgrade to this protocol: `Upgrade` names it, and `Connection` contains
-    /// `upgrade`.
+    /// `upgrade`. Over HTTP/2 an extended CONNECT requests it (RFC 8441 §4), which has `:protocol` instead of the fields.
     pub fn wants_upgrade(&self, protocol: &str) -> bool {
         self.head.upgrade && self.head.fields.contains_token("upgrade", protocol)
     }

@@ -55,6 +55,15 @@ impl fmt::Display for Fault {
 }
 
 /// The body of a response: empty, bytes, a part of a file, or a stream that is produced as the client takes it.
+///
+/// It is sent after the handler has returned. So what is borrowed, for instance from the request, is copied into it:
+///
+/// ```
+/// use uncork::{Request, Response};
+/// let agent = |req: &mut Request<'_>| Response::text(req.header("user-agent").unwrap_or_default().to_vec());
+/// # fn check(_: impl uncork::Handler) {}
+/// # check(agent);
+/// ```
 #[derive(Default)]
 pub struct Body(pub(crate) Kind);
 

@@ -15,11 +15,10 @@ pub struct Switch {
 }
 
 impl Switch {
-    /// Creates a `101 Switching Protocols` to `protocol`.
+    /// Creates a `101 Switching Protocols` to `protocol`; over HTTP/2 it is sent as a 200 (RFC 8441 §5).
     ///
-    /// The request must have version HTTP/1.1 and ask for an upgrade
-    /// ([`Request::wants_upgrade`](crate::Request::wants_upgrade)). Otherwise the response is 426, and the upgrade is
-    /// dropped uncalled.
+    /// The request must ask for an upgrade ([`Request::wants_upgrade`](crate::Request::wants_upgrade)), which HTTP/1.0
+    /// cannot. Otherwise the response is 426, and the upgrade is dropped uncalled.
     ///
     /// A body must be complete before the protocol can change: return the switch from
     /// [`Upload::end`](crate::Upload::end). Elsewhere, a body that has arrived completely is discarded; an incomplete

@@ -116,6 +116,15 @@ impl Listen {
     }
 
     /// Serves HTTPS on this listener.
+    ///
+    /// ```no_run
+    /// use uncork::{Listen, Request, Response, Server, Tls};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let tls = Tls::pem("cert.pem", "key.pem")?;
+    /// let server = Server::new().listen(Listen::tcp("127.0.0.1:8443")?.tls(tls));
+    /// server.threads(4, |_: &mut Request<'_>| Response::text("Hello, world!\n"))?.join()?;
+    /// # Ok(()) }
+    /// ```
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: impl Into<Tls>) -> Self {
         self.setup.security = Some(tls.into());

@@ -50,6 +50,7 @@ impl Server {
     }
 
     /// Creates a server with one plain TCP listener: the short form of `Server::new().listen(Listen::tcp(addr)?)`.
+    /// For HTTPS, see [`Listen::tls`].
     ///
     /// # Errors
     /// As [`Listen::tcp`].
