@@ -76,7 +76,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Timeout of a pause in a body that the application is ready to receive. Default: 30 s. See also `min_rate`.
     pub body_timeout: Duration,
-    /// Timeout of output of which the peer accepts nothing. Default: 30 s. See also `min_rate`.
+    /// Timeout of output of which the peer accepts nothing. Default: 30 s. See also `min_rate`. Over HTTP/2 it runs for
+    /// each stream; while one waits for its turn, what the peer accepts of the others counts for it.
     pub send_timeout: Duration,
     /// The least rate, in bytes per second, at which a body must arrive and output must be taken once `body_timeout` or
     /// `send_timeout` is used up. Default: 240, as Kestrel: below the rate of any modem, above what a slow-drip attack

@@ -163,6 +163,12 @@ impl ConnIo {
     /// Counts `n` bytes that the transport took, and extends the send timeout.
     pub(super) fn note_sent(&mut self, core: &Core, n: usize) {
         self.sent += n as u64;
+        self.note_taken(core, n);
+    }
+
+    /// Extends the send timeout: the peer took `n` bytes, of this output or of others that were sent before it.
+    #[inline]
+    pub(super) fn note_taken(&mut self, core: &Core, n: usize) {
         if n > 0 {
             self.ready.remove(Ready::LATE);
         }

@@ -91,6 +91,8 @@ pub(crate) struct Connection {
     /// of waiting.
     pub(super) waiting: std::collections::BTreeSet<(u8, u64, u32)>,
     pub(super) turn: u64,
+    /// Bytes of DATA that were sent.
+    pub(super) sent: u64,
     /// Bytes that this side may send, on the connection and on a new stream.
     pub(super) send_window: i64,
     pub(super) initial_send_window: i64,
@@ -156,6 +158,7 @@ impl Connection {
             woken: Vec::new(),
             waiting: std::collections::BTreeSet::new(),
             turn: 0,
+            sent: 0,
             send_window: settings::DEFAULT_WINDOW,
             initial_send_window: settings::DEFAULT_WINDOW,
             recv_window: RecvWindow::new(windows.connection()),

@@ -107,6 +107,16 @@ impl Connection {
         !self.waiting.is_empty() && self.send_window > 0
     }
 
+    /// Returns `true` if a stream could write, but others have their turn first.
+    pub(crate) fn has_others_first(&mut self, stream: u32) -> bool {
+        self.state(stream).is_some_and(|state| state.waits.is_some() || state.woken)
+    }
+
+    /// Returns how many bytes of DATA all streams have sent.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
+    }
+
     /// Returns `true` if there is no space for what the client's frames would cause.
     pub(crate) fn is_full(&self) -> bool {
         self.room() < WORTHWHILE
@@ -235,6 +245,7 @@ impl Connection {
         state.send_window -= written as i64;
         state.quota -= written;
         self.send_window -= written as i64;
+        self.sent += written as u64;
         if written < total && state.send_window > 0 && state.send == Sending::Body {
             self.turn += 1;
             state.waits = Some(self.turn);
@@ -273,6 +284,7 @@ impl Connection {
             return false;
         }
         self.send_window -= n;
+        self.sent += body.len() as u64;
         self.fault_budget.give(1);
         frame::write_headers(&mut self.out, stream, &self.block, body.is_empty());
         let mut rest = body;

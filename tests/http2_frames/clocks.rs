@@ -13,7 +13,7 @@ use crate::{
     counted::Counting,
     peer::{
         CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, GOAWAY, HEADERS, NO_ERROR, PING,
-        PREFACE, Peer, RST_STREAM, WHOLE, frame, get, head, post, reset, settings,
+        PREFACE, Peer, RST_STREAM, WHOLE, frame, get, head, post, reset, settings, window_update,
     },
 };
 
@@ -211,6 +211,28 @@ fn responses_behind_closed_windows_are_ended_by_the_send_timeout() {
     peer.send(frame(HEADERS, WHOLE, 2 * count as u32 + 1, head("HEAD", "/", &[])));
     let last = peer.until(|frame| frame.kind == HEADERS && frame.stream == 2 * count as u32 + 1);
     assert!(last.ends() && END_HEADERS & last.flags != 0);
+}
+
+/// What the client takes of one response gives the others, which wait for it, no more time than the least rate does.
+#[test]
+fn a_window_that_is_opened_byte_by_byte_holds_no_responses() {
+    let server = Counting::start(Limits { min_rate: 1000, ..limits() });
+    let mut peer = Peer::with(server.addr, &[(4, 1 << 20)]);
+    let count = 10;
+    for n in 0..count {
+        peer.send(get(2 * n + 1, "/large"));
+    }
+    let begun = Instant::now();
+    let mut resets = 0;
+    while resets < count {
+        peer.send(window_update(0, 1));
+        std::thread::sleep(SHORT / 20);
+        while let Ok(Some(frame)) = peer.within(Duration::from_millis(1)) {
+            resets += u32::from(frame.kind == RST_STREAM);
+        }
+        assert!(begun.elapsed() < LONG, "{resets} responses were ended");
+    }
+    server.counters.free();
 }
 
 /// It never acknowledges the ping behind the GOAWAY, and goes on with requests.

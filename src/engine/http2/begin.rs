@@ -180,9 +180,11 @@ impl Http2 {
             Ok(_) => return drop(Slot { io: own, phase: Phase::Head }.end(core, EndReason::Complete)),
             Err(reason) => return drop(Slot { io: own, phase: Phase::Head }.end(core, reason)),
         };
+        let mut connection = lock(&self.connection);
+        connection.wake(begun.number);
+        let stream = Stream { slot: Slot { io: own, phase }, due: Tick::NEVER, sent_before: connection.sent() };
         // Streams begin in the order of their numbers.
-        self.streams.push((begun.number, Box::new(Stream { slot: Slot { io: own, phase }, due: Tick::NEVER })));
-        self.connection().wake(begun.number);
+        self.streams.push((begun.number, Box::new(stream)));
     }
 }
 

@@ -79,6 +79,8 @@ pub(super) struct Http2 {
 struct Stream {
     slot: Slot,
     due: Tick,
+    /// Bytes that all streams had sent when it began, or when it last waited for the others.
+    sent_before: u64,
 }
 
 impl Stream {
@@ -240,7 +242,7 @@ impl Http2 {
 
     fn drive_stream(&mut self, stream: u32, core: &mut Core, handler: &mut dyn Handler) {
         let Some(place) = self.place(stream) else { return };
-        let Stream { slot, due } = &mut *self.streams[place].1;
+        let Stream { slot, due, .. } = &mut *self.streams[place].1;
         if let Some(side) = slot.io.transport.peer_side() {
             slot.io.ready.note_within(side);
         }
@@ -271,8 +273,16 @@ impl Http2 {
         let late = self.streams.iter().filter(|(_, stream)| stream.due <= core.tick).map(|(number, _)| *number);
         for number in late.collect::<Vec<_>>() {
             let Some(place) = self.place(number) else { continue };
+            let mut connection = lock(&self.connection);
+            let (sent, waits) = (connection.sent(), connection.has_others_first(number));
+            drop(connection);
             let stream = &mut self.streams[place].1;
             stream.due = Tick::NEVER;
+            if waits {
+                // What the client took of other streams counts for this one: it was the server that sent them first.
+                let n = sent - std::mem::replace(&mut stream.sent_before, sent);
+                stream.slot.io.note_taken(core, usize::try_from(n).unwrap_or(usize::MAX));
+            }
             match stream.slot.expire(core) {
                 Ok(()) => self.marked.push(number),
                 Err(reason) => self.end_stream(number, core, reason),

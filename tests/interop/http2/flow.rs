@@ -28,6 +28,7 @@ over_both! {
     beyond_the_limit_of_streams_a_client_waits,
     one_connection_carries_thousands_of_requests,
     a_producer_is_called_as_windows_allow,
+    a_stream_that_waits_for_others_does_not_time_out,
 }
 
 /// Takes nothing while the gate is closed.
@@ -232,4 +233,36 @@ fn a_producer_is_called_as_windows_allow(world: &World) {
     }
     exchange.reset(&mut client);
     assert_eq!(ended.next().reason, EndReason::PeerClosed);
+}
+
+/// The client takes all that comes, and the server sends what is more urgent. (RFC 9218 §10: that may be all there is.)
+fn a_stream_that_waits_for_others_does_not_time_out(world: &World) {
+    let host = world.serve_within(
+        Limits { send_timeout: Duration::from_millis(200), ..Limits::default() },
+        |req: &mut Request<'_>| match req.path() {
+            "/urgent" => Response::stream(|out: &mut Tx<'_>| {
+                out.write(&[b'x'; 10_000]);
+                Produced::More
+            }),
+            _ => Response::new(200).body(vec![b'x'; 1 << 20]),
+        },
+    );
+    let mut windows = settings();
+    windows.initial_window_size(1 << 20).initial_connection_window_size(65_535);
+    let mut client = Client::connect_with(host.addr(), host.address().client_config(), &windows).expect("connected");
+    let with = |path: &str, urgency: &'static str| {
+        let mut request = crate::http2::get(path);
+        request.headers_mut().insert("priority", urgency.parse().expect("a value"));
+        request
+    };
+    let mut urgent = client.request(with("/urgent", "u=0"), true);
+    urgent.head(&mut client);
+    let mut waits = client.request(with("/later", "u=7"), true);
+    waits.head(&mut client);
+    for _ in 0..100 {
+        assert!(!urgent.data(&mut client).expect("more").expect("data").is_empty());
+        client.pause(Duration::from_millis(10));
+    }
+    urgent.reset(&mut client);
+    assert_eq!(waits.body(&mut client).expect("the whole").0.len(), 1 << 20);
 }
