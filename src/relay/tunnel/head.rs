@@ -74,56 +74,30 @@ fn append(map: &mut HeaderMap, name: &str, value: &[u8]) -> Result<(), &'static 
     Ok(())
 }
 
-/// Returns the end-to-end fields of a message for HTTP/2.
-pub(super) fn to_map(fields: &Headers) -> HeaderMap {
-    let wire = fields.as_wire();
-    let mut map = HeaderMap::with_capacity(wire.len() / 24);
-    for (name, value) in fields.end_to_end() {
-        // Both were checked by the rules of HTTP/1.1, which are not less strict.
-        let _ = append(&mut map, name, value);
-    }
-    map
-}
-
-/// Returns the fields of a response for a client of HTTP/1.1, whose engine writes its own framing fields. HTTP/2 has no
-/// `Connection` that could list any. In SPDY, the session has removed the fields that `connection` lists.
-pub(super) fn response_fields(map: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
-    map.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).filter(|(name, _)| is_forwarded(name))
-}
-
-/// Returns the value of `Via` for a response with these fields.
-pub(super) fn via(map: &HeaderMap, version: &str, via: &Via) -> Vec<u8> {
-    via.after(version, map.get_all(http::header::VIA).iter().map(HeaderValue::as_bytes))
+/// Returns the fields of a response for a client, whose engine writes its own framing fields.
+pub(super) fn response_fields(fields: &Headers) -> impl Iterator<Item = (&str, &[u8])> {
+    fields.end_to_end().filter(|(name, _)| is_forwarded(name))
 }
 
 /// Like [`response_fields`], but owned: for 1xx.
-pub(super) fn informational_fields(map: &HeaderMap) -> Headers {
-    collect(response_fields(map))
+pub(super) fn informational_fields(fields: &Headers) -> Headers {
+    collect(response_fields(fields))
 }
 
-/// Returns trailers for HTTP/1.1. They must not change the framing or the routing of the message (RFC 9110 §6.5.1).
-pub(super) fn trailers(map: &HeaderMap) -> Headers {
-    let is_allowed =
-        |name: &str| !["host", "authorization", "set-cookie", "content-encoding", "content-range"].contains(&name);
-    collect(response_fields(map).filter(|(name, _)| is_allowed(name)))
+/// Returns the trailers of a response for a client. They must not change the framing or the routing of the message
+/// (RFC 9110 §6.5.1).
+pub(super) fn trailers(fields: &Headers) -> Headers {
+    let others = ["host", "authorization", "set-cookie", "content-encoding", "content-range"];
+    let is_allowed = |name: &str| !others.iter().any(|own| own.eq_ignore_ascii_case(name));
+    collect(response_fields(fields).filter(|(name, _)| is_allowed(name)))
 }
 
-/// Returns trailers for HTTP/2. `listed`: the names in the request's `Connection`.
-pub(super) fn trailers_to_http2(headers: &Headers, listed: &[Box<str>]) -> HeaderMap {
-    let mut map = HeaderMap::new();
+/// Returns the trailers of a request for the origin server. `listed`: the names in the request's `Connection`.
+pub(super) fn request_trailers(fields: &Headers, listed: &[Box<str>]) -> Headers {
     let ends_here = |name: &str| {
         is_about_the_client(name) || is_second_spelling(name) || listed.iter().any(|own| own.eq_ignore_ascii_case(name))
     };
-    for (name, value) in headers.iter().filter(|(name, _)| is_forwarded(name) && !ends_here(name)) {
-        // A trailer that HTTP/2 cannot express is left out.
-        let _ = append(&mut map, name, value);
-    }
-    map
-}
-
-/// Returns fields that were checked, as those of a message.
-pub(super) fn of_map(map: &HeaderMap) -> Headers {
-    collect(map.iter().map(|(name, value)| (name.as_str(), value.as_bytes())))
+    collect(fields.iter().filter(|(name, _)| is_forwarded(name) && !ends_here(name)))
 }
 
 fn is_forwarded(name: &str) -> bool {
@@ -140,9 +114,9 @@ fn collect<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Headers {
     headers
 }
 
-/// Returns the value of `Content-Length`. HTTP/2 has at most one.
-pub(super) fn length(map: &HeaderMap) -> Option<u64> {
-    map.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+/// Returns the number that a value of `Content-Length` is, if the field is there.
+pub(super) fn length(value: Option<impl AsRef<[u8]>>) -> Option<u64> {
+    std::str::from_utf8(value?.as_ref()).ok()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -151,16 +125,14 @@ mod tests {
 
     #[test]
     fn trailers_cannot_change_the_framing() {
-        let mut map = HeaderMap::new();
-        for name in ["content-length", "transfer-encoding", "connection", "trailer", "host", "set-cookie", "x-sum"] {
-            map.append(HeaderName::from_static(name), HeaderValue::from_static("1"));
-        }
-        assert_eq!(format!("{:?}", trailers(&map)), r#"{"x-sum": "1"}"#);
+        let names = ["Content-Length", "transfer-encoding", "connection", "trailer", "host", "Set-Cookie", "x-sum"];
+        let headers = collect(names.into_iter().map(|name| (name, &b"1"[..])));
+        assert_eq!(headers.iter().count(), names.len());
+        assert_eq!(format!("{:?}", trailers(&headers)), r#"{"x-sum": "1"}"#);
         let mut headers = Headers::new();
         for name in ["Content-Length", "X-Forwarded-For", "Content_Length", "Keep-Alive", "X-Hop", "X-Sum"] {
             headers.append(name, "1").unwrap();
         }
-        let map = trailers_to_http2(&headers, &["x-hop".into()]);
-        assert_eq!(map.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-sum"]);
+        assert_eq!(format!("{:?}", request_trailers(&headers, &["x-hop".into()])), r#"{"X-Sum": "1"}"#);
     }
 }

@@ -72,7 +72,8 @@ fn responses_are_those_of_the_handler() {
             got.extend(client.next_chunk().expect("a chunk").expect("not the last"));
         }
         assert!(got == bytes(700_000));
-        let end: Vec<String> = (0..3).map(|_| client.line().expect("a line")).collect();
+        // A tunnel of HTTP/1.1 keeps the case of names.
+        let end: Vec<String> = (0..3).map(|_| client.line().expect("a line").to_ascii_lowercase()).collect();
         assert_eq!(end, ["0", "x-sum: 7", ""]);
         assert_eq!(get(&mut client, "/304").assert(304).get("etag"), Some("\"a\""));
         get(&mut client, "/204").assert(204);

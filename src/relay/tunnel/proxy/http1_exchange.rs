@@ -88,7 +88,7 @@ impl Exchange {
         let upgrade = protocol.clone();
         reader.begin(if upgrade.is_some() { "GET" } else { head.method().as_str() }.into());
         output.put(&wire);
-        let framing = match head::length(head.headers()) {
+        let framing = match head::length(head.headers().get("content-length")) {
             _ if upgrade.is_some() => Framing::Held,
             Some(length) => Framing::Length(length),
             None => Framing::Chunked,
@@ -227,7 +227,7 @@ impl Exchange {
                 }
                 Piece::Informational(status, fields) => {
                     if let ResponseState::Head(pending) = &mut self.response
-                        && !pending.responder.send_informational(status, &head::to_map(&fields))
+                        && !pending.responder.send_informational(status, &fields)
                     {
                         return self.fail(Failure::Malformed);
                     }
@@ -270,7 +270,7 @@ impl Exchange {
 
     fn finish(&mut self, trailers: Option<&Headers>) {
         if let ResponseState::Body(inlet) = std::mem::replace(&mut self.response, ResponseState::Over) {
-            inlet.finish(trailers.map(|trailers| head::trailers(&head::to_map(trailers))));
+            inlet.finish(trailers.map(head::trailers));
         }
     }
 
@@ -297,7 +297,7 @@ impl Exchange {
         if self.protocol.is_some() && !head.switched {
             self.request = None;
         }
-        match pending.responder.begin("1.1", status, &head::to_map(&head.fields), head.whole) {
+        match pending.responder.begin("1.1", status, &head.fields, head.whole) {
             Begun::Body(mut inlet) => {
                 inlet.on_room(self.waker.clone());
                 self.response = ResponseState::Body(inlet);
@@ -316,15 +316,8 @@ impl Exchange {
 
 /// Returns the last chunk, with the trailers that may be forwarded.
 fn end_of_chunks(body: &RequestBody) -> Vec<u8> {
-    let mut fields = Headers::new();
-    if let Some(forwarded) = body.outlet.trailers() {
-        for (name, value) in &head::trailers_to_http2(&forwarded, &body.listed) {
-            let _ = fields.append(name.as_str(), value.as_bytes());
-        }
-    }
-    if fields.is_empty() {
-        return LAST_CHUNK.to_vec();
-    }
+    let fields = body.outlet.trailers().map(|trailers| head::request_trailers(&trailers, &body.listed));
+    let Some(fields) = fields.filter(|fields| !fields.is_empty()) else { return LAST_CHUNK.to_vec() };
     let mut end = Vec::new();
     trailers(&fields, &mut end);
     end
@@ -352,7 +345,7 @@ fn write_head(head: &http::Request<()>, protocol: Option<&str>, has_body: bool) 
         target: uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str),
         host: uri.authority().map_or("", http::uri::Authority::as_str),
         fields: fields.as_wire(),
-        length: match head::length(head.headers()) {
+        length: match head::length(head.headers().get("content-length")) {
             _ if protocol.is_some() => BodyLength::None,
             Some(length) => BodyLength::Known(length),
             None if has_body => BodyLength::Chunked,

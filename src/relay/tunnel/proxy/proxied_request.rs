@@ -20,8 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::HeaderMap;
-use uncork::{PipeIn, PipeOut, Produced, Response, Switch, Ticket, Tx, pipe};
+use uncork::{PipeIn, PipeOut, Produced, Response, Switch, Ticket, Tx, h1::Headers, pipe};
 
 use super::{common::Common, config::ProxyConfig, counters::Count, shares::Permit};
 use crate::relay::{lock::lock, tunnel::head, upgraded_stream::UpgradedStream, wire::retry_after};
@@ -205,7 +204,7 @@ impl Responder {
 
     /// Forwards a 1xx, except 101, which is a final response in HTTP/1.1 and does not exist in HTTP/2. Returns `false`
     /// if there were too many.
-    pub(super) fn send_informational(&mut self, status: u16, fields: &HeaderMap) -> bool {
+    pub(super) fn send_informational(&mut self, status: u16, fields: &Headers) -> bool {
         self.informational += 1;
         if self.informational > INFORMATIONAL_MAX {
             return false;
@@ -219,9 +218,9 @@ impl Responder {
     }
 
     /// Begins the response. `version`: the HTTP version of the origin server's response. `ended`: it has no body.
-    pub(super) fn begin(mut self, version: &str, status: u16, fields: &HeaderMap, ended: bool) -> Begun {
+    pub(super) fn begin(mut self, version: &str, status: u16, fields: &Headers, ended: bool) -> Begun {
         let Some(ticket) = self.ticket.take() else { return Begun::Disconnected };
-        let via = head::via(fields, version, &self.common.via);
+        let via = self.common.via.after(version, fields.get_all("via"));
         if let Some(upgrade) = self.upgrade.take() {
             if (200..300).contains(&status) && !ended {
                 return switch(ticket, upgrade, fields, via);
@@ -233,7 +232,7 @@ impl Responder {
                 return Begun::WithoutBody;
             }
         }
-        let length = head::length(fields);
+        let length = head::length(fields.get("content-length"));
         let bodiless = ended || self.is_head || matches!(status, 204 | 304);
         let (mut response, body) = if !bodiless {
             let (inlet, outlet) = pipe(PIPE);
@@ -276,14 +275,15 @@ impl Drop for Responder {
 }
 
 /// Switches the client's connection to the other protocol.
-fn switch(ticket: Ticket, upgrade: UpgradeParts, fields: &HeaderMap, via: Vec<u8>) -> Begun {
+fn switch(ticket: Ticket, upgrade: UpgradeParts, fields: &Headers, via: Vec<u8>) -> Begun {
     let UpgradeParts { protocol, accept, to_origin } = upgrade;
     let (inlet, outlet) = pipe(PIPE);
     let mut switch = Switch::to(&protocol, UpgradedStream::new(to_origin, outlet));
     if let Some(accept) = accept {
         switch = switch.header("Sec-WebSocket-Accept", accept);
     }
-    for (name, value) in head::response_fields(fields).filter(|(name, _)| *name != "sec-websocket-accept") {
+    let is_proof = |name: &str| name.eq_ignore_ascii_case("sec-websocket-accept");
+    for (name, value) in head::response_fields(fields).filter(|(name, _)| !is_proof(name)) {
         switch = switch.append(name, value);
     }
     match ticket.respond(switch.header("Via", via)) {

@@ -8,7 +8,6 @@
 
 use std::task;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
 use uncork::{PipeIn, PipeOut, h1::Headers};
 
 use super::{
@@ -69,7 +68,7 @@ impl Stream {
             Ok(id) => id,
             Err(reason) => return Err((request, reason)),
         };
-        let length = head::length(request.head.headers());
+        let length = head::length(request.head.headers().get("content-length"));
         let body = request.body.take().map(|mut outlet| {
             outlet.on_data(waker.clone());
             RequestBody { outlet, sent: 0, length, max: max_body }
@@ -89,11 +88,10 @@ impl Stream {
 
     /// Handles SYN_REPLY; `end`: the response has no body.
     pub(super) fn replied(&mut self, head: &ReplyHead, end: bool) -> Next {
-        let Some(fields) = header_map(&head.fields) else { return self.fail(Failure::Malformed) };
         let ResponseState::Head(pending) = std::mem::replace(&mut self.response, ResponseState::Over) else {
             return Next::Pending;
         };
-        match pending.responder.begin("1.1", head.status, &fields, end) {
+        match pending.responder.begin("1.1", head.status, &head.fields, end) {
             Begun::Body(mut inlet) => {
                 inlet.on_room(self.waker.clone());
                 self.response = ResponseState::Body { held: Vec::new(), at: 0, end: false, inlet };
@@ -245,14 +243,4 @@ fn request_head(head: &http::Request<()>) -> Option<RequestHead> {
         scheme: uri.scheme_str()?.to_owned(),
         fields,
     })
-}
-
-/// Returns a response's fields.
-fn header_map(fields: &Headers) -> Option<HeaderMap> {
-    let mut map = HeaderMap::new();
-    for (name, value) in fields.iter() {
-        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-        map.try_append(name, HeaderValue::from_bytes(value).ok()?).ok()?;
-    }
-    Some(map)
 }

@@ -110,9 +110,8 @@ impl Stream {
         let fault = connection.fault(self.number);
         while let ResponseState::Head(pending) = &mut self.response {
             let Some(received) = connection.take_head(self.number) else { break };
-            let fields = head::to_map(&received.fields);
             if received.status < 200 {
-                if !pending.responder.send_informational(received.status, &fields) {
+                if !pending.responder.send_informational(received.status, &received.fields) {
                     return Some(self.fail(Failure::Malformed));
                 }
                 continue;
@@ -129,7 +128,7 @@ impl Stream {
                 self.share.release();
                 self.permit = None;
             }
-            match pending.responder.begin("2.0", received.status, &fields, whole) {
+            match pending.responder.begin("2.0", received.status, &received.fields, whole) {
                 Begun::Body(mut inlet) => {
                     inlet.on_room(self.waker.clone());
                     self.response = ResponseState::Body(inlet);
@@ -169,8 +168,8 @@ impl Stream {
             if bytes.is_empty() {
                 if body.outlet.is_finished() {
                     let trailers = body.outlet.trailers();
-                    let trailers = trailers.map(|trailers| head::trailers_to_http2(&trailers, &body.listed));
-                    connection.finish(self.number, trailers.as_ref().map(head::of_map).as_ref());
+                    let trailers = trailers.map(|trailers| head::request_trailers(&trailers, &body.listed));
+                    connection.finish(self.number, trailers.as_ref());
                     self.request = None;
                     if let ResponseState::Head(pending) = &mut self.response {
                         pending.responder.restart_timeout(turn.now);
@@ -232,7 +231,7 @@ impl Stream {
             }
             if let Some(trailers) = connection.take_end(self.number) {
                 if let ResponseState::Body(inlet) = std::mem::replace(&mut self.response, ResponseState::Over) {
-                    inlet.finish(trailers.map(|trailers| head::trailers(&head::to_map(&trailers))));
+                    inlet.finish(trailers.map(|trailers| head::trailers(&trailers)));
                 }
                 break;
             }
