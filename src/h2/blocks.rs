@@ -19,7 +19,8 @@ impl Connection {
         let mut block = payload;
         if head.has(frame::PADDED) {
             let (&padding, rest) = block.split_first().ok_or(ErrorCode::FrameSize)?;
-            block = rest.get(..rest.len().wrapping_sub(padding.into())).ok_or(ErrorCode::Protocol)?;
+            let len = rest.len().checked_sub(padding.into()).ok_or(ErrorCode::Protocol)?;
+            block = &rest[..len];
         }
         let mut circular = false;
         if head.has(frame::WITH_PRIORITY) {

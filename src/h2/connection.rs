@@ -45,12 +45,13 @@ pub(crate) enum Event {
     },
 }
 
+/// One side of a connection: the server, or the client.
 pub(crate) struct Connection {
     pub(super) side: Side,
     /// Frames to be sent.
     pub(super) out: Out,
     /// Bytes of `out` from which on streams wait.
-    pub(super) most: usize,
+    pub(super) output_limit: usize,
     pub(super) encoder: Encoder,
     /// The header block that is written. Kept for its allocation.
     pub(super) block: Vec<u8>,
@@ -90,6 +91,7 @@ pub(crate) struct Connection {
     /// The streams that wait for space in the output or for the connection's window, each with its urgency and the order
     /// of waiting.
     pub(super) waiting: std::collections::BTreeSet<(u8, u64, u32)>,
+    /// The order of the last one that began to wait.
     pub(super) turn: u64,
     /// Bytes of DATA that were sent.
     pub(super) sent: u64,
@@ -132,7 +134,7 @@ impl Connection {
         Self {
             side: options.side,
             out,
-            most: options.output,
+            output_limit: options.output,
             encoder: Encoder::new(),
             block: Vec::new(),
             decoder: Decoder::new(),

@@ -23,7 +23,7 @@ impl Connection {
     /// The output is then larger than what the streams write at most, or both would wait for the other when DATA goes in
     /// both directions.
     pub(crate) fn takes_input(&self) -> bool {
-        self.out.len() < self.most + BESIDES
+        self.out.len() < self.output_limit + BESIDES
     }
 
     /// Passes output to `write`, which returns how many bytes it took. Returns `true` if it took any.

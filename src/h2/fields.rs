@@ -35,7 +35,8 @@ pub(crate) struct Fields {
 impl Fields {
     /// Returns an empty list for heads of at most so many bytes, and so many fields.
     pub(super) fn new(size_limit: usize, count_limit: usize) -> Self {
-        Self { size_limit, count_limit, ..Self::default() }
+        // Where a field ends is a number of 32 bits.
+        Self { size_limit: size_limit.min(u32::MAX as usize), count_limit, ..Self::default() }
     }
 
     /// Removes all fields.

@@ -1,4 +1,14 @@
 //! The state of a stream (RFC 9113 §5.1), in both directions.
+//!
+//! ```text
+//!                            │ Receiving        │ Sending
+//!   open                     │ Open             │ Owed, Body
+//!   half-closed by the peer  │ Ended            │ Owed, Body
+//!   half-closed by this side │ Open             │ Over
+//!   closed                   │ Ended            │ Over
+//!   closed by a fault        │ Closed           │ Over
+//! ```
+//! Streams that are idle, and those that the application has left, have no state.
 
 use std::{collections::VecDeque, io::IoSlice};
 
@@ -8,7 +18,7 @@ use super::{
 };
 use crate::h1::Headers;
 
-/// What the client may still send.
+/// What the peer may still send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Receiving {
     Open,
@@ -78,6 +88,7 @@ pub(crate) struct ReceivedHead {
     pub(crate) ended: bool,
 }
 
+/// The state of a stream, until the application leaves it.
 #[derive(Debug)]
 pub(super) struct StreamState {
     /// 0 is the most urgent (RFC 9218).

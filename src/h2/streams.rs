@@ -123,7 +123,7 @@ impl Connection {
     }
 
     fn room(&self) -> usize {
-        self.most.max(WORTHWHILE).saturating_sub(self.out.len())
+        self.output_limit.max(WORTHWHILE).saturating_sub(self.out.len())
     }
 
     // The client's side.

@@ -88,8 +88,7 @@ impl Decoder {
         Ok(rest)
     }
 
-    /// Decodes a literal (§6.2).
-    /// Returns how many bytes of a name were copied within the table.
+    /// Decodes a literal (§6.2). Returns how many bytes of a name were copied within the table.
     fn literal(
         &mut self,
         first: u8,
