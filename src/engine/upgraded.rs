@@ -314,6 +314,19 @@ impl Upgraded {
     }
 }
 
+/// Returns the response to a request that does not allow a switch to `protocol`, with a text that says which one does.
+#[cold]
+fn impossible(bare: bool, is_stream: bool, protocol: Option<&[u8]>) -> Response {
+    let name = String::from_utf8_lossy(protocol.unwrap_or(b"none"));
+    let text = match (bare, protocol, is_stream) {
+        (true, ..) => "this needs HTTP/1.1\n".to_owned(),
+        (_, None, _) => "this needs a CONNECT request\n".to_owned(),
+        (_, _, false) => format!("this needs an upgrade: send Connection: Upgrade and Upgrade: {name} in HTTP/1.1\n"),
+        (_, _, true) => format!("this needs an upgrade: send an extended CONNECT (RFC 8441) with :protocol {name}\n"),
+    };
+    Response::text(text).with_status(426).header("Upgrade", protocol.unwrap_or(b"none"))
+}
+
 impl Job {
     /// Sends the response of a switch. From then on the stream belongs to the application.
     pub(super) fn switch(&mut self, io: &mut ConnIo, core: &mut Core, switch: Switch) -> Result<Step, EndReason> {
@@ -325,7 +338,7 @@ impl Job {
                 io.checked(response)
             } else {
                 debug!(target: "uncork::engine", "{}: this request does not allow a switch", io.request_id());
-                Response::new(426).header("Upgrade", response.headers.get("upgrade").unwrap_or(b"none"))
+                impossible(bare, io.conn.is_stream(), response.headers.get("upgrade"))
             };
             self.respond(io, core, response);
             return Ok(Step::Progress);

@@ -75,7 +75,11 @@ fn a_request_that_cannot_switch_gets_a_426(world: &World) {
         _ => Switch::to("test", site::echo).into(),
     });
     let mut client = connect(&host);
-    assert_eq!(client.fetch("/").0.status(), 426);
+    let (head, text) = client.fetch("/");
+    assert_eq!(
+        (head.status().as_u16(), text.as_slice()),
+        (426, &b"this needs an upgrade: send an extended CONNECT (RFC 8441) with :protocol test\n"[..])
+    );
     assert!(client.can_upgrade());
     for (path, status) in [("/own", 426), ("/no", 403)] {
         let mut exchange = client.request(offer("test", path, &[]), false);
