@@ -130,7 +130,7 @@ fn serve(args: &Args) -> Result<(), Failure> {
         (Some(addr), _) => (common::listen(addr)?, addr.clone()),
         (None, Some(sock)) => {
             let address = format!("unix:{}", sock.display());
-            (Listen::unix(sock).map_err(Failure::system(&address))?, address)
+            (Listen::unix(sock).map_err(|error| Failure(error.to_string(), 1))?, address)
         }
         (None, None) => {
             let port = args.port.unwrap_or(file.port);

@@ -90,9 +90,14 @@ impl Listen {
     /// Listens on a Unix socket. Replaces the socket file if no process listens on it any more.
     ///
     /// # Errors
-    /// The system's error; `AddrInUse` if a process listens there, or if the file is not a socket.
+    /// The system's error; `AddrInUse` if a process listens there, or if the file is not a socket. Its text contains the
+    /// path.
     pub fn unix(path: impl AsRef<Path>) -> io::Result<Self> {
-        Ok(Self::on(ListenSocket::Shared(Listener::unix(path.as_ref())?)))
+        let path = path.as_ref();
+        let listener = Listener::unix(path).map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot listen on the Unix socket {}: {error}", path.display()))
+        })?;
+        Ok(Self::on(ListenSocket::Shared(listener)))
     }
 
     /// Takes over a listening TCP or Unix socket, for instance one that the service manager has passed, or that another

@@ -65,7 +65,10 @@ impl Listener {
         match UnixListener::bind(path) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
-                if !is_socket || !refuses(path) {
+                if !is_socket {
+                    return Err(io::Error::new(error.kind(), "there is a file that is not a socket"));
+                }
+                if !refuses(path) {
                     return Err(error);
                 }
                 std::fs::remove_file(path)?;
@@ -289,7 +292,8 @@ mod tests {
         assert_eq!(Listener::unix(&path).map(drop).map_err(|e| e.kind()), Err(io::ErrorKind::AddrInUse));
         std::fs::remove_file(&path).expect("remove");
         std::fs::write(&path, b"another file").expect("write");
-        assert_eq!(Listener::unix(&path).map(drop).map_err(|e| e.kind()), Err(io::ErrorKind::AddrInUse));
+        let error = Listener::unix(&path).map(drop).expect_err("it stays");
+        assert!(error.kind() == io::ErrorKind::AddrInUse && error.to_string().contains("not a socket"), "{error}");
         std::fs::remove_file(&path).expect("remove");
     }
 }
