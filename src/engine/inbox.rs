@@ -119,6 +119,10 @@ impl Engine<'_> {
             }
         };
         let step = result.map_or_else(|exit| job.stopped(io, core, exit), |()| Ok(Step::Progress));
+        if io.conn.is_stream() {
+            // As those that begin in one turn, hundreds may be responded to before they are driven.
+            io.out.settle(&mut core.pool);
+        }
         match step.map(|step| slot.carry_out(core, step)) {
             Ok(None) => self.enqueue(id.conn),
             Ok(Some(reason)) | Err(reason) => self.close_request(id, reason),

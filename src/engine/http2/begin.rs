@@ -174,7 +174,9 @@ impl Http2 {
     }
 
     /// Adds a stream whose first step was taken. It is driven in this turn.
-    fn add(&mut self, own: ConnIo, core: &mut Core, begun: Begun, step: Result<Step, EndReason>) {
+    fn add(&mut self, mut own: ConnIo, core: &mut Core, begun: Begun, step: Result<Step, EndReason>) {
+        // Hundreds may begin before the first is driven: each would keep a buffer until then.
+        own.out.settle(&mut core.pool);
         let phase = match step {
             Ok(Step::Become(phase)) => phase,
             Ok(_) => return drop(Slot { io: own, phase: Phase::Head }.end(core, EndReason::Complete)),
