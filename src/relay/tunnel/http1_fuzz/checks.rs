@@ -70,7 +70,8 @@ impl World {
         if self.passed > Duration::from_secs(14) || self.cut {
             return;
         }
-        let known: Vec<Exchanges> = self.origins.iter().map(at_proxy).collect();
+        // One that has disconnected after its response has reset the connection, which may come before the response.
+        let known: Vec<Exchanges> = self.origins.iter().filter(|origin| !origin.is_rough).map(at_proxy).collect();
         for client in self.clients.iter().filter(|client| !client.end.is_rough && client.complete && !client.upgrades) {
             let of_client = |exchange: &&Exchange| number(&exchange.request.target) == Some(client.number);
             let exchange = known.iter().flat_map(|known| &known.all).find(of_client);
