@@ -3,7 +3,7 @@
 use std::{
     fmt, io,
     net::SocketAddr,
-    os::fd::{AsRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     time::Duration,
 };
 
@@ -28,8 +28,8 @@ use crate::{
 ///     Response::text(format!("request {count}\n"))
 /// })?;
 /// while !server.is_done() {
-///     // Or: put server.as_raw_fd() into your own poll, sleep for at most the last `Wait`, then `turn`. A program
-///     // that has nothing else to do calls `server.run()`.
+///     // Or: put `server.as_fd()` (or `as_raw_fd`) into your own poll, sleep for at most the last `Wait`, then `turn`. A
+///     // program that has nothing else to do calls `server.run()`.
 ///     server.wait(None)?;
 /// }
 /// # Ok(()) }
@@ -147,10 +147,17 @@ impl fmt::Debug for ExternalServer<'_> {
     }
 }
 
+impl AsFd for ExternalServer<'_> {
+    /// Like [`as_raw_fd`](Self::as_raw_fd), but borrowed from the server.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.engine.as_fd()
+    }
+}
+
 impl AsRawFd for ExternalServer<'_> {
     /// Returns the descriptor to wait for; readable when [`turn`](Self::turn) has something to do. Do not read, write
     /// or close it.
     fn as_raw_fd(&self) -> RawFd {
-        self.engine.as_raw_fd()
+        self.engine.as_fd().as_raw_fd()
     }
 }

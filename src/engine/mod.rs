@@ -62,7 +62,7 @@ mod upgraded;
 use std::{
     collections::BTreeMap,
     io,
-    os::fd::{AsRawFd, RawFd},
+    os::fd::{AsFd, BorrowedFd},
     sync::{
         Arc,
         atomic::{AtomicU16, Ordering},
@@ -98,6 +98,7 @@ use crate::{
         mailbox::{Mailbox, Notifier},
         time::Tick,
     },
+    transport::sys::selector_fd,
 };
 
 #[cfg(not(target_pointer_width = "64"))]
@@ -408,8 +409,8 @@ impl Drop for Engine<'_> {
     }
 }
 
-impl AsRawFd for Engine<'_> {
-    fn as_raw_fd(&self) -> RawFd {
-        self.poll.as_raw_fd()
+impl AsFd for Engine<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        selector_fd(&self.poll)
     }
 }

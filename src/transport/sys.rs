@@ -39,6 +39,12 @@ pub(crate) fn interface_index(name: &str) -> Option<u32> {
     (index != 0).then_some(index)
 }
 
+/// Returns the descriptor of a selector, which is readable when one of its sockets is ready.
+pub(crate) fn selector_fd(poll: &mio::Poll) -> BorrowedFd<'_> {
+    // SAFETY: `poll` owns the descriptor, and closes it only when it is dropped: not for as long as it is borrowed.
+    unsafe { BorrowedFd::borrow_raw(poll.as_raw_fd()) }
+}
+
 /// Reads once.
 ///
 /// It makes the system call itself. libc's `recv` and `send` are cancellation points: in a program with threads, that

@@ -5,7 +5,7 @@ use std::{
     cell::Cell,
     io::{ErrorKind, Read, Write},
     net::TcpStream,
-    os::fd::{AsRawFd, RawFd},
+    os::fd::{AsFd, AsRawFd, RawFd},
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -43,6 +43,7 @@ fn more_connections_than_select_can_watch() {
             Response::text(name.to_owned())
         })
         .expect("a server");
+    assert_eq!(server.as_fd().as_raw_fd(), server.as_raw_fd());
     let addr = server.local_addr().expect("an address");
     let mut clients = Vec::new();
     let mut serve = |until: usize| {
