@@ -57,7 +57,7 @@ impl FormError {
 impl fmt::Display for FormError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NotAForm => "invalid Content-Type: expected that of a form",
+            Self::NotAForm => "invalid Content-Type: expected multipart/form-data or application/x-www-form-urlencoded",
             Self::Boundary => "invalid boundary in a Content-Type: expected one, of 1 to 70 characters",
             Self::Delimiter => "invalid bytes behind a boundary: expected the end of the line",
             Self::PartHead => "invalid header field in a part of the form",
