@@ -254,6 +254,12 @@ impl Slot {
         Ok(())
     }
 
+    /// Returns `true` if a timeout of input or output runs.
+    #[cfg_attr(not(feature = "http2"), allow(dead_code, reason = "only HTTP/2 asks"))]
+    pub(super) fn is_timed(&self) -> bool {
+        self.io.recv_by != Tick::NEVER || self.io.send_by != Tick::NEVER
+    }
+
     /// Returns the timeout that applies while the connection waits for its peer.
     fn waits_for(&self) -> Option<Timeout> {
         match &self.phase {

@@ -14,6 +14,8 @@
 //! is stream 3.
 
 mod begin;
+#[cfg(test)]
+mod tests;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard},
@@ -224,10 +226,13 @@ impl Http2 {
         }
     }
 
-    /// Returns when the client has been silent for too long.
+    /// Returns when the client has been silent for too long: it may sleep as long as a body or a response may wait for it.
     fn silent_until(&self, core: &Core) -> Tick {
         if self.streams.is_empty() {
             return self.stops.map_or(Tick::NEVER, |stops| stops.after(core.limits.linger_timeout));
+        }
+        if self.is_pinged && self.streams.iter().any(|(_, stream)| stream.slot.is_timed()) {
+            return Tick::NEVER;
         }
         let longest = core.limits.idle_timeout.saturating_add(if self.is_pinged { PONG } else { Duration::ZERO });
         self.heard.after(longest)
