@@ -51,6 +51,7 @@ impl Http2 {
         ended: bool,
     ) {
         self.requests = self.requests.saturating_add(1);
+        self.rests = core.tick;
         io.stop_timeout();
         let fields = self.connection().take_fields();
         let mut begun = Begun { number, ended, urgency: 0, length: None };

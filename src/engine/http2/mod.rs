@@ -69,6 +69,8 @@ pub(super) struct Http2 {
     /// The time of the last input, and whether a ping was sent because that is long ago.
     heard: Tick,
     is_pinged: bool,
+    /// When a request began or ended last.
+    rests: Tick,
     /// When the server began to stop.
     stops: Option<Tick>,
     /// The last turn has left nothing to be done.
@@ -117,6 +119,7 @@ impl Http2 {
             due: Tick::NEVER,
             heard: core.tick,
             is_pinged: false,
+            rests: core.tick,
             stops: None,
             is_settled: false,
             over: None,
@@ -211,13 +214,15 @@ impl Http2 {
     }
 
     /// Sends a ping if a request is in progress, and the client has been silent for long; ends the connection if there
-    /// is no response. Without a request, it does not wait long for a client that has not noticed the GOAWAY.
+    /// is no response. Without a request, it does not wait long for one, nor for a client that has not noticed the
+    /// GOAWAY.
     fn notice_silence(&mut self, core: &Core) {
         if self.silent_until(core) > core.tick || self.over.is_some() {
             return;
         }
         if self.streams.is_empty() {
-            self.leave(ErrorCode::NoError, EndReason::Stopped);
+            let idle = EndReason::TimedOut(Timeout::Idle);
+            self.leave(ErrorCode::NoError, self.stops.map_or(idle, |_| EndReason::Stopped));
         } else if self.is_pinged {
             self.over = Some(EndReason::TimedOut(Timeout::Idle));
         } else {
@@ -226,10 +231,15 @@ impl Http2 {
         }
     }
 
-    /// Returns when the client has been silent for too long: it may sleep as long as a body or a response may wait for it.
+    /// Returns when the client has been silent for too long: it may be so as long as a body or a response may wait for
+    /// it.
     fn silent_until(&self, core: &Core) -> Tick {
         if self.streams.is_empty() {
-            return self.stops.map_or(Tick::NEVER, |stops| stops.after(core.limits.linger_timeout));
+            let stops = self.stops.map_or(Tick::NEVER, |stops| stops.after(core.limits.linger_timeout));
+            // Frames that are no request do not keep it, in how many pieces they may come. One that has begun has its
+            // own time.
+            let is_within = self.connection().is_within();
+            return if is_within { stops } else { stops.min(self.rests.after(core.limits.idle_timeout)) };
         }
         if self.is_pinged && self.streams.iter().any(|(_, stream)| stream.slot.is_timed()) {
             return Tick::NEVER;
@@ -306,6 +316,7 @@ impl Http2 {
     }
 
     fn end_stream(&mut self, stream: u32, core: &mut Core, reason: EndReason) {
+        self.rests = core.tick;
         if let Some(place) = self.place(stream) {
             self.streams.remove(place).1.end(core, reason);
         }

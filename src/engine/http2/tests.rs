@@ -32,10 +32,11 @@ impl Upload for Taking {
 /// A client that has sent its requests, and is silent.
 struct Silent {
     engine: Engine<'static>,
-    _requests: PipeIn,
+    requests: PipeIn,
     responses: PipeOut,
     now: Moment,
     ended: Arc<Mutex<Vec<EndReason>>>,
+    tickets: Arc<Mutex<Vec<Ticket>>>,
     /// Kinds of frames that the server has sent.
     frames: Vec<u8>,
 }
@@ -54,8 +55,8 @@ impl Silent {
     fn after(requests: &[(&str, &str)]) -> Self {
         let minutes = Duration::from_secs(300);
         let limits = Limits { body_timeout: minutes, send_timeout: minutes, ..Limits::default() };
-        let (ended, tickets) = (Arc::<Mutex<Vec<EndReason>>>::default(), Mutex::new(Vec::<Ticket>::new()));
-        let report = ended.clone();
+        let (ended, tickets) = (Arc::<Mutex<Vec<EndReason>>>::default(), Arc::<Mutex<Vec<Ticket>>>::default());
+        let (report, waiting) = (ended.clone(), tickets.clone());
         let handler = move |req: &mut Request<'_>| -> Action {
             let report = report.clone();
             req.on_end(move |end| report.lock().expect("whole").push(end.reason));
@@ -63,7 +64,7 @@ impl Silent {
                 "/upload" => Action::Receive(Box::new(Taking)),
                 "/large" => Response::new(200).body(vec![b'x'; 1 << 20]).into(),
                 _ => {
-                    tickets.lock().expect("whole").push(req.ticket());
+                    waiting.lock().expect("whole").push(req.ticket());
                     Action::Suspend
                 }
             }
@@ -94,7 +95,7 @@ impl Silent {
             sent.extend(frame(frame::HEADERS, flags, 2 * n as u8 + 1, &block.concat()));
         }
         assert_eq!(input.write(&sent), sent.len());
-        let mut silent = Self { engine, _requests: input, responses, now, ended, frames: Vec::new() };
+        let mut silent = Self { engine, requests: input, responses, now, ended, tickets, frames: Vec::new() };
         silent.pass(Duration::ZERO);
         silent
     }
@@ -141,6 +142,32 @@ fn a_silent_client_whose_request_waits_for_the_application_is_asked_and_given_up
     assert_eq!(client.pass(Duration::from_secs(15)), []);
     assert!(client.frames.contains(&frame::PING));
     assert_eq!(client.pass(Duration::from_secs(10)), [EndReason::PeerClosed]);
+}
+
+#[test]
+fn an_idle_connection_ends_whatever_comes_beside_requests() {
+    let ping = frame(frame::PING, 0, 0, &[0; 8]);
+    for cut in [0, 5, 12] {
+        for requests in [&[][..], &[("GET", "/unknown")]] {
+            let mut client = Silent::after(requests);
+            client.tickets.lock().expect("whole").clear();
+            for _ in 0..11 {
+                for part in [&ping[..cut], &ping[cut..]] {
+                    assert!(!client.engine.is_vacant());
+                    assert_eq!(client.requests.write(part), part.len());
+                    client.pass(Duration::from_secs(1));
+                }
+            }
+            // 44 s.
+            client.pass(Duration::from_secs(10));
+            assert!(!client.engine.is_vacant(), "cut at {cut}");
+            client.requests.write(&ping[..cut]);
+            client.pass(Duration::from_secs(2));
+            client.requests.write(&ping[cut..]);
+            client.pass(Duration::from_secs(12));
+            assert!(client.engine.is_vacant(), "cut at {cut}");
+        }
+    }
 }
 
 /// A laptop may sleep for as long as over HTTP/1.1.
