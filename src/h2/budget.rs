@@ -13,6 +13,8 @@ use super::frame::ErrorCode;
 /// What comes back each second. nghttp2 allows as many resets: 1000 at once, then 33 a second.
 const PER_SECOND: u32 = 33;
 
+const SECOND: Duration = Duration::from_secs(1);
+
 #[derive(Debug)]
 pub(super) struct Budget {
     left: u32,
@@ -47,18 +49,28 @@ impl Budget {
     }
 }
 
-/// When budgets were refilled.
+/// When budgets are refilled next.
 #[derive(Debug, Default)]
 pub(super) struct Refill {
-    until: Option<Instant>,
+    next: Option<Instant>,
 }
 
 impl Refill {
-    /// Returns what comes back for the whole seconds since the last call.
+    /// Returns what comes back for the whole seconds that have passed since the last call.
+    #[inline]
     pub(super) fn due(&mut self, now: Instant) -> u32 {
-        let until = *self.until.get_or_insert(now);
-        let seconds = now.saturating_duration_since(until).as_secs();
-        self.until = until.checked_add(Duration::from_secs(seconds));
+        // So it is in most turns.
+        if self.next.is_some_and(|next| now < next) { 0 } else { self.pass(now) }
+    }
+
+    #[cold]
+    fn pass(&mut self, now: Instant) -> u32 {
+        let Some(next) = self.next else {
+            self.next = now.checked_add(SECOND);
+            return 0;
+        };
+        let seconds = 1 + now.saturating_duration_since(next).as_secs();
+        self.next = next.checked_add(Duration::from_secs(seconds));
         u32::try_from(seconds).unwrap_or(u32::MAX).saturating_mul(PER_SECOND)
     }
 }
