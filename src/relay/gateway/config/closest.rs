@@ -5,6 +5,8 @@
 //!   establish        ──▶ callback.establish    it stands in the wrong place
 //! ```
 
+use strsim::osa_distance;
+
 /// Letters that may be wrong, missing or too many in a key: one in three of its last part, and at most this many.
 const MOST: usize = 3;
 
@@ -13,7 +15,7 @@ pub(super) fn closest<'k>(given: &str, keys: &[&'k str]) -> Option<&'k str> {
     let most = (last(given).len() / 3).clamp(1, MOST);
     // A long key is not compared: the time would be in proportion to its length.
     let near = keys.iter().filter(|key| given.len().abs_diff(key.len()) <= MOST);
-    let near = near.map(|key| (distance(given, key), *key)).filter(|(distance, _)| *distance <= most);
+    let near = near.map(|key| (osa_distance(given, key), *key)).filter(|(distance, _)| *distance <= most);
     if let Some((_, key)) = near.min() {
         return Some(key);
     }
@@ -29,51 +31,9 @@ fn last(key: &str) -> &str {
     key.rsplit('.').next().unwrap_or_default()
 }
 
-/// Returns how many letters must be inserted, removed, replaced or exchanged with their neighbour, to get from one to
-/// the other: the distance of Damerau and Levenshtein, in its form of optimal string alignment.
-fn distance(one: &str, other: &str) -> usize {
-    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
-    // The rows of the last two letters of `one`, and the next.
-    let mut before = Vec::new();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, a) in one.iter().enumerate() {
-        let mut next = vec![i + 1];
-        for (j, b) in other.iter().enumerate() {
-            let mut least = (row[j] + usize::from(a != b)).min(row[j + 1] + 1).min(next[j] + 1);
-            if i > 0 && j > 0 && *a == other[j - 1] && one[i - 1] == *b {
-                let before: &Vec<usize> = &before;
-                least = least.min(before[j - 1] + 1);
-            }
-            next.push(least);
-        }
-        before = std::mem::replace(&mut row, next);
-    }
-    row[other.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_distance_is_the_number_of_letters_that_differ() {
-        for (one, other, want) in [
-            ("", "", 0),
-            ("port", "port", 0),
-            ("", "port", 4),
-            ("port", "", 4),
-            ("prot", "port", 1),
-            ("recieve", "receive", 1),
-            ("ports", "port", 1),
-            ("prt", "port", 1),
-            ("part", "port", 1),
-            ("sock", "port", 3),
-            ("äport", "port", 1),
-        ] {
-            assert_eq!(distance(one, other), want, "{one} {other}");
-            assert_eq!(distance(other, one), want, "{other} {one}");
-        }
-    }
 
     #[test]
     fn a_key_is_proposed_only_if_it_is_close() {
