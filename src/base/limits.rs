@@ -56,6 +56,9 @@ pub struct Limits {
     /// Bytes of buffers lent at the same time, for each loop. Default: 256 MiB, so that 10,000 slow heads cost no more.
     /// Beyond it, connections wait until a buffer is returned. After a second, the address that holds the most loses
     /// connections, and streams of HTTP/2, that made no progress for as long, until an eighth of all buffers is free.
+    ///
+    /// Bodies over HTTP/2 that the application has not received yet are not among them: a connection holds at most 1 MiB
+    /// of those, and 16 MiB where the application has received so fast that the windows have grown.
     pub buffers: usize,
     /// Pipes of the system in use at the same time, over all loops of a server. Through such a pipe, the body of a
     /// request passes to the response of another without entering the process. Default: 512. Each has two descriptors,

@@ -42,6 +42,9 @@ rules! {
     ControlByte = 400 "control characters are not allowed in a head",
     /// Not `method SP target SP version` (RFC 9112 §3).
     BadRequestLine = 400 "malformed request line: expected METHOD TARGET VERSION",
+    /// A pseudo-header field of HTTP/2 is missing, unknown, empty, there twice, in the wrong place, or not allowed in such
+    /// a request (RFC 9113 §8.3, RFC 8441 §4).
+    BadPseudoField = 400 "the pseudo-header fields are malformed",
     /// The method is not a token (RFC 9110 §9.1).
     BadMethod = 400 "the method must be a token",
     /// The target is in none of the four forms, or not in the one its method needs (RFC 9112 §3.2).

@@ -88,7 +88,7 @@ impl<'f> StreamRequest<'f> {
             next = rest.next();
             match name {
                 // The fields of the request line come first, and there are no others like them.
-                [b':', ..] => return Err(Misbehaved::BadField),
+                [b':', ..] => return Err(Misbehaved::BadPseudoField),
                 b"host" if host.is_some() => return Err(Misbehaved::DuplicateHost),
                 b"host" => {
                     host = Some(value);
@@ -181,15 +181,15 @@ impl<'f> Line<'f> {
             b":authority" => &mut self.authority,
             b":path" => &mut self.path,
             b":protocol" => &mut self.protocol,
-            _ => return Err(Misbehaved::BadField),
+            _ => return Err(Misbehaved::BadPseudoField),
         };
-        if place.replace(value).is_some() || value.is_empty() { Err(Misbehaved::BadRequestLine) } else { Ok(()) }
+        if place.replace(value).is_some() || value.is_empty() { Err(Misbehaved::BadPseudoField) } else { Ok(()) }
     }
 
     /// Checks that each field is there that must be, and no other. Returns the method and the target of HTTP/1.1.
     fn check(&self) -> Result<(&'f str, &'f str), Misbehaved> {
-        let text = |bytes| std::str::from_utf8(bytes).map_err(|_| Misbehaved::BadRequestLine);
-        let method = text(self.method.ok_or(Misbehaved::BadRequestLine)?)?;
+        let text = |bytes| std::str::from_utf8(bytes).map_err(|_| Misbehaved::BadPseudoField);
+        let method = text(self.method.ok_or(Misbehaved::BadPseudoField)?)?;
         if !crate::h1::is_token(method.as_bytes()) {
             return Err(Misbehaved::BadMethod);
         }
@@ -200,11 +200,11 @@ impl<'f> Line<'f> {
             (true, None) if self.scheme.is_none() && self.path.is_none() => {
                 return Ok((method, text(self.authority.ok_or(Misbehaved::MissingHost)?)?));
             }
-            _ => return Err(Misbehaved::BadRequestLine),
+            _ => return Err(Misbehaved::BadPseudoField),
         }
-        let scheme = self.scheme.ok_or(Misbehaved::BadRequestLine)?;
+        let scheme = self.scheme.ok_or(Misbehaved::BadPseudoField)?;
         if !scheme.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.')) {
-            return Err(Misbehaved::BadRequestLine);
+            return Err(Misbehaved::BadPseudoField);
         }
         match self.path {
             // A fragment is not sent (RFC 9113 §8.3.1), and the forms with an authority are of HTTP/1.1.
