@@ -70,6 +70,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("sha2", &["auth/digest/algorithm.rs", "relay/nodes/key.rs", "relay/tunnel/"]),
     ("serde", &["relay/"]),
     ("serde_json", &["relay/"]),
+    ("strsim", &["relay/gateway/config/closest.rs"]),
     ("subtle", &["auth/compare.rs", "relay/"]),
 ];
 

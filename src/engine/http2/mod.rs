@@ -14,13 +14,9 @@
 //! is stream 3.
 
 mod begin;
-#[cfg(test)]
-mod tests;
+mod clocks;
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use log::debug;
 
@@ -49,8 +45,6 @@ const ROUNDS: usize = 8;
 const FEW: usize = 8;
 /// Bytes of bodies in one turn from which on a round trip is measured.
 const MUCH: u64 = 16 * 1024;
-/// Time for the response to a ping.
-const PONG: Duration = Duration::from_secs(20);
 
 pub(super) struct Http2 {
     connection: Shared,
@@ -213,41 +207,6 @@ impl Http2 {
         self.streams.is_empty().then_some(EndReason::Complete)
     }
 
-    /// Sends a ping if a request is in progress, and the client has been silent for long; ends the connection if there
-    /// is no response. Without a request, it does not wait long for one, nor for a client that has not noticed the
-    /// GOAWAY.
-    fn notice_silence(&mut self, core: &Core) {
-        if self.silent_until(core) > core.tick || self.over.is_some() {
-            return;
-        }
-        if self.streams.is_empty() {
-            let idle = EndReason::TimedOut(Timeout::Idle);
-            self.leave(ErrorCode::NoError, self.stops.map_or(idle, |_| EndReason::Stopped));
-        } else if self.is_pinged {
-            self.over = Some(EndReason::TimedOut(Timeout::Idle));
-        } else {
-            self.is_pinged = true;
-            self.connection().ping();
-        }
-    }
-
-    /// Returns when the client has been silent for too long: it may be so as long as a body or a response may wait for
-    /// it.
-    fn silent_until(&self, core: &Core) -> Tick {
-        if self.streams.is_empty() {
-            let stops = self.stops.map_or(Tick::NEVER, |stops| stops.after(core.limits.linger_timeout));
-            // Frames that are no request do not keep it, in how many pieces they may come. One that has begun has its
-            // own time.
-            let is_within = self.connection().is_within();
-            return if is_within { stops } else { stops.min(self.rests.after(core.limits.idle_timeout)) };
-        }
-        if self.is_pinged && self.streams.iter().any(|(_, stream)| stream.slot.is_timed()) {
-            return Tick::NEVER;
-        }
-        let longest = core.limits.idle_timeout.saturating_add(if self.is_pinged { PONG } else { Duration::ZERO });
-        self.heard.after(longest)
-    }
-
     /// Ends the connection, whatever is in progress.
     #[cold]
     fn leave(&mut self, code: ErrorCode, reason: EndReason) {
@@ -278,32 +237,6 @@ impl Http2 {
             core.starved.truncate(starved + usize::from(self.marked.is_empty()));
             self.marked.push(stream);
         }
-    }
-
-    /// Handles the deadlines that have passed.
-    fn expire(&mut self, core: &mut Core) {
-        if self.due > core.tick {
-            return;
-        }
-        let late = self.streams.iter().filter(|(_, stream)| stream.due <= core.tick).map(|(number, _)| *number);
-        for number in late.collect::<Vec<_>>() {
-            let Some(place) = self.place(number) else { continue };
-            let mut connection = lock(&self.connection);
-            let (sent, waits) = (connection.sent(), connection.has_others_first(number));
-            drop(connection);
-            let stream = &mut self.streams[place].1;
-            stream.due = Tick::NEVER;
-            if waits {
-                // What the client took of other streams counts for this one: it was the server that sent them first.
-                let n = sent - std::mem::replace(&mut stream.sent_before, sent);
-                stream.slot.io.note_taken(core, usize::try_from(n).unwrap_or(usize::MAX));
-            }
-            match stream.slot.expire(core) {
-                Ok(()) => self.marked.push(number),
-                Err(reason) => self.end_stream(number, core, reason),
-            }
-        }
-        self.due = self.streams.iter().map(|(_, stream)| stream.due).min().unwrap_or(Tick::NEVER);
     }
 
     /// Frees what an idle connection does not need.
