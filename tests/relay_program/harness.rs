@@ -192,6 +192,12 @@ impl Relay {
         assert!(status.success(), "{status}");
     }
 
+    /// Kills it, and waits until the system has closed its connections.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("killed");
+        self.child.wait().expect("the end of the child");
+    }
+
     #[track_caller]
     pub(crate) fn stop(self) {
         self.signal(Signal::TERM);
