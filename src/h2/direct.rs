@@ -12,19 +12,8 @@ use super::{
 };
 use crate::base::out::Out;
 
-/// Bytes of output beside those of streams.
-const BESIDES: usize = 16 * 1024;
-
 impl Connection {
     // The connection.
-
-    /// Returns `true` if frames may be taken of a peer that reads only as long as it can write, as this side does.
-    ///
-    /// The output is then larger than what the streams write at most, or both would wait for the other when DATA goes in
-    /// both directions.
-    pub(crate) fn takes_input(&self) -> bool {
-        self.out.len() < self.output_limit + BESIDES
-    }
 
     /// Passes output to `write`, which returns how many bytes it took. Returns `true` if it took any.
     pub(crate) fn drain(&mut self, mut write: impl FnMut(&[u8]) -> usize) -> bool {

@@ -21,6 +21,8 @@ use crate::h1::Headers;
 const UNWANTED: usize = 64 * 1024;
 /// With less space than this in the output, streams wait: small frames cost as much as large ones.
 const WORTHWHILE: usize = 1024;
+/// Bytes of output for what the peer's frames cause, besides those of streams.
+const BESIDES: usize = 16 * 1024;
 
 impl Connection {
     /// Returns a stream.
@@ -117,7 +119,14 @@ impl Connection {
         self.sent
     }
 
-    /// Returns `true` if there is no space for what the client's frames would cause.
+    /// Returns `true` if frames may be taken. The peer may read slowly or not at all: with the output full of DATA, its
+    /// RST_STREAM, WINDOW_UPDATE and uploads are still taken (RFC 9113 §5.2.2), or both sides could wait for each other.
+    /// What such frames cause has a bound of its own.
+    pub(crate) fn takes_input(&self) -> bool {
+        self.out.len() < self.output_limit + BESIDES
+    }
+
+    /// Returns `true` if there is no space for what streams write.
     pub(crate) fn is_full(&self) -> bool {
         self.room() < WORTHWHILE
     }

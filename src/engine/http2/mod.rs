@@ -147,7 +147,7 @@ impl Http2 {
                 continue;
             }
             // What waits for space in the output goes on when that was sent.
-            let is_settled = !connection.waits_for_space() && (io.rx.is_empty() || !connection.is_full());
+            let is_settled = !connection.waits_for_space() && (io.rx.is_empty() || connection.takes_input());
             drop(connection);
             self.is_settled = is_settled;
             break;
@@ -161,7 +161,7 @@ impl Http2 {
         let mut worked = false;
         while self.over.is_none() {
             let mut connection = self.connection();
-            if connection.is_full() {
+            if !connection.takes_input() {
                 return worked;
             }
             let (n, event) = connection.receive(io.rx.filled());
@@ -267,7 +267,7 @@ impl Http2 {
 
 impl Streams for Http2 {
     fn fill(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, EndReason> {
-        if self.over.is_none() && !self.connection().is_full() { io.fill(core, LENT, LENT) } else { Ok(false) }
+        if self.over.is_none() && self.connection().takes_input() { io.fill(core, LENT, LENT) } else { Ok(false) }
     }
 
     /// Moves bytes between the connection and its streams, begins requests, and drives the streams that were woken.

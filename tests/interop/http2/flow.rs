@@ -4,10 +4,12 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc::Sender,
     },
     time::Duration,
 };
 
+use h2::Reason;
 use uncork::{
     Action, Consumed, EndReason, Limits, Produced, Request, Response, Ticket, Tx, Upload, Waker, h1::Headers,
 };
@@ -23,6 +25,7 @@ over_both! {
     what_is_not_taken_may_not_be_sent,
     a_stalled_upload_stalls_no_other,
     a_stalled_download_stalls_no_other,
+    a_client_that_does_not_read_is_still_read,
     abandoned_uploads_give_their_windows_back,
     many_streams_wait_for_tickets_at_the_same_time,
     beyond_the_limit_of_streams_a_client_waits,
@@ -115,6 +118,50 @@ fn a_stalled_download_stalls_no_other(world: &World) {
     for exchange in &mut stalled {
         assert_eq!(exchange.body(&mut client).expect("whole").0.len(), 4 << 20);
     }
+}
+
+/// Reports what it takes.
+struct Counted(Sender<usize>);
+
+impl Upload for Counted {
+    fn data(&mut self, chunk: &[u8]) -> Consumed {
+        self.0.send(chunk.len()).expect("a receiver");
+        Consumed::All
+    }
+
+    fn end(self: Box<Self>, _: &Headers) -> Action {
+        Response::text("taken").into()
+    }
+}
+
+/// The windows allow more than the sockets and the output hold. RFC 9113 §5.2.2: each side must read, or they could
+/// wait for each other.
+fn a_client_that_does_not_read_is_still_read(world: &World) {
+    let ((report, ended), (took, taken)) = (report_channel(), report_channel());
+    let host = world.serve(move |req: &mut Request<'_>| match req.path() {
+        "/upload" => Action::Receive(Box::new(Counted(took.clone()))),
+        _ => {
+            report_end(req, &report);
+            Response::new(200).body(vec![b'x'; 32 << 20]).into()
+        }
+    });
+    let mut windows = settings();
+    windows.initial_window_size(1 << 30).initial_connection_window_size(1 << 30);
+    let mut client = Client::connect_with(host.addr(), host.address().client_config(), &windows).expect("connected");
+    let mut download = client.get("/");
+    download.head(&mut client);
+    assert!(ended.is_silent(Duration::from_millis(200)), "the output is full");
+    let mut upload = client.try_request(post("/upload", &[]), false).expect("a stream");
+    upload.send.send_data(bytes(20_000).into(), true).expect("within the window");
+    client.write_only();
+    let mut left = 20_000;
+    while left > 0 {
+        left -= taken.next();
+    }
+    download.send.send_reset(Reason::CANCEL);
+    client.write_only();
+    assert_eq!(ended.next().reason, EndReason::PeerClosed);
+    assert_eq!(upload.head(&mut client).status(), 200);
 }
 
 /// More bytes than the connection's window, all of uploads that nothing took.

@@ -143,17 +143,16 @@ impl Handler for Large {
 fn stalled_downloads_of_one_address_do_not_take_all_buffers(world: &World) {
     let limits = Limits { buffers: 1 << 20, send_timeout: Duration::from_secs(3600), ..Limits::default() };
     let host = world.serve_within(limits, Large(vec![b'x'; 16 << 20].into()));
-    let request_from = |address: u8, path: &str| {
-        let mut wire = host.try_connect_from([127, 0, 0, address]).expect("a connection");
-        wire.send(request(&format!("GET {path}"), &[]));
-        wire
-    };
+    let connect_from = |address: u8| host.try_connect_from([127, 0, 0, address]).expect("a connection");
     // A client that does not read for a while, like a paused download.
-    let mut paused = request_from(3, "/large");
-    // More than there are buffers, with two loops as well.
-    let stalled: Vec<_> = (0..48).map(|_| request_from(2, "/large")).collect();
+    let mut paused = connect_from(3);
+    // More than there are buffers, with two loops as well. Later, their handshakes would wait for each other.
+    let mut stalled: Vec<_> = (0..48).map(|_| connect_from(2)).collect();
+    for wire in std::iter::once(&mut paused).chain(&mut stalled) {
+        wire.request("GET /large", &[]);
+    }
     for _ in 0..2 {
-        request_from(4, "/small").response().is(200);
+        connect_from(4).request("GET /small", &[]).response().is(200);
     }
     let response = paused.response();
     assert_eq!((response.status, response.body.len()), (200, 16 << 20));

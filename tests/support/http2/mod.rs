@@ -107,6 +107,13 @@ impl Client {
         sent || received
     }
 
+    /// Has h2 write, without reading from the socket.
+    #[allow(dead_code, reason = "the tests of HTTP/2 do")]
+    pub(crate) fn write_only(&mut self) {
+        self.poll();
+        self.link.flush();
+    }
+
     fn poll(&mut self) {
         if self.over.is_none()
             && let Poll::Ready(result) = Pin::new(&mut self.connection).poll(&mut Context::from_waker(Waker::noop()))
