@@ -36,6 +36,8 @@ pub(crate) enum End {
 struct Buffers {
     rx: Vec<u8>,
     tx: Vec<u8>,
+    /// h2 has more to write than there was room for.
+    waits: bool,
     end: Option<End>,
 }
 
@@ -85,6 +87,13 @@ impl Link {
     /// Returns `true` if the server can be written to.
     pub(crate) fn is_ready(&self) -> bool {
         self.tls.as_ref().is_none_or(|tls| !tls.is_handshaking())
+    }
+
+    /// Returns `true` if the socket has not taken all that h2 writes, and still may.
+    pub(crate) fn has_output(&self) -> bool {
+        let buffers = lock(&self.buffers);
+        let is_left = !buffers.tx.is_empty() || buffers.waits || self.tls.as_ref().is_some_and(|tls| tls.wants_write());
+        is_left && buffers.end.is_none()
     }
 
     pub(crate) fn end(&self) -> Option<End> {
@@ -223,6 +232,7 @@ impl AsyncWrite for Memory {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut buffers = lock(&self.0);
         let n = bytes.len().min(ROOM.saturating_sub(buffers.tx.len()));
+        buffers.waits = n < bytes.len();
         if n == 0 && !bytes.is_empty() {
             return Poll::Pending;
         }

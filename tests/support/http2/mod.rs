@@ -107,6 +107,14 @@ impl Client {
         sent || received
     }
 
+    /// Waits until the system has all that may be sent, or the connection is over.
+    pub(crate) fn flush(&mut self) {
+        self.until(TIMEOUT, |client, _| match client.over.is_none() && client.link.has_output() {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
+        });
+    }
+
     /// Has h2 write, without reading from the socket.
     #[allow(dead_code, reason = "the tests of HTTP/2 do")]
     pub(crate) fn write_only(&mut self) {
@@ -168,7 +176,7 @@ impl Client {
     #[track_caller]
     pub(crate) fn request(&mut self, request: Request<()>, ended: bool) -> Exchange {
         let exchange = self.try_request(request, ended).expect("a stream");
-        self.drive();
+        self.flush();
         exchange
     }
 
@@ -338,27 +346,27 @@ impl Exchange {
     #[track_caller]
     pub(crate) fn write(&mut self, client: &mut Client, bytes: &[u8]) -> &mut Self {
         assert_eq!(self.push(client, bytes, TIMEOUT).expect("sent"), bytes.len());
-        client.drive();
+        client.flush();
         self
     }
 
     /// Ends the request, or our direction of another protocol.
     pub(crate) fn finish(&mut self, client: &mut Client) {
         let _ = self.send.send_data(Bytes::new(), true);
-        client.drive();
+        client.flush();
     }
 
     /// Ends the request with trailers.
     pub(crate) fn finish_with(&mut self, client: &mut Client, name: &'static str, value: &'static str) {
         let trailers = [(http::HeaderName::from_static(name), http::HeaderValue::from_static(value))];
         self.send.send_trailers(trailers.into_iter().collect()).expect("sent");
-        client.drive();
+        client.flush();
     }
 
     /// Resets the stream.
     pub(crate) fn reset(mut self, client: &mut Client) {
         self.send.send_reset(Reason::CANCEL);
-        client.drive();
+        client.flush();
     }
 
     /// Waits for the server's reset.

@@ -211,7 +211,7 @@ impl Carrier for Carried {
 
     fn flush(&mut self) {
         self.client.holds = false;
-        self.client.drive();
+        self.client.flush();
     }
 
     fn read(&mut self, rest: &mut Vec<u8>, timeout: Duration) -> io::Result<usize> {
@@ -246,13 +246,16 @@ impl Carrier for Carried {
     fn finish(&mut self) {
         match self.raw() {
             Some(shown) => drop(shown.exchange.send.send_data(Bytes::new(), true)),
-            None => self.client.link.finish(true),
+            None => {
+                self.client.flush();
+                return self.client.link.finish(true);
+            }
         }
-        self.client.drive();
+        self.client.flush();
     }
 
     fn end_tcp(&mut self) {
-        self.client.drive();
+        self.client.flush();
         self.client.link.finish(false);
     }
 
@@ -262,6 +265,7 @@ impl Carrier for Carried {
             return client.link.reset();
         }
         shown.into_iter().for_each(|shown| shown.exchange.reset(&mut client));
+        client.flush();
         KEPT.lock().expect("whole").push(client);
     }
 }
