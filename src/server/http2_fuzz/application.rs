@@ -116,6 +116,13 @@ impl Application {
         assert!(record.any || record.written == body, "{body} of {} bytes", record.written);
     }
 
+    /// Returns the streams whose responses are finished.
+    pub(super) fn finished(&self) -> Vec<u32> {
+        let state = self.state();
+        let finished = state.records.iter().filter(|(_, record)| record.finished && !record.any);
+        finished.map(|(stream, _)| *stream).collect()
+    }
+
     /// Checks what is left when there is no connection.
     pub(super) fn check_end(&self) {
         let state = self.state();

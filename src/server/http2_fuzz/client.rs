@@ -1,6 +1,6 @@
 //! What a client sees: it knows what a server may send.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::application::Application;
 use crate::engine::hpack::{Decoder, Valid};
@@ -21,6 +21,10 @@ pub(super) struct Client {
     window: u64,
     /// The largest MAX_FRAME_SIZE that the client has sent.
     largest: usize,
+    /// What was sent of the head of an incomplete frame, and the bytes that its payload lacks.
+    partial: (Vec<u8>, usize),
+    /// The streams that the client has reset.
+    reset: BTreeSet<u32>,
 }
 
 #[derive(Default)]
@@ -43,11 +47,51 @@ impl Client {
             received: 0,
             window: 0,
             largest: 0,
+            partial: (Vec::new(), PREFACE.len()),
+            reset: BTreeSet::new(),
+        }
+    }
+
+    /// Returns `true` if what was sent ends with a frame.
+    pub(super) fn is_between_frames(&self) -> bool {
+        self.partial.0.is_empty() && self.partial.1 == 0
+    }
+
+    /// Returns `true` if the server has ended the connection with an error.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Returns `true` if a response is complete, or either side has reset its stream.
+    pub(super) fn is_over(&self, stream: u32) -> bool {
+        self.reset.contains(&stream) || self.streams.get(&stream).is_some_and(|state| state.over)
+    }
+
+    /// Notes where frames end, and the streams that are reset.
+    fn note_frames(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let (head, left) = &mut self.partial;
+            let n = if *left > 0 { *left } else { 9 - head.len() }.min(bytes.len());
+            let (some, rest) = bytes.split_at(n);
+            bytes = rest;
+            if *left > 0 {
+                *left -= n;
+                continue;
+            }
+            head.extend_from_slice(some);
+            if let [a, b, c, kind, _, s0, s1, s2, s3] = head[..] {
+                if kind == 3 {
+                    self.reset.insert(u32::from_be_bytes([s0 & 0x7f, s1, s2, s3]));
+                }
+                *left = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+                head.clear();
+            }
         }
     }
 
     /// Notes what was sent: the highest stream, and the connection's window. What the server ignores does no harm.
     pub(super) fn note_sent(&mut self, bytes: &[u8]) {
+        self.note_frames(bytes);
         let mut rest = bytes.strip_prefix(PREFACE).unwrap_or(bytes);
         while let [a, b, c, kind, _, stream @ ..] = rest {
             let [s0, s1, s2, s3, payload @ ..] = stream else { break };

@@ -7,7 +7,8 @@
 //!
 //!   frames ──▶ pipe ──▶ engine ──▶ pipe ──▶ client: what a server may send, and what the application has done
 //! ```
-//! The time is an argument. Nothing sleeps: the target moves the clock.
+//! The time is an argument. Nothing sleeps: the target moves the clock. At the end the client opens its windows and reads:
+//! then every response that the application has finished must arrive before any time passes.
 
 mod application;
 mod client;
@@ -18,7 +19,7 @@ use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 use self::{
     application::Application,
     client::Client,
-    frames::{Act, Script},
+    frames::{Act, Script, frame},
 };
 use crate::{
     api::{PipeIn, PipeOut, pipe},
@@ -127,6 +128,28 @@ impl World<'_> {
         }
     }
 
+    /// Opens all windows, reads, and checks that what the application has finished arrives, though no time passes.
+    fn check_progress(&mut self) {
+        self.reads = true;
+        self.send(&[], PIPE);
+        if self.requests.is_none() || !self.client.is_between_frames() {
+            return;
+        }
+        let streams = self.application.finished();
+        let windows = std::iter::once(0).chain(streams.iter().copied());
+        let frames: Vec<u8> = windows.flat_map(|stream| frame(8, 0, stream, &(1_u32 << 22).to_be_bytes())).collect();
+        self.client.note_sent(&frames);
+        self.send(&frames, PIPE);
+        let is_closed = self.responses.as_ref().is_none_or(PipeOut::has_ended);
+        if is_closed || self.client.has_ended() || self.requests.is_none() {
+            return;
+        }
+        assert!(self.unsent.is_empty(), "nothing is taken of a client that reads");
+        for stream in streams {
+            assert!(self.client.is_over(stream), "the response on stream {stream} does not go on");
+        }
+    }
+
     fn half_close(&mut self) {
         if let Some(requests) = self.requests.take() {
             requests.finish(None);
@@ -161,8 +184,7 @@ impl World<'_> {
 
     /// Ends the client, and waits until the server has forgotten it.
     fn end(&mut self) {
-        self.reads = true;
-        self.turn();
+        self.check_progress();
         self.half_close();
         self.turn();
         self.application.drop_tickets();
