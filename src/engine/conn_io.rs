@@ -225,7 +225,8 @@ impl ConnIo {
         }
     }
 
-    /// Lends the output a buffer for a response. It always gets one: a limit on buffers only delays reading.
+    /// Lends the output a buffer for a response, if one is left. Otherwise [`Out::push`](crate::base::out::Out::push)
+    /// makes a store of its own: a limit on buffers only delays reading.
     #[inline]
     pub(super) fn open_out(&mut self, core: &mut Core) {
         core.pool.lend(&mut self.out.buf);

@@ -200,6 +200,11 @@ impl Job {
                     return Ok(false);
                 }
                 io.open_out(core);
+                if io.out.is_empty() && io.out.buf.spare().is_empty() {
+                    // No buffer is left to read into.
+                    core.starved.push(io.id);
+                    return Ok(false);
+                }
                 let spare = io.out.buf.spare();
                 let most = usize::try_from(left).unwrap_or(usize::MAX).min(spare.len());
                 let n = file.read_at(&mut spare[..most], *at).map_err(|error| io.fault(core, error.into()))?;

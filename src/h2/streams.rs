@@ -93,7 +93,9 @@ impl Connection {
 
     /// Wakes the next stream that waits, if it could write now. Returns `true` if it did.
     pub(crate) fn wake_waiting(&mut self) -> bool {
-        if self.waiting.is_empty() || self.send_window <= 0 || self.room() < WORTHWHILE {
+        // Without a WINDOW_UPDATE to come, those that wait learn that they cannot go on.
+        let is_lost = self.half_closed && self.send_window <= 0;
+        if self.waiting.is_empty() || !is_lost && (self.send_window <= 0 || self.room() < WORTHWHILE) {
             return false;
         }
         let Some((.., stream)) = self.waiting.pop_first() else { return false };
@@ -362,6 +364,11 @@ impl Connection {
         frame::write_settings(&mut self.out, &[(setting::INITIAL_WINDOW_SIZE, self.windows.window)]);
         frame::write_window_update(&mut self.out, 0, of_connection);
         self.unacknowledged += 1;
+    }
+
+    /// Returns `true` if the window of the connection lets the peer send DATA.
+    pub(crate) fn peer_may_send(&self) -> bool {
+        self.recv_window.is_open()
     }
 
     /// Returns how many bytes of bodies the application has received.

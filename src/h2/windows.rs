@@ -39,6 +39,11 @@ impl RecvWindow {
         self.owed += n as u32;
     }
 
+    /// Returns `true` if the peer may send anything.
+    pub(super) fn is_open(&self) -> bool {
+        self.open > 0
+    }
+
     /// Returns the increment to be announced, if it is worth a frame: half of `window`.
     #[inline]
     pub(super) fn update(&mut self, window: u32) -> Option<u32> {

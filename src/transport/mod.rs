@@ -298,7 +298,7 @@ impl Transport {
     /// Returns `true` if the last write took less than it was given for want of a buffer to seal it in, and not because
     /// the socket is full.
     pub(crate) fn lacks_buffer(&self, pool: &Pool) -> bool {
-        !self.is_plain() && !self.has_pending() && pool.is_exhausted()
+        self.has_records() && !self.has_pending() && pool.is_exhausted()
     }
 
     /// Returns the number of lent buffers that it keeps.

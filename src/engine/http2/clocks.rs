@@ -3,6 +3,7 @@
 //! ```text
 //!   requests in progress   idle_timeout ──▶ PING ──20 s──▶ the end, if no timeout of a stream runs meanwhile
 //!   none                   idle_timeout ──▶ GOAWAY, the end;  linger_timeout while the server stops
+//!                          (head_timeout longer if part of a frame has come)
 //!   a stream               send, body and other timeouts, as of a connection of HTTP/1.1
 //! ```
 
@@ -46,10 +47,10 @@ impl Http2 {
     pub(super) fn silent_until(&self, core: &Core) -> Tick {
         if self.streams.is_empty() {
             let stops = self.stops.map_or(Tick::NEVER, |stops| stops.after(core.limits.linger_timeout));
-            // Frames that are no request do not keep it, in however many pieces they come. A request that has begun has
-            // its own time.
-            let is_within = self.connection().is_within();
-            return if is_within { stops } else { stops.min(self.rests.after(core.limits.idle_timeout)) };
+            // A request that has begun has the time of its head. Frames that are no request do not keep the connection,
+            // in however many pieces they come.
+            let more = if self.connection().is_within() { core.limits.head_timeout } else { Duration::ZERO };
+            return stops.min(self.rests.after(core.limits.idle_timeout.saturating_add(more)));
         }
         if self.is_pinged && self.streams.iter().any(|(_, stream)| stream.slot.is_timed()) {
             return Tick::NEVER;
@@ -69,9 +70,17 @@ impl Http2 {
             let Some(place) = self.place(number) else { continue };
             let mut connection = lock(&self.connection);
             let (sent, waits) = (connection.sent(), connection.has_others_first(number));
+            let may_send = connection.peer_may_send();
             drop(connection);
             let stream = &mut self.streams[place].1;
             stream.due = Tick::NEVER;
+            if !may_send && stream.slot.io.running_timeout == Some(Timeout::Body) {
+                // Bodies of other streams, which the application does not take, hold the connection's window: the client
+                // may not send this one. Its timeout begins anew when the stream is driven.
+                stream.slot.io.stop_timeout();
+                self.marked.push(number);
+                continue;
+            }
             if waits {
                 // What the client took of other streams counts for this one: it was the server that sent them first.
                 let n = sent - std::mem::replace(&mut stream.sent_before, sent);

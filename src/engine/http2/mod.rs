@@ -15,6 +15,8 @@
 
 mod begin;
 mod clocks;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -69,6 +71,8 @@ pub(super) struct Http2 {
     stops: Option<Tick>,
     /// The last turn has left nothing to be done.
     is_settled: bool,
+    /// The last turn has left so much output that no frames are taken.
+    is_full: bool,
     /// The connection ends when the output is out, for this reason.
     over: Option<EndReason>,
 }
@@ -116,6 +120,7 @@ impl Http2 {
             rests: core.tick,
             stops: None,
             is_settled: false,
+            is_full: false,
             over: None,
         }
     }
@@ -315,11 +320,13 @@ impl Streams for Http2 {
             connection.measure(before);
         }
         let is_complete = connection.is_complete() && self.streams.is_empty();
+        let is_full = !connection.takes_input();
         connection.return_out(&mut io.out);
         if self.streams.is_empty() {
             connection.rest();
         }
         drop(connection);
+        self.is_full = is_full;
         self.rest();
         match self.over.or(is_complete.then_some(EndReason::Complete)) {
             Some(reason) => Ok(io.closing(reason, io.eof.is_none())),
@@ -348,7 +355,8 @@ impl Streams for Http2 {
     }
 
     fn waits_for(&self) -> Option<Timeout> {
-        match self.connection().is_within() {
+        // If no frames are taken, the rest of one may have arrived.
+        match self.connection().is_within() && !self.is_full {
             // The end waits for nothing but the client to take the output.
             _ if self.over.is_some() => None,
             true => Some(Timeout::Head),
