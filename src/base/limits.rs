@@ -94,7 +94,8 @@ pub struct Limits {
     /// Requests on one connection; after the last it is closed. Default: 1,000,000, only against counters that wrap.
     pub requests: u32,
     /// Requests in progress on one connection of HTTP/2 (RFC 9113 §5.1.2). Default: 100, the least that the RFC
-    /// recommends. A client waits with further ones.
+    /// recommends. A client waits with further ones. Those that both sides have ended, but the application has not,
+    /// count from twice this number on: then further ones are refused, which tells the client to try again later.
     pub streams: u32,
 }
 

@@ -55,7 +55,7 @@ impl Connection {
     fn give_up_block(&mut self, begun: &Begun) -> Handled {
         let stream = begun.stream;
         let begins = self.side == Side::Server && !stream.is_multiple_of(2) && stream > self.last;
-        if !begins || self.goaway != Goaway::No || self.open >= self.open_limit {
+        if !begins || self.goaway != Goaway::No || self.has_too_many() {
             return Err(ErrorCode::EnhanceYourCalm);
         }
         self.last = stream;
@@ -83,10 +83,17 @@ impl Connection {
         if circular {
             return self.blame(stream).map(|()| None);
         }
-        if self.open >= self.open_limit {
+        if self.has_too_many() {
             return self.end_stream(stream, ErrorCode::RefusedStream).map(|()| None);
         }
         Ok(Some(Event::Request { stream, ended }))
+    }
+
+    /// Returns `true` if no other stream may begin. Those that both sides have ended count as well from twice the limit
+    /// on, until the application has left them: a client may reset all its streams and begin as many at once, but not
+    /// again and again.
+    fn has_too_many(&self) -> bool {
+        self.open >= self.open_limit || self.streams.len() as u64 >= 2 * u64::from(self.open_limit)
     }
 
     /// Returns the fields of the request that has begun. They are given back by [`return_fields`](Self::return_fields),

@@ -93,8 +93,6 @@ pub(crate) struct Connection {
     pub(super) waiting: std::collections::BTreeSet<(u8, u64, u32)>,
     /// The order of the last one that began to wait.
     pub(super) turn: u64,
-    /// Bytes of DATA that were sent.
-    pub(super) sent: u64,
     /// Bytes that this side may send, on the connection and on a new stream.
     pub(super) send_window: i64,
     pub(super) initial_send_window: i64,
@@ -160,7 +158,6 @@ impl Connection {
             woken: Vec::new(),
             waiting: std::collections::BTreeSet::new(),
             turn: 0,
-            sent: 0,
             send_window: settings::DEFAULT_WINDOW,
             initial_send_window: settings::DEFAULT_WINDOW,
             recv_window: RecvWindow::new(windows.connection()),

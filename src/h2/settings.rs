@@ -50,7 +50,8 @@ impl Options {
             fields: limits.fields,
             output: limits.output,
             faults: 1000,
-            remembered: 256,
+            // A client may have sent frames on each of its streams, and on as many that it began instead.
+            remembered: (limits.streams as usize).saturating_mul(2).max(256),
         }
     }
 }

@@ -116,9 +116,9 @@ impl Connection {
         self.state(stream).is_some_and(|state| state.waits.is_some() || state.woken)
     }
 
-    /// Returns how many bytes of DATA all streams have sent.
-    pub(crate) fn sent(&self) -> u64 {
-        self.sent
+    /// Returns how many bytes of output wait to be sent.
+    pub(crate) fn output(&self) -> usize {
+        self.out.len()
     }
 
     /// Returns `true` if frames may be taken. The peer may read slowly or not at all: with the output full of DATA, its
@@ -256,7 +256,6 @@ impl Connection {
         state.send_window -= written as i64;
         state.quota -= written;
         self.send_window -= written as i64;
-        self.sent += written as u64;
         if written < total && state.send_window > 0 && state.send == Sending::Body {
             self.turn += 1;
             state.waits = Some(self.turn);
@@ -295,7 +294,6 @@ impl Connection {
             return false;
         }
         self.send_window -= n;
-        self.sent += body.len() as u64;
         self.fault_budget.give(1);
         frame::write_headers(&mut self.out, stream, &self.block, body.is_empty());
         let mut rest = body;

@@ -495,6 +495,25 @@ fn resets_are_remembered_until_a_later_ping_was_answered() {
     );
 }
 
+/// A client may have them all open when it learns of the first reset.
+#[test]
+fn as_many_resets_are_remembered_as_streams_may_be_open() {
+    let mut server = Connection::new(&Options::server(&Limits { streams: 600, ..Limits::default() }));
+    let mut client = client();
+    pass(&mut server, &mut client, usize::MAX);
+    let streams = [(); 600].map(|()| begin(&mut client, false));
+    pass(&mut client, &mut server, usize::MAX);
+    for stream in streams {
+        server.release(stream);
+    }
+    for stream in streams {
+        client.wake(stream);
+        client.finish(stream, Some(&Headers::default()));
+    }
+    pass(&mut client, &mut server, usize::MAX);
+    assert_eq!((server.error(), server.fault_budget.is_full()), (None, true));
+}
+
 #[test]
 fn small_frames_take_no_more_memory_than_their_bytes() {
     let (mut server, mut client) = pair();

@@ -183,9 +183,9 @@ impl Http2 {
             Ok(_) => return drop(Slot { io: own, phase: Phase::Head }.end(core, EndReason::Complete)),
             Err(reason) => return drop(Slot { io: own, phase: Phase::Head }.end(core, reason)),
         };
-        let mut connection = lock(&self.connection);
-        connection.wake(begun.number);
-        let stream = Stream { slot: Slot { io: own, phase }, due: Tick::NEVER, sent_before: connection.sent() };
+        lock(&self.connection).wake(begun.number);
+        let slot = Slot { io: own, phase };
+        let stream = Stream { slot, due: Tick::NEVER, output_end: 0, taken_before: self.taken };
         // Streams begin in the order of their numbers.
         self.streams.push((begun.number, Box::new(stream)));
     }

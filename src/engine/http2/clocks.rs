@@ -36,8 +36,10 @@ impl Http2 {
         } else if self.is_pinged {
             self.over = Some(EndReason::TimedOut(Timeout::Idle));
         } else {
-            self.is_pinged = true;
-            self.connection().ping();
+            let mut connection = lock(&self.connection);
+            connection.ping();
+            (self.is_pinged, self.ping_left) = (true, core.tick);
+            self.ping_end = self.taken + connection.output() as u64;
         }
     }
 
@@ -55,8 +57,8 @@ impl Http2 {
         if self.is_pinged && self.streams.iter().any(|(_, stream)| stream.slot.is_timed()) {
             return Tick::NEVER;
         }
-        let longest = core.limits.idle_timeout.saturating_add(if self.is_pinged { PONG } else { Duration::ZERO });
-        self.heard.after(longest)
+        // While the ping waits behind other output, that has its own timeout.
+        if self.is_pinged { self.ping_left.after(PONG) } else { self.heard.after(core.limits.idle_timeout) }
     }
 
     /// Handles the deadlines that have passed.
@@ -69,8 +71,7 @@ impl Http2 {
         for number in late.collect::<Vec<_>>() {
             let Some(place) = self.place(number) else { continue };
             let mut connection = lock(&self.connection);
-            let (sent, waits) = (connection.sent(), connection.has_others_first(number));
-            let may_send = connection.peer_may_send();
+            let (waits, may_send) = (connection.has_others_first(number), connection.peer_may_send());
             drop(connection);
             let stream = &mut self.streams[place].1;
             stream.due = Tick::NEVER;
@@ -81,9 +82,10 @@ impl Http2 {
                 self.marked.push(number);
                 continue;
             }
-            if waits {
-                // What the client took of other streams counts for this one: it was the server that sent them first.
-                let n = sent - std::mem::replace(&mut stream.sent_before, sent);
+            if waits || stream.output_end > self.taken {
+                // What the client took meanwhile counts for this stream: it was the server that sent it first. It cannot
+                // open the window for what it has not received.
+                let n = self.taken - std::mem::replace(&mut stream.taken_before, self.taken);
                 stream.slot.io.note_taken(core, usize::try_from(n).unwrap_or(usize::MAX));
             }
             match stream.slot.expire(core) {

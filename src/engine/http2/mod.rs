@@ -65,6 +65,11 @@ pub(super) struct Http2 {
     /// The time of the last input, and whether a ping was sent because that is long ago.
     heard: Tick,
     is_pinged: bool,
+    /// The end of that ping in the output, and when it was last seen there.
+    ping_end: u64,
+    ping_left: Tick,
+    /// Bytes of output that the client had taken when the turn began.
+    taken: u64,
     /// When a request began or ended last.
     rests: Tick,
     /// When the server began to stop.
@@ -81,8 +86,10 @@ pub(super) struct Http2 {
 struct Stream {
     slot: Slot,
     due: Tick,
-    /// Bytes that all streams had sent when it began, or when it last waited for the others.
-    sent_before: u64,
+    /// The end of what it has put into the connection's output, and how much of the output the client had taken when the
+    /// stream last went on, or was given more time.
+    output_end: u64,
+    taken_before: u64,
 }
 
 impl Stream {
@@ -117,6 +124,9 @@ impl Http2 {
             due: Tick::NEVER,
             heard: core.tick,
             is_pinged: false,
+            ping_end: 0,
+            ping_left: core.tick,
+            taken: 0,
             rests: core.tick,
             stops: None,
             is_settled: false,
@@ -143,8 +153,7 @@ impl Http2 {
         for _ in 0..ROUNDS {
             self.connection().take_woken(&mut woken);
             for stream in woken.drain(..) {
-                worked = true;
-                self.drive_stream(stream, core, handler);
+                worked |= self.drive_stream(stream, core, handler);
             }
             worked |= self.receive(io, core, handler);
             let mut connection = self.connection();
@@ -219,9 +228,11 @@ impl Http2 {
         self.over = Some(reason);
     }
 
-    fn drive_stream(&mut self, stream: u32, core: &mut Core, handler: &mut dyn Handler) {
-        let Some(place) = self.place(stream) else { return };
-        let Stream { slot, due, .. } = &mut *self.streams[place].1;
+    /// Drives a stream. Returns `false` if it waits for a buffer: to drive it again in this turn would not help.
+    fn drive_stream(&mut self, stream: u32, core: &mut Core, handler: &mut dyn Handler) -> bool {
+        let Some(place) = self.place(stream) else { return true };
+        let Stream { slot, due, output_end, taken_before } = &mut *self.streams[place].1;
+        let sent = slot.io.sent;
         if let Some(side) = slot.io.transport.peer_side() {
             slot.io.ready.note_within(side);
         }
@@ -229,8 +240,14 @@ impl Http2 {
         let again = match slot.drive(core, handler) {
             Turn::Waits => false,
             Turn::Again => true,
-            Turn::Over(reason) => return self.end_stream(stream, core, reason),
+            Turn::Over(reason) => {
+                self.end_stream(stream, core, reason);
+                return true;
+            }
         };
+        if slot.io.sent > sent {
+            (*output_end, *taken_before) = (self.taken + lock(&self.connection).output() as u64, self.taken);
+        }
         let (again_at_once, by) = slot.settle_within(core);
         *due = by;
         self.due = self.due.min(by);
@@ -241,7 +258,9 @@ impl Http2 {
             // The connection waits once for all of them. In a turn, nothing else marks a stream.
             core.starved.truncate(starved + usize::from(self.marked.is_empty()));
             self.marked.push(stream);
+            return false;
         }
+        true
     }
 
     /// Frees what an idle connection does not need.
@@ -278,6 +297,10 @@ impl Streams for Http2 {
     /// Moves bytes between the connection and its streams, begins requests, and drives the streams that were woken.
     #[inline(never)]
     fn drive(&mut self, io: &mut ConnIo, core: &mut Core, handler: &mut dyn Handler) -> Result<Step, EndReason> {
+        self.taken = io.sent;
+        if self.taken < self.ping_end {
+            self.ping_left = core.tick;
+        }
         io.open_out(core);
         let mut connection = self.connection();
         connection.swap_out(&mut io.out);

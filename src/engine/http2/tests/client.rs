@@ -9,8 +9,10 @@ use std::{
 };
 
 use crate::{
-    api::{Action, Consumed, PipeIn, PipeOut, Produced, Request, Response, Ticket, Tx, Upload, pipe},
-    base::{EndReason, Limits, Moment, PeerAddr},
+    api::{
+        Action, Consumed, Io, PipeIn, PipeOut, Produced, Request, Response, Switch, Ticket, Tx, Upgrade, Upload, pipe,
+    },
+    base::{EndReason, EventMask, Limits, Moment, PeerAddr},
     engine::{Admission, Engine, Setup, Versions},
     h1::Headers,
     h2::{
@@ -69,10 +71,21 @@ impl Upload for Body {
     }
 }
 
-/// `/taken`, `/paused`: uploads. `/waits`: its ticket decides. `/endless`, `/file`, `/N` for N bytes: downloads.
+/// Half-closes, and waits for the application.
+struct Leaving;
+
+impl Upgrade for Leaving {
+    fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
+        io.tx.finish();
+        EventMask::EXTERNAL
+    }
+}
+
+/// `/taken`, `/paused`: uploads. `/leaving`: another protocol. `/waits`: its ticket decides. `/endless`, `/file`, `/N` for N bytes: downloads.
 fn answer(req: &mut Request<'_>, tickets: &Mutex<Vec<Ticket>>) -> Action {
     match req.path() {
         path @ ("/taken" | "/paused") => Action::Receive(Box::new(Body { takes: path == "/taken" })),
+        "/leaving" => Switch::to("leaving", Leaving).into(),
         "/waits" => {
             tickets.lock().expect("whole").push(req.ticket());
             Action::Suspend
@@ -89,6 +102,14 @@ fn answer(req: &mut Request<'_>, tickets: &Mutex<Vec<Ticket>>) -> Action {
         }
         path => Response::new(200).body(vec![b'x'; path[1..].parse().expect("a number")]).into(),
     }
+}
+
+/// Connects to the server: requests may be 1 MiB ahead of it, responses may have so much room.
+pub(super) fn connect(engine: &Engine<'static>, room: usize) -> (PipeIn, PipeOut) {
+    let ((requests, from_client), (to_client, responses)) = (pipe(1 << 20), pipe(room));
+    let peer = PeerAddr::tcp((Ipv4Addr::LOCALHOST, 1).into());
+    assert!(engine.handle().adopt_pipes(peer, from_client, to_client, 0).is_ok());
+    (requests, responses)
 }
 
 impl Client {
@@ -117,10 +138,8 @@ impl Client {
             hand_off: None,
         };
         let engine = Engine::new(setup, now).expect("a loop");
-        let ((input, from_client), (to_client, responses)) = (pipe(1 << 20), pipe(room));
-        let peer = PeerAddr::tcp((Ipv4Addr::LOCALHOST, 1).into());
-        assert!(engine.handle().adopt_pipes(peer, from_client, to_client, 0).is_ok());
-        let (requests, partial, frames) = (Some(input), Vec::new(), Vec::new());
+        let (requests, responses) = connect(&engine, room);
+        let (requests, partial, frames) = (Some(requests), Vec::new(), Vec::new());
         let mut client = Self { engine, tickets, requests, responses, start, now, ended, partial, frames };
         client.send(PREFACE);
         client.send(&frame(frame::SETTINGS, 0, 0, &[&[0, 4], &window.to_be_bytes()[..]].concat()));
@@ -212,14 +231,14 @@ pub(super) fn window_update(stream: u32, n: u32) -> Vec<u8> {
     frame(frame::WINDOW_UPDATE, 0, stream, &n.to_be_bytes())
 }
 
-/// Returns the head of a request. All but GET have a body.
+/// Returns the head of a request. GET and CONNECT, for another protocol, have no body.
 pub(in crate::engine::http2) fn request(stream: u32, method: &str, path: &str) -> Vec<u8> {
-    // Literal fields.
-    let field = |name: &str, value: &str| {
+    let fields = [(":method", method), (":scheme", "http"), (":path", path), (":authority", "localhost")];
+    let protocol = (method == "CONNECT").then_some((":protocol", &path[1..]));
+    let literal = |(name, value): (&str, &str)| {
         [&[0, name.len() as u8], name.as_bytes(), &[value.len() as u8], value.as_bytes()].concat()
     };
-    let block =
-        [field(":method", method), field(":scheme", "http"), field(":path", path), field(":authority", "localhost")];
-    let flags = frame::END_HEADERS | if method == "GET" { frame::END_STREAM } else { 0 };
-    frame(frame::HEADERS, flags, stream, &block.concat())
+    let block: Vec<u8> = fields.into_iter().chain(protocol).flat_map(literal).collect();
+    let ended = if matches!(method, "GET" | "CONNECT") { frame::END_STREAM } else { 0 };
+    frame(frame::HEADERS, frame::END_HEADERS | ended, stream, &block)
 }

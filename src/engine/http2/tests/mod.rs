@@ -5,15 +5,17 @@ pub(super) mod client;
 
 use std::time::Duration;
 
-use self::client::{ALL, Client, FILE, frame, ping, request, window_update};
+use self::client::{ALL, Client, FILE, connect, frame, ping, request, window_update};
 use crate::{
-    base::Limits,
+    api::Response,
+    base::{EndReason, Limits, Timeout, pool::LENT},
+    engine::phase::Phase,
     h2::frame::{self as h2, LARGEST},
 };
 
 /// The smallest number of buffers.
 fn few_buffers() -> Limits {
-    Limits { buffers: 8 * 64 * 1024, ..Limits::default() }
+    Limits { buffers: 8 * LENT, ..Limits::default() }
 }
 
 #[test]
@@ -125,4 +127,93 @@ fn an_upload_that_the_client_may_not_send_is_not_late() {
     client.go(ALL);
     client.pass(50, ALL);
     assert!(client.ends().iter().all(|end| end.path != "/taken"), "{:?}", client.ends());
+}
+
+/// The client gets a ping behind a response, and cannot answer before it has received that.
+#[test]
+fn a_client_that_reads_slowly_is_not_silent() {
+    let mut client = Client::new(Limits::default(), 4096, 65_535);
+    client.send(&[request(1, "GET", "/60000"), request(3, "GET", "/waits")].concat());
+    let mut answered = 0;
+    while client.seconds() < 200 {
+        client.pass(1, 400);
+        if client.count(h2::PING) > answered {
+            answered += 1;
+            client.send(&frame(h2::PING, h2::ACK, 0, b"measures"));
+        }
+        assert!(client.ends().iter().all(|end| end.path == "/60000"), "{:?}", client.ends());
+    }
+    assert!(answered > 0);
+    client.pass(100, ALL);
+    assert_eq!(client.reasons(), [EndReason::Complete, EndReason::PeerClosed], "it is asked again");
+}
+
+/// It takes four times as many bytes as the least rate asks for, and opens the windows by halves, as most clients do.
+#[test]
+fn a_client_that_takes_a_response_slowly_gets_it() {
+    let mut client = Client::new(Limits::default(), 4096, 65_535);
+    client.send(&request(1, "GET", "/200000"));
+    let mut opened = 0;
+    while client.ends().is_empty() {
+        assert!(client.seconds() < 250);
+        client.pass(1, 1000);
+        let taken = client.sum(h2::DATA, 1) - opened;
+        if taken >= 32 * 1024 {
+            opened += taken;
+            client.send(&[window_update(0, taken as u32), window_update(1, taken as u32)].concat());
+        }
+    }
+    assert_eq!(client.reasons(), [EndReason::Complete]);
+    // One that takes nothing has the send timeout, and no more.
+    let mut client = Client::new(Limits::default(), 4096, 65_535);
+    client.send(&request(1, "GET", "/200000"));
+    client.pass(25, 1000);
+    client.pass(25, 0);
+    assert_eq!(client.ends(), []);
+    client.pass(20, 0);
+    assert_eq!(client.reasons(), [EndReason::TimedOut(Timeout::Send)]);
+}
+
+/// Both sides have ended the streams, and the application is still at work.
+#[test]
+fn what_the_application_has_not_left_is_limited() {
+    let mut client = Client::new(Limits { streams: 4, ..Limits::default() }, 32 * 1024, 65_535);
+    for n in 0..50 {
+        client.send(&request(2 * n + 1, "CONNECT", "/leaving"));
+        client.go(ALL);
+    }
+    let mut in_progress = 0;
+    for (_, slot) in &client.engine.slots {
+        if let Phase::Streams(streams) = &slot.phase {
+            streams.each(&mut |_| in_progress += 1);
+        }
+    }
+    assert_eq!((in_progress, client.count(h2::RST_STREAM)), (8, 42));
+}
+
+/// HTTP/1.1 uploads that the application has paused keep all buffers. The connection and its stream both have something
+/// to read then.
+#[test]
+fn a_stream_that_gets_no_buffer_waits_for_one() {
+    let mut client = Client::new(Limits { buffers: 4 * LENT, ..Limits::default() }, 32 * 1024, 65_535);
+    client.send(&request(1, "GET", "/waits"));
+    client.go(ALL);
+    let uploads = [(); 4].map(|()| {
+        let mut upload = connect(&client.engine, 1024);
+        let head = b"POST /paused HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n";
+        assert_eq!(upload.0.write(&[&head[..], &[b'x'; LENT]].concat()), head.len() + LENT);
+        client.go(ALL);
+        upload
+    });
+    assert_eq!(client.engine.core.pool.lent(), 4);
+    let ticket = client.tickets.lock().expect("whole").pop().expect("suspended");
+    client.send(&ping());
+    ticket.waker().wake();
+    client.go(ALL);
+    assert!(client.engine.core.starved.len() < 10);
+    drop(ticket.respond(Response::text("late")));
+    client.go(ALL);
+    drop(uploads);
+    client.go(ALL);
+    assert_eq!(client.sum(h2::DATA, 1), 4);
 }
